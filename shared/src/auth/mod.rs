@@ -1,0 +1,14 @@
+//! Who somebody is: tokens, passwords, and where a request comes from.
+
+mod issuers;
+mod networks;
+mod passwords;
+mod settings;
+mod tokens;
+
+pub use networks::Networks;
+pub use passwords::{MAX_PASSWORD_BYTES, PasswordError, Passwords};
+pub use settings::{Algorithm, NamedSecret, TrustedIssuer};
+pub use tokens::{
+    Identity, Issued, MAX_LIFETIME, MAX_TOKEN_BYTES, TokenError, TokenSettings, Tokens,
+};

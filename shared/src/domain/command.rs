@@ -1,0 +1,147 @@
+//! Commands: what one user asks of another.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::{MessageId, Timestamp, UserId};
+
+/// Longest content, in bytes of UTF-8.
+pub const MAX_CONTENT_BYTES: usize = 16 * 1024;
+/// Most categories a command may carry.
+pub const MAX_CATEGORIES: usize = 16;
+/// Most files a command may carry.
+pub const MAX_FILES: usize = 10;
+
+/// What sort of command it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CommandType {
+    /// Something to read.
+    Message,
+    /// Something to do.
+    Task,
+    /// Something for the client program.
+    System,
+}
+
+impl CommandType {
+    /// The name on the wire and in Postgres.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Message => "message",
+            Self::Task => "task",
+            Self::System => "system",
+        }
+    }
+}
+
+/// Whom a command is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Broadcast {
+    /// One user: a direct command.
+    User,
+}
+
+impl Broadcast {
+    /// The name on the wire and in Postgres.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+        }
+    }
+}
+
+/// A file a command carries.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileRef {
+    /// SHA-256 of the bytes, hexadecimal.
+    pub hash: String,
+    /// The name the sender gave it.
+    pub filename: String,
+}
+
+/// The body of a `command.new` entry, as stored: the JSON of this struct, in this order of
+/// fields. Id and creation time are the entry's own and stand there.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CommandBody {
+    /// What sort.
+    pub command_type: CommandType,
+    /// The text, at most [`MAX_CONTENT_BYTES`].
+    pub content: String,
+    /// Anything the sender added, passed through as it was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<Box<RawValue>>,
+    /// Who sent it.
+    pub sender_id: UserId,
+    /// The sender's name when it was sent.
+    pub sender_name: String,
+    /// Whom it is for.
+    pub broadcast: Broadcast,
+    /// The one recipient of a direct command.
+    pub recipient_id: UserId,
+    /// Tags that recipients filter by.
+    pub categories: Vec<String>,
+    /// Files that come with it.
+    pub files: Vec<FileRef>,
+    /// When it stops being worth delivering.
+    pub expires_at: Timestamp,
+}
+
+/// How far a command has come. Only moves forward; the last three are final.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CommandState {
+    /// Accepted, not yet confirmed by any device.
+    Pending,
+    /// Confirmed by a device of the recipient.
+    Delivered,
+    /// The recipient says it is done.
+    Completed,
+    /// Nobody completed it in time.
+    Expired,
+    /// The sender took it back before it was delivered.
+    Cancelled,
+}
+
+impl CommandState {
+    /// The name on the wire and in Postgres.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Delivered => "delivered",
+            Self::Completed => "completed",
+            Self::Expired => "expired",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// True if nothing can follow.
+    pub fn is_final(self) -> bool {
+        self > Self::Delivered
+    }
+}
+
+impl fmt::Display for CommandState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The body of a `command.status` entry.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CommandStatus {
+    /// Which command.
+    pub command_id: MessageId,
+    /// Whose state of it.
+    pub recipient_id: UserId,
+    /// The state reached.
+    pub status: CommandState,
+    /// When, by the clock of Redis; absent where it is the time of the entry itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
+}

@@ -1,0 +1,82 @@
+//! Topics and the partitions they live in.
+
+use std::{fmt, str::FromStr};
+
+use uuid::Uuid;
+
+use super::UserId;
+
+/// What has a log and a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Topic {
+    /// A user's own queue.
+    User(UserId),
+    /// Withdrawn tokens, followed by every node; never sent to a client.
+    Revocations,
+}
+
+impl fmt::Display for Topic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User(user) => write!(f, "user:{user}"),
+            Self::Revocations => f.write_str("revocations"),
+        }
+    }
+}
+
+/// A text that names no topic.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown topic")]
+pub struct InvalidTopic;
+
+impl FromStr for Topic {
+    type Err = InvalidTopic;
+
+    fn from_str(text: &str) -> Result<Self, InvalidTopic> {
+        if text == "revocations" {
+            return Ok(Self::Revocations);
+        }
+        let user = text.strip_prefix("user:").ok_or(InvalidTopic)?;
+        Uuid::try_parse(user)
+            .map(|id| Self::User(UserId(id)))
+            .map_err(|_| InvalidTopic)
+    }
+}
+
+/// How many partitions a deployment has: fixed when it is born.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartitionCount(pub u16);
+
+/// One of the deployment's partitions. Everything of a topic lives in one: its keys and its
+/// channel share the hash tag `{pN}`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Partition(pub u16);
+
+impl Topic {
+    /// The partition of the topic: FNV-1a over its text, modulo the count. The function is
+    /// part of the data format and never changes.
+    pub fn partition(&self, count: PartitionCount) -> Partition {
+        let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+        let mut eat = |bytes: &[u8]| {
+            for byte in bytes {
+                hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+            }
+        };
+        match self {
+            // The raw bytes of the id; no allocation on the hot path.
+            Self::User(user) => {
+                eat(b"user:");
+                eat(user.0.as_bytes());
+            }
+            Self::Revocations => eat(b"revocations"),
+        }
+        // FNV's low bits are weak for short inputs; fold the high half in.
+        Partition(((hash ^ (hash >> 32)) % u64::from(count.0)) as u16)
+    }
+}
+
+impl fmt::Display for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "p{}", self.0)
+    }
+}
