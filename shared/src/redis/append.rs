@@ -1,0 +1,180 @@
+//! What goes into a log, and what became of it.
+
+use bytes::Bytes;
+use fred::types::Value;
+
+use super::{error::Failure, keys, reply};
+use crate::domain::{Digest, Durability, Kind, MessageId, Partition, Position, Timestamp, Topic};
+
+/// The scope of an idempotency key: the sender plus the client's request id, or a derived name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdempotencyKey(pub String);
+
+/// An entry to append.
+#[derive(Debug, Clone)]
+pub struct Append {
+    /// The log.
+    pub topic: Topic,
+    /// What the entry tells.
+    pub kind: Kind,
+    /// Its body, a JSON object.
+    pub body: Bytes,
+    /// Under which a second try is recognised.
+    pub key: IdempotencyKey,
+    /// What a second try has to have in common with the first.
+    pub digest: Digest,
+    /// When the append counts as done.
+    pub durability: Durability,
+    /// Remove this older entry from the log in the same step (a command that ended is not replayed).
+    pub remove: Option<Position>,
+    /// Refuse if any device of the topic's user has confirmed up to this position (cancelling).
+    pub unless_delivered: Option<Position>,
+}
+
+/// What became of an append.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Appended {
+    /// In the log now.
+    New {
+        /// The entry's identity, minted by Redis' clock.
+        id: MessageId,
+        /// Its place in the log.
+        position: Position,
+        /// When, by Redis' clock.
+        at: Timestamp,
+        /// Its place in the partition's persist stream.
+        persist_id: String,
+        /// Subscribers of the topic's channel on the node that took it.
+        listeners: u32,
+    },
+    /// Was in the log already, by an earlier try with the same key and digest.
+    Duplicate {
+        /// The identity given then.
+        id: MessageId,
+        /// The place given then.
+        position: Position,
+        /// When that was.
+        at: Timestamp,
+    },
+    /// The key was used with another digest.
+    Conflict {
+        /// The entry that was appended under the key.
+        id: MessageId,
+    },
+    /// `unless_delivered` held: nothing was written.
+    Delivered,
+}
+
+/// An answer of the server function: what became of it, and the id in `persist` if it is in a log.
+pub(super) struct Outcome {
+    pub(super) appended: Appended,
+    pub(super) persist_id: Option<String>,
+}
+
+/// Arguments per entry.
+pub(super) const STRIDE: usize = 9;
+
+/// Writes the arguments of one entry as `append.lua` reads them.
+pub(super) fn push_args(args: &mut Vec<Value>, partition: Partition, append: &Append) {
+    let place = |position: Option<Position>| match position {
+        Some(position) => Value::from(position.to_string()),
+        None => Value::from_static_str(""),
+    };
+    args.push(keys::tag(partition).into());
+    args.push(append.topic.to_string().into());
+    args.push(Value::from_static_str(append.kind.as_str()));
+    args.push(append.key.0.as_str().into());
+    args.push(append.digest.to_string().into());
+    args.push(id_tail().into());
+    args.push(place(append.remove));
+    args.push(place(append.unless_delivered));
+    args.push(Value::Bytes(append.body.clone()));
+}
+
+/// The random end of a `UUIDv7`, from its version digit on; Redis puts its clock before it.
+fn id_tail() -> String {
+    let random: u128 = rand::random();
+    format!(
+        "7{:03x}-{:04x}-{:012x}",
+        random & 0xfff,
+        0x8000 | ((random >> 12) & 0x3fff),
+        (random >> 26) & 0xffff_ffff_ffff
+    )
+}
+
+/// Reads the answer for one entry.
+pub(super) fn read_outcome(answer: &Value) -> Result<Outcome, Failure> {
+    let text = reply::text(answer).map_err(defect)?;
+    let (what, rest) = text.split_once(' ').unwrap_or((text, ""));
+    if what == "E" {
+        return Err(Failure::of_reply(rest.trim_start_matches('-')));
+    }
+    let mut words = rest.split(' ');
+    let mut next = || words.next().unwrap_or("");
+    let outcome = match what {
+        "N" | "D" => {
+            let id = reply::parse_text(next()).map_err(defect)?;
+            let position = reply::position(next(), next()).map_err(defect)?;
+            let at = Timestamp(reply::parse_text(next()).map_err(defect)?);
+            let persist_id = next().to_owned();
+            let appended = if what == "N" {
+                let listeners = reply::parse_text(next()).map_err(defect)?;
+                Appended::New {
+                    id,
+                    position,
+                    at,
+                    persist_id: persist_id.clone(),
+                    listeners,
+                }
+            } else {
+                Appended::Duplicate { id, position, at }
+            };
+            Outcome {
+                appended,
+                persist_id: Some(persist_id),
+            }
+        }
+        "C" => Outcome {
+            appended: Appended::Conflict {
+                id: reply::parse_text(next()).map_err(defect)?,
+            },
+            persist_id: None,
+        },
+        "S" => Outcome {
+            appended: Appended::Delivered,
+            persist_id: None,
+        },
+        _ => return Err(defect(format!("append answered {text:.40}"))),
+    };
+    Ok(outcome)
+}
+
+fn defect(error: impl std::fmt::Display) -> Failure {
+    Failure {
+        trouble: super::error::Trouble::Defect,
+        text: error.to_string().into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tails_make_uuids_of_version_7() {
+        for _ in 0..100 {
+            let text = format!("01a1fcfc-e0b9-{}", id_tail());
+            let id = uuid::Uuid::try_parse(&text).unwrap();
+            assert_eq!(id.get_version_num(), 7, "{text}");
+            assert_eq!(id.get_variant(), uuid::Variant::RFC4122);
+        }
+    }
+
+    #[test]
+    fn an_error_of_an_entry_keeps_its_meaning() {
+        let answer = Value::from("E OOM command not allowed when used memory > 'maxmemory'.");
+        let failure = read_outcome(&answer).err().unwrap();
+        assert_eq!(failure.trouble, super::super::error::Trouble::OutOfMemory);
+        assert!(read_outcome(&Value::from("X")).is_err());
+    }
+}

@@ -1,0 +1,150 @@
+//! The names of everything in Redis. Built here and, because the server functions build their
+//! own, in `shared/lua/prelude.lua`; a test compares the two.
+//!
+//! | key | type | content |
+//! | --- | --- | --- |
+//! | `{pN}:meta` | hash | `run`, `epoch`: the fence; `complete`: Postgres has nothing that Redis never had |
+//! | `{pN}:log:<topic>` | stream | ids `<epoch>-<offset>`; id, k(ind), t(ime), p(ersist id), d(ata) |
+//! | `{pN}:head:<topic>` | hash | e(poch), n, t of the last entry; f(irst position here), b(orn with it) |
+//! | `{pN}:idem:<key>` | string, TTL | `<digest> <id> <epoch> <offset> <ms> <persist id>` |
+//! | `{pN}:persist` | stream | everything Postgres must learn |
+//! | `{pN}:stored` | string | the id of `persist` that Postgres has; also a channel |
+//! | `{pN}:cursor:<user>` | hash | device → `<epoch>:<offset>:<ms>`; `*`: the furthest |
+//! | `{pN}:sess:<user>` | hash | session → `<node> <incarnation> <device> <since ms>` |
+//! | `{pN}:at:<node>` | set | `<incarnation> <user> <session>` |
+//! | `{pN}:ch:<topic>` | channel | `1 <epoch> <offset> <id> <ms> <kind>\n<body>`, `1 displaced <session>` |
+//! | `{pN}:probe:<name>` | channel | a process's own probes |
+//! | `node:<id>` | string, PX | incarnation of a living process |
+//! | `nodes` | hash | node → incarnation of all that were not forgotten |
+//! | `lease:<name>` | hash | owner, token, until |
+//! | `tidegate` | hash | `partitions`: fixed when the deployment is born |
+
+use crate::domain::{NodeId, Partition, Topic};
+
+/// Facts of the deployment.
+pub(super) const DEPLOYMENT: &str = "tidegate";
+/// Node → incarnation.
+pub(super) const NODES: &str = "nodes";
+
+/// The hash tag of a partition, `{pN}`.
+pub(super) fn tag(partition: Partition) -> String {
+    format!("{{{partition}}}")
+}
+
+/// The fence of a partition; names the partition in KEYS.
+pub(super) fn meta(partition: Partition) -> String {
+    format!("{{{partition}}}:meta")
+}
+
+/// What workers have to write to Postgres.
+pub(super) fn persist(partition: Partition) -> String {
+    format!("{{{partition}}}:persist")
+}
+
+/// What Postgres has; key and channel.
+pub(super) fn stored(partition: Partition) -> String {
+    format!("{{{partition}}}:stored")
+}
+
+/// The cursors of a user.
+pub(super) fn cursor(partition: Partition, user: &str) -> String {
+    format!("{{{partition}}}:cursor:{user}")
+}
+
+/// The channel of a topic.
+pub(super) fn channel(partition: Partition, topic: Topic) -> String {
+    format!("{{{partition}}}:ch:{topic}")
+}
+
+/// The channel on which a process hears its own probes.
+pub(super) fn probe(partition: Partition, name: &str) -> String {
+    format!("{{{partition}}}:probe:{name}")
+}
+
+/// Pattern of all logs, for SCAN.
+pub(super) const ALL_LOGS: &str = "{p*}:log:*";
+
+/// Splits the key of a log.
+pub(super) fn parse_log(key: &str) -> Option<(Partition, Topic)> {
+    let (partition, rest) = split(key)?;
+    Some((partition, rest.strip_prefix("log:")?.parse().ok()?))
+}
+
+/// What a message's channel says.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Channel {
+    /// Of a topic.
+    Topic(Partition, Topic),
+    /// Commits of a partition.
+    Stored(Partition),
+    /// Of a probe.
+    Probe,
+}
+
+/// Reads the name of a channel.
+pub(super) fn parse_channel(name: &str) -> Option<Channel> {
+    let (partition, rest) = split(name)?;
+    if let Some(topic) = rest.strip_prefix("ch:") {
+        return Some(Channel::Topic(partition, topic.parse().ok()?));
+    }
+    match rest {
+        "stored" => Some(Channel::Stored(partition)),
+        _ if rest.starts_with("probe:") => Some(Channel::Probe),
+        _ => None,
+    }
+}
+
+/// `{p12}:rest` -> 12, `rest`.
+fn split(key: &str) -> Option<(Partition, &str)> {
+    let (number, rest) = key.strip_prefix("{p")?.split_once("}:")?;
+    Some((Partition(number.parse().ok()?), rest))
+}
+
+/// The sign of life of a process.
+pub(super) fn node(node: &NodeId) -> String {
+    format!("node:{node}")
+}
+
+/// The lease of a named thing.
+pub(super) fn lease(name: &str) -> String {
+    format!("lease:{name}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_and_channels_read_back() {
+        let partition = Partition(17);
+        let topic: Topic = "user:0190c1d2-0000-7000-8000-000000000001".parse().unwrap();
+        assert_eq!(
+            parse_channel(&channel(partition, topic)),
+            Some(Channel::Topic(partition, topic))
+        );
+        assert_eq!(
+            parse_channel(&stored(partition)),
+            Some(Channel::Stored(partition))
+        );
+        assert_eq!(parse_channel(&probe(partition, "x")), Some(Channel::Probe));
+        assert_eq!(
+            parse_log(&format!("{{p17}}:log:{topic}")),
+            Some((partition, topic))
+        );
+        assert_eq!(parse_channel("{p1}:other"), None);
+        assert_eq!(parse_channel("nonsense"), None);
+    }
+
+    #[test]
+    fn the_library_builds_the_same_names() {
+        let prelude = include_str!("../../lua/prelude.lua");
+        assert!(prelude.contains("return tag .. ':' .. kind .. ':' .. name"));
+        assert!(prelude.contains("return tag .. ':persist'"));
+        assert!(prelude.contains("local meta = tag .. ':meta'"));
+        assert_eq!(tag(Partition(3)), "{p3}");
+        assert_eq!(meta(Partition(3)), tag(Partition(3)) + ":meta");
+        assert_eq!(persist(Partition(3)), tag(Partition(3)) + ":persist");
+        assert_eq!(stored(Partition(3)), tag(Partition(3)) + ":stored");
+        assert_eq!(cursor(Partition(3), "u"), tag(Partition(3)) + ":cursor:u");
+    }
+}

@@ -1,0 +1,40 @@
+//! The only code that speaks to Redis. fred stays in here, behind [`Store`] and [`Bells`].
+//!
+//! A topic is a log (a stream whose ids are `<epoch>-<offset>`) with a bell (a sharded
+//! channel). Everything of a topic lives in one partition, so one server function does each
+//! step atomically, on Redis Cluster too.
+//!
+//! Absent on purpose: retries that are not idempotent, queues without a bound, clocks other than
+//! that of Redis.
+
+mod append;
+mod bells;
+mod client;
+mod cursors;
+mod error;
+mod facts;
+mod functions;
+mod keys;
+mod lane;
+mod leases;
+mod node;
+mod persist;
+mod probe;
+mod read;
+mod reply;
+mod sessions;
+mod settings;
+mod store;
+mod stored;
+mod task;
+mod topology;
+
+pub use append::{Append, Appended, IdempotencyKey};
+pub use bells::{BellEvent, Bells};
+pub use cursors::Ack;
+pub use error::StoreError;
+pub use persist::TrimStep;
+pub use read::Page;
+pub use sessions::{OpenSession, OpenedSession};
+pub use settings::StoreSettings;
+pub use store::Store;

@@ -1,0 +1,184 @@
+//! Sessions of users on nodes, and the nodes themselves.
+
+use std::time::Duration;
+
+use fred::types::Value;
+use futures_util::future::try_join_all;
+
+use super::{
+    error::StoreError,
+    functions, keys,
+    read::{PAGE_BYTES, Page, page},
+    reply,
+    store::{Store, texts},
+};
+use crate::domain::{Device, NodeId, Partition, Position, SessionId, Topic, UserId};
+
+/// Opening a session: everything the connect path needs from Redis in one call.
+#[derive(Debug, Clone)]
+pub struct OpenSession {
+    /// Whose session.
+    pub user: UserId,
+    /// Its name.
+    pub session: SessionId,
+    /// From which device.
+    pub device: Device,
+    /// On which node.
+    pub node: NodeId,
+    /// Of which life of the node; a later life has a higher number, below 2^53.
+    pub incarnation: u64,
+    /// How many sessions the user may have; the oldest beyond it are displaced. At least 1.
+    pub max_sessions: u32,
+    /// Replay from here instead of from the device's cursor.
+    pub after: Option<Position>,
+    /// At most this many entries come with the answer.
+    pub page: u32,
+}
+
+/// What the connect path needs to know.
+#[derive(Debug, Clone)]
+pub struct OpenedSession {
+    /// Where the device stands (its cursor, the user's furthest, or `after`).
+    pub cursor: Position,
+    /// The first page after `cursor`.
+    pub page: Page,
+    /// The sessions that had to go (the oldest beyond the limit); their nodes hear it by
+    /// [`super::BellEvent::Displaced`].
+    pub displaced: Vec<SessionId>,
+}
+
+impl Store {
+    /// Registers a session and answers where its device stands and the first page.
+    pub async fn session_open(&self, open: OpenSession) -> Result<OpenedSession, StoreError> {
+        let topic = Topic::User(open.user);
+        let partition = self.partition_of(topic);
+        let mut args = texts([
+            &keys::tag(partition),
+            &open.user.to_string(),
+            &open.session.to_string(),
+            open.device.as_str(),
+            open.node.as_str(),
+            &open.incarnation.to_string(),
+            &open.max_sessions.max(1).to_string(),
+            &open
+                .after
+                .map(|after| after.to_string())
+                .unwrap_or_default(),
+        ]);
+        args.push(i64::from(open.page).into());
+        args.push(PAGE_BYTES.into());
+        let answer = self.call(partition, functions::SESSION_OPEN, args).await?;
+        let mut parts = reply::list(answer)?.into_iter();
+        let (Some(cursor), Some(first_page)) = (parts.next(), parts.next()) else {
+            return Err(StoreError::unexpected("half an answer to session_open"));
+        };
+        Ok(OpenedSession {
+            cursor: reply::parse(&cursor)?,
+            page: page(topic, first_page)?,
+            displaced: parts
+                .map(|id| reply::parse(&id))
+                .collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Forgets a session, if it still belongs to this life of the node.
+    pub async fn session_close(
+        &self,
+        user: UserId,
+        session: SessionId,
+        node: &NodeId,
+        incarnation: u64,
+    ) -> Result<(), StoreError> {
+        let partition = self.partition_of(Topic::User(user));
+        let args = texts([
+            &keys::tag(partition),
+            &user.to_string(),
+            &session.to_string(),
+            node.as_str(),
+            &incarnation.to_string(),
+        ]);
+        self.call(partition, functions::SESSION_CLOSE, args).await?;
+        Ok(())
+    }
+
+    /// Announces this process; it counts as alive for `ttl`. Also works when memory is full.
+    pub async fn node_heartbeat(
+        &self,
+        node: &NodeId,
+        incarnation: u64,
+        ttl: Duration,
+    ) -> Result<(), StoreError> {
+        let mut args = texts([&incarnation.to_string()]);
+        args.push((ttl.as_millis() as i64).into());
+        self.call_key(&keys::node(node), functions::HEARTBEAT, args)
+            .await?;
+        let entry = texts([node.as_str(), &incarnation.to_string()]);
+        self.call_key(keys::NODES, functions::ANNOUNCE, entry)
+            .await?;
+        Ok(())
+    }
+
+    /// Says that this process stops. Its sessions remain for the reaper if it has left any.
+    pub async fn node_leave(&self, node: &NodeId, incarnation: u64) -> Result<(), StoreError> {
+        let key = keys::node(node);
+        let answer = self.command("GET", &key, Vec::new()).await?;
+        if !answer.is_null() && reply::parse::<u64>(&answer)? == incarnation {
+            self.command("DEL", &key, Vec::new()).await?;
+        }
+        Ok(())
+    }
+
+    /// Every node that ever announced itself and was not forgotten: name, its latest incarnation,
+    /// and whether that is alive.
+    pub async fn nodes(&self) -> Result<Vec<(NodeId, u64, bool)>, StoreError> {
+        let Value::Map(known) = self.command("HGETALL", keys::NODES, Vec::new()).await? else {
+            return Err(StoreError::unexpected("HGETALL answered no map"));
+        };
+        let mut nodes = Vec::new();
+        for (name, incarnation) in known.inner() {
+            let name: NodeId = reply::parse(&Value::from(name))?;
+            nodes.push((name, reply::parse::<u64>(&incarnation)?));
+        }
+        nodes.sort_unstable();
+        let look = nodes.into_iter().map(|(name, incarnation)| async move {
+            let answer = self.command("GET", &keys::node(&name), Vec::new()).await?;
+            let alive = !answer.is_null() && reply::parse::<u64>(&answer)? == incarnation;
+            Ok((name, incarnation, alive))
+        });
+        try_join_all(look).await
+    }
+
+    /// Removes up to `count` sessions that a node left in a partition in this or an earlier
+    /// incarnation; answers which.
+    pub async fn reap(
+        &self,
+        partition: Partition,
+        node: &NodeId,
+        incarnation: u64,
+        count: u32,
+    ) -> Result<Vec<(UserId, SessionId)>, StoreError> {
+        let mut args = texts([
+            &keys::tag(partition),
+            node.as_str(),
+            &incarnation.to_string(),
+        ]);
+        args.push(i64::from(count).into());
+        let answer = reply::list(self.call(partition, functions::REAP, args).await?)?;
+        answer
+            .chunks_exact(2)
+            .map(|pair| Ok((reply::parse(&pair[0])?, reply::parse(&pair[1])?)))
+            .collect()
+    }
+
+    /// Takes a node off the list, unless a later incarnation has announced itself.
+    pub async fn forget_node(&self, node: &NodeId, incarnation: u64) -> Result<(), StoreError> {
+        let found = self
+            .command("HGET", keys::NODES, texts([node.as_str()]))
+            .await?;
+        if !found.is_null() && reply::parse::<u64>(&found)? <= incarnation {
+            self.command("HDEL", keys::NODES, texts([node.as_str()]))
+                .await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,418 @@
+//! The door to Redis: connecting, keeping the topology, and the calls that need no file of their
+//! own. The rest of [`Store`]'s methods stand beside what they are about.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use fred::types::Value;
+use parking_lot::{Mutex, RwLock};
+use tokio::{
+    sync::{Notify, mpsc, watch},
+    time::{Instant, timeout, timeout_at},
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::{
+    append::{Append, Appended},
+    bells::Ears,
+    client::Connector,
+    error::{Failure, StoreError},
+    functions::Function,
+    keys,
+    lane::{Routes, Waiting},
+    node::{Node, NodeContext},
+    reply,
+    settings::StoreSettings,
+    stored::StoredMarks,
+    task,
+    topology::{self, Topology},
+};
+use crate::domain::{Durability, Partition, PartitionCount, Timestamp, Topic};
+
+/// How often the topology is looked up when nothing is wrong, and when something is.
+const LOOK_SELDOM: Duration = Duration::from_secs(5);
+const LOOK_OFTEN: Duration = Duration::from_secs(1);
+/// For how long after a sign of trouble the topology is looked up often.
+const SUSPICION: Duration = Duration::from_secs(15);
+/// How long `Durability::Stored` waits for the workers.
+const STORED_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A handle to the deployment's Redis. Cheap to clone.
+#[derive(Clone)]
+pub struct Store {
+    pub(super) inner: Arc<Inner>,
+}
+
+pub(super) struct Inner {
+    pub(super) settings: StoreSettings,
+    pub(super) routes: Routes,
+    /// Counts changes of who serves what.
+    pub(super) changed: watch::Sender<u64>,
+    pub(super) look_again: Arc<Notify>,
+    pub(super) context: Arc<NodeContext>,
+    pub(super) stored: StoredMarks,
+    /// The open subscriber, if there is one.
+    pub(super) ears: Mutex<std::sync::Weak<Ears>>,
+    _stop_when_dropped: DropGuard,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Lets go of the nodes; their tasks end with them.
+        *self.routes.write() = None;
+    }
+}
+
+impl Store {
+    /// Connects, loads the server functions, checks the partition count and the servers' version.
+    /// Waits, with a log line, until Redis answers; only what waiting cannot heal is an error.
+    pub async fn connect(settings: StoreSettings) -> Result<Self, StoreError> {
+        if settings.partitions.0 == 0 {
+            return Err(StoreError::Misconfigured(
+                "the number of partitions must not be 0".into(),
+            ));
+        }
+        let connector = Connector::new(&settings.url, settings.command_timeout)?;
+        let slots = topology::partition_slots(settings.partitions);
+        let routes: Routes = Arc::new(RwLock::new(None));
+        let look_again = Arc::new(Notify::new());
+        let context = Arc::new(NodeContext {
+            connector,
+            max_in_flight: settings.max_in_flight,
+            idempotency_ttl: settings.idempotency_ttl,
+            memory_limit: settings.memory_limit,
+            look_again: look_again.clone(),
+            lanes: routes.clone(),
+        });
+        let found = first_topology(&settings, &context, &slots).await?;
+        *routes.write() = Some(Arc::new(found));
+        let stop = CancellationToken::new();
+        let store = Self {
+            inner: Arc::new(Inner {
+                settings,
+                routes,
+                changed: watch::Sender::new(0),
+                look_again,
+                context,
+                stored: StoredMarks::default(),
+                ears: Mutex::new(std::sync::Weak::new()),
+                _stop_when_dropped: stop.clone().drop_guard(),
+            }),
+        };
+        store.claim_partitions().await?;
+        let watched = Arc::downgrade(&store.inner);
+        task::spawn(
+            stop,
+            watch_topology(watched, slots, store.inner.look_again.clone()),
+        );
+        Ok(store)
+    }
+
+    /// The number of partitions is fixed by whoever comes first.
+    async fn claim_partitions(&self) -> Result<(), StoreError> {
+        let wanted = self.inner.settings.partitions.0;
+        let node = self.topology()?.owner_of_key(keys::DEPLOYMENT)?.clone();
+        let args = || vec![Value::from(keys::DEPLOYMENT), "partitions".into()];
+        let mut claim = args();
+        claim.push(i64::from(wanted).into());
+        node.command("HSETNX", claim).await?;
+        let found: u16 = reply::parse(&node.command("HGET", args()).await?)?;
+        if found != wanted {
+            return Err(StoreError::Misconfigured(
+                format!(
+                    "this deployment was made with {found} partitions, the settings say {wanted}"
+                )
+                .into(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Through the publish lane of the topic's shard: calls are joined, one barrier follows, then
+    /// all are answered. An unknown outcome is looked into until twice `command_timeout`; then it
+    /// is [`StoreError::Unknown`]. `Durability::Stored` waits for the workers' commit (5 s, then
+    /// Unknown). Above the memory limit, only `Durability::Memory` is taken.
+    pub async fn append(&self, entry: Append) -> Result<Appended, StoreError> {
+        if entry.durability > Durability::Memory && self.owner(entry.topic)?.is_full() {
+            return Err(StoreError::OutOfMemory);
+        }
+        self.append_from_reserve(entry).await
+    }
+
+    /// [`Store::append`], also into the memory that is kept free for workers: without their
+    /// entries nothing could be committed, trimmed and freed.
+    pub async fn append_from_reserve(&self, entry: Append) -> Result<Appended, StoreError> {
+        let partition = self.partition_of(entry.topic);
+        let topology = self.topology()?;
+        let node = topology.owner(partition)?;
+        let stored = entry.durability == Durability::Stored;
+        let limit = self.inner.settings.command_timeout;
+        let (waiting, answer) = Waiting::new(entry, partition, limit);
+        node.queue
+            .try_send(waiting)
+            .map_err(|_| StoreError::Unavailable("too many appends are waiting".into()))?;
+        // The lane keeps the deadline; the margin is for a lane that is held up itself.
+        let outcome = match timeout(limit * 2 + Duration::from_millis(250), answer).await {
+            Ok(Ok(outcome)) => outcome?,
+            Ok(Err(_)) | Err(_) => {
+                return Err(StoreError::Unknown(
+                    "no answer from the publish lane".into(),
+                ));
+            }
+        };
+        if stored && let Some(persist_id) = &outcome.persist_id {
+            self.wait_stored(partition, persist_id, Instant::now() + STORED_PATIENCE)
+                .await?;
+        }
+        Ok(outcome.appended)
+    }
+
+    /// Number of shards now.
+    pub fn shards(&self) -> usize {
+        self.topology().map_or(0, |topology| topology.nodes.len())
+    }
+
+    /// The shard that serves a topic now; 0 while none does.
+    pub fn shard_of(&self, topic: Topic) -> usize {
+        let partition = self.partition_of(topic);
+        self.topology()
+            .ok()
+            .and_then(|topology| topology.shard_of(partition))
+            .unwrap_or(0)
+    }
+
+    /// The number of partitions of the deployment.
+    pub fn partitions(&self) -> PartitionCount {
+        self.inner.settings.partitions
+    }
+
+    /// Redis' clock.
+    pub async fn time(&self) -> Result<Timestamp, StoreError> {
+        let node = self.topology()?.owner_of_key(keys::DEPLOYMENT)?.clone();
+        let parts = reply::list(node.command("TIME", Vec::new()).await?)?;
+        let [seconds, micros] = parts.as_slice() else {
+            return Err(StoreError::unexpected("TIME answered something else"));
+        };
+        let (seconds, micros): (i64, i64) = (reply::parse(seconds)?, reply::parse(micros)?);
+        Ok(Timestamp(seconds * 1000 + micros / 1000))
+    }
+
+    /// Weaknesses of the servers' configuration, for the log at start: `name: sentence`.
+    pub async fn audit(&self) -> Result<Vec<String>, StoreError> {
+        let topology = self.topology()?;
+        let mut found = Vec::new();
+        for node in &topology.nodes {
+            node.look(true).await?;
+            found.extend(node.facts().weaknesses());
+        }
+        found.sort_unstable();
+        found.dedup();
+        Ok(found)
+    }
+
+    pub(super) fn topology(&self) -> Result<Arc<Topology>, Failure> {
+        self.inner.topology()
+    }
+
+    pub(super) fn partition_of(&self, topic: Topic) -> Partition {
+        topic.partition(self.inner.settings.partitions)
+    }
+
+    pub(super) fn owner(&self, topic: Topic) -> Result<Arc<Node>, Failure> {
+        Ok(self.topology()?.owner(self.partition_of(topic))?.clone())
+    }
+
+    /// A function that touches one partition.
+    pub(super) async fn call(
+        &self,
+        partition: Partition,
+        function: Function,
+        args: Vec<Value>,
+    ) -> Result<Value, StoreError> {
+        let key = keys::meta(partition);
+        self.elsewhere_again(
+            |topology| topology.owner(partition).cloned(),
+            |node| {
+                let (key, args) = (key.clone(), args.clone());
+                async move { node.call(function, &[&key], args).await }
+            },
+        )
+        .await
+    }
+
+    /// A command or function for one key outside the partitions.
+    pub(super) async fn call_key(
+        &self,
+        key: &str,
+        function: Function,
+        args: Vec<Value>,
+    ) -> Result<Value, StoreError> {
+        self.elsewhere_again(
+            |topology| topology.owner_of_key(key).cloned(),
+            |node| {
+                let args = args.clone();
+                async move { node.call(function, &[key], args).await }
+            },
+        )
+        .await
+    }
+
+    /// A plain command whose first argument is its key.
+    pub(super) async fn command(
+        &self,
+        name: &'static str,
+        key: &str,
+        more: Vec<Value>,
+    ) -> Result<Value, StoreError> {
+        self.elsewhere_again(
+            |topology| topology.owner_of_key(key).cloned(),
+            |node| {
+                let mut args = vec![Value::from(key)];
+                args.extend(more.iter().cloned());
+                async move { node.command(name, args).await }
+            },
+        )
+        .await
+    }
+
+    /// Calls, and where the node answers that another one serves the key, looks the topology up
+    /// and calls there, for as long as a call may take. Nothing was executed in that case.
+    async fn elsewhere_again<F: Future<Output = Result<Value, Failure>>>(
+        &self,
+        owner: impl Fn(&Topology) -> Result<Arc<Node>, Failure>,
+        call: impl Fn(Arc<Node>) -> F,
+    ) -> Result<Value, StoreError> {
+        let deadline = Instant::now() + self.inner.settings.command_timeout;
+        let mut changed = self.inner.changed.subscribe();
+        loop {
+            changed.mark_unchanged();
+            let node = self.topology().and_then(|topology| owner(&topology))?;
+            match call(node).await {
+                Err(failure) if failure.trouble == super::error::Trouble::Elsewhere => {
+                    self.inner.look_again.notify_one();
+                    let pause = (Instant::now() + Duration::from_millis(100)).min(deadline);
+                    let _ = timeout_at(pause, changed.changed()).await;
+                    if Instant::now() >= deadline {
+                        return Err(failure.into());
+                    }
+                }
+                answer => return Ok(answer?),
+            }
+        }
+    }
+}
+
+impl Inner {
+    pub(super) fn topology(&self) -> Result<Arc<Topology>, Failure> {
+        self.routes
+            .read()
+            .clone()
+            .ok_or_else(|| Failure::refused("closed"))
+    }
+}
+
+/// Waits until every node answers, has the functions and is new enough.
+async fn first_topology(
+    settings: &StoreSettings,
+    context: &Arc<NodeContext>,
+    slots: &Arc<[u16]>,
+) -> Result<Topology, StoreError> {
+    let mut known: Vec<Arc<Node>> = Vec::new();
+    let mut last_line: Option<Instant> = None;
+    loop {
+        let problem = match topology::discover(context, slots, &known).await {
+            Ok(found) => match ready(&found).await {
+                Ok(()) => return Ok(found),
+                Err(StoreError::Misconfigured(why)) => return Err(StoreError::Misconfigured(why)),
+                Err(error) => {
+                    known = found.nodes;
+                    error.to_string()
+                }
+            },
+            Err(failure) => failure.text.to_string(),
+        };
+        if last_line.is_none_or(|at| at.elapsed() > Duration::from_secs(3)) {
+            tracing::warn!(url = settings.masked_url(), problem, "waiting for redis");
+            last_line = Some(Instant::now());
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+async fn ready(topology: &Topology) -> Result<(), StoreError> {
+    for node in &topology.nodes {
+        node.look(true).await?;
+        let facts = node.facts();
+        if facts.version < (7, 0) {
+            let (major, minor) = facts.version;
+            return Err(StoreError::Misconfigured(
+                format!(
+                    "redis {major}.{minor} at {} is too old: 7.0 is needed",
+                    node.address
+                )
+                .into(),
+            ));
+        }
+        if facts.is_cluster && !topology.is_cluster() {
+            return Err(StoreError::Misconfigured(
+                format!(
+                    "{} is a cluster: use redis-cluster:// in the url",
+                    node.address
+                )
+                .into(),
+            ));
+        }
+        if !facts.is_master {
+            return Err(StoreError::Unavailable(
+                format!("{} is a replica", node.address).into(),
+            ));
+        }
+        super::functions::load(&node.calls).await?;
+    }
+    Ok(())
+}
+
+/// Looks the topology up, more often for a while after a sign of trouble.
+async fn watch_topology(store: std::sync::Weak<Inner>, slots: Arc<[u16]>, look_again: Arc<Notify>) {
+    let mut suspicious_until: Option<Instant> = None;
+    loop {
+        let suspicious = suspicious_until.is_some_and(|until| Instant::now() < until);
+        let pause = if suspicious { LOOK_OFTEN } else { LOOK_SELDOM };
+        if timeout(pause, look_again.notified()).await.is_ok() {
+            suspicious_until = Some(Instant::now() + SUSPICION);
+            // Many calls may fail at once: one look is enough for all of them.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let Some(inner) = store.upgrade() else { return };
+        let Ok(current) = inner.topology() else {
+            return;
+        };
+        match topology::discover(&inner.context, &slots, &current.nodes).await {
+            Ok(found) if found.serves_like(&current) => {}
+            Ok(found) => {
+                let masters: Vec<String> = found
+                    .nodes
+                    .iter()
+                    .map(|node| node.address.to_string())
+                    .collect();
+                tracing::info!(?masters, "the topology of redis changed");
+                *inner.routes.write() = Some(Arc::new(found));
+                inner.changed.send_modify(|count| *count += 1);
+            }
+            Err(failure) => {
+                tracing::debug!(error = %failure.text, "could not look up the topology of redis");
+                suspicious_until = Some(Instant::now() + SUSPICION);
+            }
+        }
+    }
+}
+
+/// Arguments from texts.
+pub(super) fn texts<const N: usize>(args: [&str; N]) -> Vec<Value> {
+    args.into_iter()
+        .map(|arg| Value::Bytes(Bytes::copy_from_slice(arg.as_bytes())))
+        .collect()
+}
+
+/// What the bells hand over.
+pub(super) type EventSender = mpsc::Sender<Vec<super::bells::BellEvent>>;
