@@ -1,0 +1,62 @@
+//! What can go wrong, sorted by what a caller can do about it.
+
+use crate::domain::Partition;
+
+/// Why a question to Postgres failed.
+#[derive(Debug, thiserror::Error)]
+pub enum PgError {
+    /// Postgres is away, overloaded or restarting: the same question may be asked again.
+    #[error("postgres is unavailable")]
+    Unavailable(#[source] sqlx::Error),
+    /// The data itself was refused (classes 22, 23): retrying cannot help.
+    #[error("postgres refused the data")]
+    Rejected(#[source] sqlx::Error),
+    /// A defect, or a schema that does not fit this program.
+    #[error("unexpected answer from postgres")]
+    Unexpected(#[source] sqlx::Error),
+}
+
+impl From<sqlx::Error> for PgError {
+    fn from(error: sqlx::Error) -> Self {
+        use sqlx::Error as E;
+        match &error {
+            E::Database(refusal) => match refusal.code().as_deref() {
+                // Conflicts with other transactions, connections, resources, shutdowns, lock waits.
+                Some(code)
+                    if ["08", "40", "53", "57"]
+                        .iter()
+                        .any(|class| code.starts_with(class))
+                        || code == "55P03" =>
+                {
+                    Self::Unavailable(error)
+                }
+                Some(code) if code.starts_with("22") || code.starts_with("23") => {
+                    Self::Rejected(error)
+                }
+                _ => Self::Unexpected(error),
+            },
+            E::Io(_) | E::Tls(_) | E::PoolTimedOut | E::PoolClosed | E::WorkerCrashed => {
+                Self::Unavailable(error)
+            }
+            _ => Self::Unexpected(error),
+        }
+    }
+}
+
+/// Why a batch of the write-behind was not written. Nothing of it was.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// Another worker has taken these partitions over, or the position moved: the batch must
+    /// not be tried again by this holder.
+    #[error("{} partitions are in other hands", .0.len())]
+    Fenced(Vec<Partition>),
+    /// Postgres did not take it.
+    #[error(transparent)]
+    Postgres(#[from] PgError),
+}
+
+impl From<sqlx::Error> for WriteError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Postgres(error.into())
+    }
+}

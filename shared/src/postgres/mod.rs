@@ -1,0 +1,28 @@
+//! The only SQL. One file per group of tables, a function per question, named by it.
+//!
+//! Nothing in here knows Redis, sockets or settings. Every question is answered by an index:
+//! the connections forbid the planner what only looks cheap while a table is small.
+
+mod commands;
+mod error;
+mod expiry;
+mod log;
+mod partitions;
+mod pool;
+mod positions;
+mod revocations;
+mod rows;
+mod users;
+mod write;
+
+pub use commands::StoredCommand;
+pub use error::{PgError, WriteError};
+pub use expiry::DueCommand;
+pub use partitions::DroppedPartitions;
+pub use pool::Postgres;
+pub use users::{Role, User, UserStatus};
+pub use write::{Buried, PartitionBatch, PendingBatch, StateChange};
+
+/// The question behind [`Postgres::entries_between`], for the test that looks at its plan.
+#[doc(hidden)]
+pub use log::ENTRIES_BETWEEN;

@@ -1,0 +1,61 @@
+//! From columns to the domain and back.
+
+use sqlx::{Row, postgres::PgRow};
+use uuid::Uuid;
+
+use super::{PgError, StoredCommand};
+use crate::domain::{CommandState, MessageId, Position, Timestamp};
+
+/// A stored word this program does not know.
+pub(super) fn unreadable(what: &str, found: &str) -> PgError {
+    PgError::Unexpected(sqlx::Error::Decode(
+        format!("unknown {what}: {found}").into(),
+    ))
+}
+
+/// The smallest id minted at `at` or later.
+pub(super) fn first_id_at(at: Timestamp) -> Uuid {
+    Uuid::from_u128(u128::from(at.0.max(0) as u64) << 80)
+}
+
+pub(super) fn state(text: &str) -> Result<CommandState, PgError> {
+    [
+        CommandState::Pending,
+        CommandState::Delivered,
+        CommandState::Completed,
+        CommandState::Expired,
+        CommandState::Cancelled,
+    ]
+    .into_iter()
+    .find(|state| state.as_str() == text)
+    .ok_or_else(|| unreadable("state of a command", text))
+}
+
+/// Columns `epoch` and `offset`.
+pub(super) fn position(row: &PgRow) -> Result<Position, sqlx::Error> {
+    Ok(Position {
+        epoch: row.try_get::<i64, _>("epoch")? as u64,
+        offset: row.try_get::<i64, _>("offset")? as u64,
+    })
+}
+
+/// A time that may be absent.
+pub(super) fn time(row: &PgRow, column: &str) -> Result<Option<Timestamp>, sqlx::Error> {
+    let at: Option<time::OffsetDateTime> = row.try_get(column)?;
+    Ok(at.map(Timestamp::from_datetime))
+}
+
+/// Columns of a command and of its assignment.
+pub(super) fn stored_command(row: &PgRow) -> Result<StoredCommand, PgError> {
+    let body: &str = row.try_get("body")?;
+    Ok(StoredCommand {
+        id: MessageId(row.try_get("id")?),
+        body: serde_json::from_str(body)
+            .map_err(|error| PgError::Unexpected(sqlx::Error::Decode(error.into())))?,
+        created_at: Timestamp::from_datetime(row.try_get("created_at")?),
+        position: position(row)?,
+        state: state(row.try_get("state")?)?,
+        delivered_at: time(row, "delivered_at")?,
+        completed_at: time(row, "completed_at")?,
+    })
+}

@@ -1,0 +1,245 @@
+//! The write-behind: batches of persist records become rows.
+//!
+//! One transaction carries many partitions; each moves its own position, guarded by its own
+//! token. So a crash anywhere leaves neither gap nor duplicate, and the transaction of a worker
+//! that lost its lease fails as a whole. Positions are locked first and in order: two holders
+//! of a partition never write at the same time, and rows are sorted by id within a statement.
+//!
+//! Written in two steps, because what senders are told about state changes is appended to their
+//! logs before the commit: [`Postgres::begin_batch`] writes and returns the changes,
+//! [`PendingBatch::commit`] makes it last. Dropping a pending batch undoes it.
+
+mod fact;
+mod statements;
+
+use sqlx::{Acquire as _, Postgres as Db, Row, Transaction};
+
+use super::{PgError, Postgres, WriteError};
+use crate::domain::{CommandState, MessageId, Partition, PersistRecord, Timestamp, UserId};
+use fact::{Fact, What};
+
+/// Records of one partition, in the order of its persist stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionBatch {
+    /// Which partition.
+    pub partition: Partition,
+    /// The token [`Postgres::claim_partitions`] gave.
+    pub token: u64,
+    /// The position the records follow.
+    pub after: String,
+    /// At least one.
+    pub records: Vec<PersistRecord>,
+}
+
+/// A command reached a state; its sender has to be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StateChange {
+    /// Which command.
+    pub command: MessageId,
+    /// Who sent it.
+    pub sender: UserId,
+    /// Whose state of it.
+    pub recipient: UserId,
+    /// The state reached; never [`CommandState::Pending`].
+    pub state: CommandState,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// A record that could not be written and stands in `quarantine`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Buried {
+    /// Of which partition.
+    pub partition: Partition,
+    /// Its id in the persist stream.
+    pub record_id: String,
+    /// Why; holds no content.
+    pub reason: String,
+}
+
+/// A batch that is written but not committed.
+#[must_use = "a pending batch is undone when it is dropped"]
+#[derive(Debug)]
+pub struct PendingBatch {
+    transaction: Transaction<'static, Db>,
+    /// State changes, delivered ones first. A change is told again if an earlier try got this
+    /// far and was not committed; it may name a `delivered` that was told already.
+    pub changes: Vec<StateChange>,
+    /// What went to quarantine.
+    pub buried: Vec<Buried>,
+}
+
+impl PendingBatch {
+    /// Makes it last.
+    pub async fn commit(self) -> Result<(), WriteError> {
+        Ok(self.transaction.commit().await?)
+    }
+}
+
+impl Postgres {
+    /// Writes the batches and moves their positions, in a transaction left open.
+    ///
+    /// A row Postgres refuses is found by bisection and goes to `quarantine`; the rest is
+    /// written. [`WriteError::Fenced`] names the partitions that are in other hands; nothing of
+    /// the others is written then either.
+    pub async fn begin_batch(
+        &self,
+        batches: &[PartitionBatch],
+    ) -> Result<PendingBatch, WriteError> {
+        let facts: Vec<Fact<'_>> = batches
+            .iter()
+            .flat_map(|batch| {
+                batch
+                    .records
+                    .iter()
+                    .map(|record| fact::read(batch.partition, record))
+            })
+            .collect();
+        let (bad, good): (Vec<_>, Vec<_>) = facts
+            .into_iter()
+            .partition(|fact| matches!(fact.what, What::Bad(_)));
+
+        let mut transaction = self.pool.begin().await?;
+        move_positions(&mut transaction, batches).await?;
+        let mut changes = Changes::default();
+        match statements::write(&mut transaction, &good, &mut changes).await {
+            Ok(()) => {}
+            // The failure ended the transaction. Once more, carefully.
+            Err(PgError::Rejected(_)) => {
+                drop(transaction.rollback().await);
+                return self.begin_carefully(batches, bad, good).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        finish(transaction, changes, bad).await
+    }
+
+    /// Writes with a savepoint around each part; halves what is refused until single records
+    /// are left, which are buried.
+    async fn begin_carefully(
+        &self,
+        batches: &[PartitionBatch],
+        mut bad: Vec<Fact<'_>>,
+        mut good: Vec<Fact<'_>>,
+    ) -> Result<PendingBatch, WriteError> {
+        let mut transaction = self.pool.begin().await?;
+        move_positions(&mut transaction, batches).await?;
+        let mut changes = Changes::default();
+        let mut reasons = Vec::new();
+        let mut parts = vec![(0, good.len())];
+        while let Some((from, to)) = parts.pop() {
+            let mut savepoint = transaction.begin().await?;
+            let mut found = Changes::default();
+            match statements::write(&mut savepoint, &good[from..to], &mut found).await {
+                Ok(()) => {
+                    savepoint.commit().await?;
+                    changes.extend(found);
+                }
+                Err(PgError::Rejected(error)) => {
+                    savepoint.rollback().await?;
+                    if to - from == 1 {
+                        reasons.push((from, reason_of(&error)));
+                    } else {
+                        let middle = from.midpoint(to);
+                        // The first half is popped first: the order of the stream is kept.
+                        parts.push((middle, to));
+                        parts.push((from, middle));
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        for (index, reason) in reasons.into_iter().rev() {
+            let mut fact = good.remove(index);
+            fact.what = What::Bad(reason);
+            bad.push(fact);
+        }
+        finish(transaction, changes, bad).await
+    }
+}
+
+/// What a batch changed, by the order in which senders are told.
+#[derive(Debug, Default)]
+struct Changes {
+    delivered: Vec<StateChange>,
+    ended: Vec<StateChange>,
+}
+
+impl Changes {
+    fn extend(&mut self, other: Self) {
+        self.delivered.extend(other.delivered);
+        self.ended.extend(other.ended);
+    }
+}
+
+async fn finish(
+    mut transaction: Transaction<'static, Db>,
+    mut changes: Changes,
+    bad: Vec<Fact<'_>>,
+) -> Result<PendingBatch, WriteError> {
+    let buried = statements::bury(&mut transaction, &bad).await?;
+    changes.delivered.append(&mut changes.ended);
+    Ok(PendingBatch {
+        transaction,
+        changes: changes.delivered,
+        buried,
+    })
+}
+
+/// Locks the positions in order and moves those that are still ours.
+async fn move_positions(
+    transaction: &mut Transaction<'static, Db>,
+    batches: &[PartitionBatch],
+) -> Result<(), WriteError> {
+    let mut sorted: Vec<&PartitionBatch> = batches
+        .iter()
+        .filter(|batch| !batch.records.is_empty())
+        .collect();
+    sorted.sort_unstable_by_key(|batch| batch.partition);
+    let column =
+        |of: fn(&PartitionBatch) -> &str| sorted.iter().map(|batch| of(batch)).collect::<Vec<_>>();
+    let moved = sqlx::query(
+        r"INSERT INTO persist_positions (partition, position, token)
+           SELECT batch.partition, batch.upto, ours.token
+           FROM unnest($1::int[], $2::text[], $3::text[], $4::bigint[]) AS batch(partition, after, upto, token),
+           LATERAL (
+               SELECT held.token FROM persist_positions held
+               WHERE held.partition = batch.partition AND held.position = batch.after AND held.token <= batch.token
+               FOR UPDATE
+           ) AS ours
+           ON CONFLICT (partition) DO UPDATE SET position = excluded.position, updated_at = now()
+           RETURNING partition",
+    )
+    .bind(sorted.iter().map(|batch| i32::from(batch.partition.0)).collect::<Vec<_>>())
+    .bind(column(|batch| &batch.after))
+    .bind(column(|batch| batch.records.last().map_or("", |record| &record.id)))
+    .bind(sorted.iter().map(|batch| batch.token as i64).collect::<Vec<_>>())
+    .fetch_all(&mut **transaction)
+    .await?;
+    if moved.len() == sorted.len() {
+        return Ok(());
+    }
+    let ours = moved
+        .iter()
+        .map(|row| row.try_get("partition"))
+        .collect::<Result<Vec<i32>, _>>()?;
+    Err(WriteError::Fenced(
+        sorted
+            .iter()
+            .map(|batch| batch.partition)
+            .filter(|partition| !ours.contains(&i32::from(partition.0)))
+            .collect(),
+    ))
+}
+
+/// Code and message of a refusal. The detail, which quotes the row, stays out.
+fn reason_of(error: &sqlx::Error) -> String {
+    match error.as_database_error() {
+        Some(refusal) => format!(
+            "{}: {}",
+            refusal.code().unwrap_or_default(),
+            refusal.message()
+        ),
+        None => error.to_string(),
+    }
+}
