@@ -1,0 +1,168 @@
+//! Three masters with the slots dealt evenly, and the moving of a slot between live ones.
+
+use crate::{
+    redis::{Redis, RedisOptions},
+    resp::Connection,
+    wait::{PATIENCE, eventually},
+};
+
+const SLOTS: u32 = 16_384;
+
+/// A running Redis Cluster.
+pub struct Cluster {
+    nodes: Vec<Redis>,
+}
+
+impl Cluster {
+    /// Three masters, no replicas.
+    pub async fn start() -> Self {
+        Self::start_with(
+            3,
+            &RedisOptions {
+                cluster: true,
+                ..RedisOptions::default()
+            },
+        )
+        .await
+    }
+
+    /// # Panics
+    /// When the cluster does not come together.
+    pub async fn start_with(masters: u32, options: &RedisOptions) -> Self {
+        let mut nodes = Vec::new();
+        for n in 0..masters {
+            let node = Redis::start_with(options.clone()).await;
+            let (first, last) = (SLOTS * n / masters, SLOTS * (n + 1) / masters - 1);
+            node.call(&[
+                "CLUSTER",
+                "ADDSLOTSRANGE",
+                &first.to_string(),
+                &last.to_string(),
+            ])
+            .await;
+            node.call(&["CLUSTER", "SET-CONFIG-EPOCH", &(n + 1).to_string()])
+                .await;
+            nodes.push(node);
+        }
+        let first = nodes[0].port().to_string();
+        for node in &nodes[1..] {
+            node.call(&["CLUSTER", "MEET", "127.0.0.1", &first]).await;
+        }
+        let cluster = Self { nodes };
+        cluster.until_agreed().await;
+        cluster
+    }
+
+    /// `redis-cluster://127.0.0.1:a?node=127.0.0.1:b&node=…`
+    pub fn url(&self) -> String {
+        let mut hosts = self
+            .nodes
+            .iter()
+            .map(|node| format!("127.0.0.1:{}", node.port()));
+        let first = hosts.next().expect("a cluster has nodes");
+        let rest: Vec<String> = hosts.map(|host| format!("node={host}")).collect();
+        format!("redis-cluster://{first}?{}", rest.join("&"))
+    }
+
+    pub fn nodes(&self) -> &[Redis] {
+        &self.nodes
+    }
+
+    /// The slot of a key (or of a hash tag, given as `{tag}`).
+    pub async fn slot_of(&self, key: &str) -> u16 {
+        let slot = self.nodes[0].call(&["CLUSTER", "KEYSLOT", key]).await;
+        slot.text()
+            .and_then(|text| text.parse().ok())
+            .expect("KEYSLOT answers a number")
+    }
+
+    /// The master that serves a slot now.
+    ///
+    /// # Panics
+    /// When nobody does.
+    pub async fn owner_of(&self, slot: u16) -> usize {
+        let map = self.nodes[0].call(&["CLUSTER", "SLOTS"]).await;
+        let number =
+            |reply: &crate::resp::Reply| reply.text().and_then(|text| text.parse::<u16>().ok());
+        let port = map.list().iter().find_map(|range| {
+            let [from, to, master, ..] = range.list() else {
+                return None;
+            };
+            let inside = (number(from)?..=number(to)?).contains(&slot);
+            inside.then(|| number(&master.list()[1])).flatten()
+        });
+        self.nodes
+            .iter()
+            .position(|node| Some(node.port()) == port)
+            .expect("every slot has a master of ours")
+    }
+
+    /// Moves a slot with its keys to another master while both serve, as redis-cli does it.
+    pub async fn move_slot(&self, slot: u16, to: usize) {
+        let from = self.owner_of(slot).await;
+        if from == to {
+            return;
+        }
+        let (source, target) = (&self.nodes[from], &self.nodes[to]);
+        let (source_id, target_id) = (id_of(source).await, id_of(target).await);
+        let number = slot.to_string();
+        target
+            .call(&["CLUSTER", "SETSLOT", &number, "IMPORTING", &source_id])
+            .await;
+        source
+            .call(&["CLUSTER", "SETSLOT", &number, "MIGRATING", &target_id])
+            .await;
+        let port = target.port().to_string();
+        let mut connection = Connection::open(source.port())
+            .await
+            .expect("the source is alive");
+        loop {
+            let keys = connection
+                .call(&["CLUSTER", "GETKEYSINSLOT", &number, "64"])
+                .await
+                .expect("a slot can be listed");
+            let keys: Vec<String> = keys
+                .list()
+                .iter()
+                .filter_map(crate::resp::Reply::text)
+                .collect();
+            if keys.is_empty() {
+                break;
+            }
+            let mut migrate = vec!["MIGRATE", "127.0.0.1", &port, "", "0", "5000", "KEYS"];
+            migrate.extend(keys.iter().map(String::as_str));
+            connection.call(&migrate).await.expect("keys can be moved");
+        }
+        target
+            .call(&["CLUSTER", "SETSLOT", &number, "NODE", &target_id])
+            .await;
+        source
+            .call(&["CLUSTER", "SETSLOT", &number, "NODE", &target_id])
+            .await;
+        for node in &self.nodes {
+            if node.port() != source.port() && node.port() != target.port() {
+                node.call(&["CLUSTER", "SETSLOT", &number, "NODE", &target_id])
+                    .await;
+            }
+        }
+    }
+
+    async fn until_agreed(&self) {
+        for node in &self.nodes {
+            eventually("the cluster comes together", PATIENCE, || async {
+                let info = node.try_call(&["CLUSTER", "INFO"]).await.ok()?.text()?;
+                let known = format!("cluster_known_nodes:{}", self.nodes.len());
+                let ready = [known.as_str(), "cluster_state:ok", "cluster_slots_ok:16384"];
+                ready.iter().all(|line| info.contains(line)).then_some(())
+            })
+            .await;
+        }
+    }
+}
+
+async fn id_of(node: &Redis) -> String {
+    node.call(&["CLUSTER", "MYID"])
+        .await
+        .text()
+        .expect("a node has an id")
+}
