@@ -1,0 +1,10 @@
+//! The record, against a real Postgres. Each test has a database of its own.
+#![allow(clippy::unwrap_used)]
+
+mod expiry;
+mod partitions;
+mod read;
+mod schema;
+mod support;
+mod users;
+mod write;

@@ -1,0 +1,64 @@
+use shared::domain::*;
+
+use crate::support::*;
+
+const DAY: i64 = 86_400_000;
+
+#[tokio::test]
+async fn a_week_is_made_ahead_and_missing_days_are_filled() {
+    let record = Record::new().await;
+    assert_eq!(record.postgres.partition_days_ahead().await.unwrap(), 7);
+    assert_eq!(record.postgres.make_partitions().await.unwrap(), 0);
+    // As if nobody had made any for twelve days.
+    record
+        .database
+        .query("DO $$ DECLARE it record; BEGIN FOR it IN SELECT name FROM daily_partitions WHERE day > now()::date - 1 \
+                LOOP EXECUTE 'DROP TABLE ' || it.name; END LOOP; END $$")
+        .await;
+    assert!(record.postgres.partition_days_ahead().await.unwrap() < 0);
+    assert_eq!(record.postgres.make_partitions().await.unwrap(), 24);
+    assert_eq!(record.postgres.partition_days_ahead().await.unwrap(), 7);
+    assert_eq!(
+        record
+            .database
+            .count("SELECT count(*) FROM daily_partitions")
+            .await,
+        27
+    );
+}
+
+#[tokio::test]
+async fn a_day_is_dropped_once_nothing_in_it_is_open() {
+    let record = Record::new().await;
+    let yesterday = Timestamp(now().0 - DAY);
+    let (ann, bob) = (user(), user());
+    let (old, new) = (id_at(yesterday), id_at(now()));
+    record
+        .write(vec![
+            command(old, 1, &body(ann, bob)),
+            command(new, 2, &body(ann, bob)),
+        ])
+        .await;
+    let today = now().to_datetime().date();
+
+    let kept = record.postgres.drop_partitions_before(today).await.unwrap();
+    assert_eq!(
+        (kept.dropped.len(), kept.kept),
+        (0, vec![yesterday.to_datetime().date()])
+    );
+    record
+        .write(vec![ended(bob, 3, old, CommandState::Completed)])
+        .await;
+    let done = record.postgres.drop_partitions_before(today).await.unwrap();
+    assert_eq!((done.dropped.len(), done.kept.len()), (3, 0));
+    assert_eq!(
+        record.database.count("SELECT count(*) FROM commands").await,
+        1
+    );
+    assert!(record.postgres.command(old).await.unwrap().is_none());
+    assert!(record.postgres.command(new).await.unwrap().is_some());
+    // Other work goes on, on the same pool.
+    record
+        .write(vec![command(id_at(now()), 4, &body(ann, bob))])
+        .await;
+}

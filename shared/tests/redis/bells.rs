@@ -1,0 +1,28 @@
+use shared::domain::Topic;
+
+use super::{
+    server::Server,
+    support::{Heard, append, connect, entry, user},
+};
+
+#[tokio::test]
+async fn a_confirmed_subscription_hears_the_very_next_entry() {
+    let server = Server::start();
+    let store = connect(&server.url()).await;
+    let (bells, events) = store.subscriber().await.unwrap();
+    let mut heard = Heard::new(events);
+    let user = user();
+    bells.subscribe(Topic::User(user)).await.unwrap();
+    let (_, position, _) = append(&store, entry(user, r#"{"x":"ü\n"}"#)).await;
+    assert_eq!(heard.entry().await, (position, r#"{"x":"ü\n"}"#.to_owned()));
+}
+
+#[tokio::test]
+async fn a_probe_comes_back() {
+    let server = Server::start();
+    let store = connect(&server.url()).await;
+    let (bells, _events) = store.subscriber().await.unwrap();
+    let found = store.probe(&bells).await;
+    assert_eq!(found.len(), 1);
+    assert!(found[0].is_some());
+}

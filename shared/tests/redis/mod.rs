@@ -1,0 +1,8 @@
+mod append;
+mod bells;
+mod cursors;
+mod faults;
+mod fleets;
+mod reading;
+mod server;
+mod support;

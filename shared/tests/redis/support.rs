@@ -1,0 +1,149 @@
+//! Shorthands for the tests.
+
+use std::{future::Future, time::Duration};
+
+use bytes::Bytes;
+use shared::{
+    domain::{Digest, Durability, Kind, MessageId, Position, SessionId, Topic, UserId},
+    redis::{Append, Appended, BellEvent, IdempotencyKey, OpenSession, Page, Store, StoreSettings},
+};
+use tokio::{sync::mpsc, time::timeout};
+use uuid::Uuid;
+
+pub async fn connect(url: &str) -> Store {
+    timeout(
+        Duration::from_secs(20),
+        Store::connect(StoreSettings::new(url)),
+    )
+    .await
+    .unwrap()
+    .unwrap()
+}
+
+pub fn user() -> UserId {
+    UserId(Uuid::now_v7())
+}
+
+/// An entry with a key of its own and a digest of its body.
+pub fn entry(user: UserId, body: &str) -> Append {
+    Append {
+        topic: Topic::User(user),
+        kind: Kind::CommandNew,
+        body: Bytes::copy_from_slice(body.as_bytes()),
+        key: IdempotencyKey(format!("test:{}", Uuid::now_v7())),
+        digest: Digest::of(body.as_bytes()),
+        durability: Durability::Durable,
+        remove: None,
+        unless_delivered: None,
+    }
+}
+
+pub fn session(user: UserId) -> OpenSession {
+    OpenSession {
+        user,
+        session: SessionId(Uuid::now_v7()),
+        device: "phone".parse().unwrap(),
+        node: "n1".parse().unwrap(),
+        incarnation: 1,
+        max_sessions: 5,
+        after: None,
+        page: 100,
+    }
+}
+
+/// Appends and answers the place of what is new.
+pub async fn append(store: &Store, entry: Append) -> (MessageId, Position, String) {
+    match store.append(entry).await.unwrap() {
+        Appended::New {
+            id,
+            position,
+            persist_id,
+            ..
+        } => (id, position, persist_id),
+        other => panic!("not new: {other:?}"),
+    }
+}
+
+/// Positions and bodies of a page.
+pub fn entries(page: Page) -> Vec<(Position, String)> {
+    match page {
+        Page::Entries { entries, .. } => entries
+            .into_iter()
+            .map(|entry| {
+                (
+                    entry.position,
+                    String::from_utf8(entry.body.to_vec()).unwrap(),
+                )
+            })
+            .collect(),
+        other => panic!("no entries: {other:?}"),
+    }
+}
+
+/// Tries until it holds, at most 15 s.
+pub async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
+    let tries = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    assert!(
+        timeout(Duration::from_secs(15), tries).await.is_ok(),
+        "never happened: {what}"
+    );
+}
+
+/// What the subscriber hears, one by one.
+pub struct Heard {
+    events: mpsc::Receiver<Vec<BellEvent>>,
+    waiting: std::collections::VecDeque<BellEvent>,
+}
+
+impl Heard {
+    pub fn new(events: mpsc::Receiver<Vec<BellEvent>>) -> Self {
+        Self {
+            events,
+            waiting: std::collections::VecDeque::new(),
+        }
+    }
+
+    pub async fn next(&mut self) -> BellEvent {
+        loop {
+            if let Some(event) = self.waiting.pop_front() {
+                return event;
+            }
+            let batch = timeout(Duration::from_secs(15), self.events.recv()).await;
+            self.waiting
+                .extend(batch.expect("silence").expect("closed"));
+        }
+    }
+
+    /// The next event that `pick` takes; others are dropped.
+    pub async fn next_that<T>(&mut self, pick: impl Fn(BellEvent) -> Option<T>) -> T {
+        loop {
+            if let Some(found) = pick(self.next().await) {
+                return found;
+            }
+        }
+    }
+
+    /// The next entry, as position and body.
+    pub async fn entry(&mut self) -> (Position, String) {
+        self.next_that(|event| match event {
+            BellEvent::Entry(entry) => Some((
+                entry.position,
+                String::from_utf8(entry.body.to_vec()).unwrap(),
+            )),
+            _ => None,
+        })
+        .await
+    }
+
+    pub async fn gap(&mut self) -> usize {
+        self.next_that(|event| match event {
+            BellEvent::Gap { shard } => Some(shard),
+            _ => None,
+        })
+        .await
+    }
+}
