@@ -1,0 +1,542 @@
+// The console: one window is one device of one user on one socket, speaking the JSON dialect.
+// It knows only what any client may know; all it shows came over REST or the socket.
+
+const MAX_REQUESTS = 100; // unanswered, kept while there is no connection
+const MAX_QUEUE = 1000;
+const MAX_ROWS = 100; // in each list
+const MAX_CONTENT_BYTES = 16 * 1024;
+const ANSWER_WITHIN_MS = 10_000; // a node that takes longer counts as lost
+const QUIET_MS = 15_000; // silence after which the node is pinged
+
+// [meaning, what to do]: "move" reconnects to the next node, "stay" to the same one, "stop" leaves it to the user.
+// Any other code is a "move".
+const CLOSE = {
+  0: ['no answer in time', 'move'],
+  1006: ['connection lost, or the node refused this page', 'move'],
+  1008: ['refused by policy', 'stop'],
+  1009: ['a frame was too large', 'stay'],
+  1012: ['the node is draining', 'move'],
+  1013: ['the node is full', 'move'],
+  4401: ['no longer logged in', 'stay'],
+  4403: ['banned', 'stop'],
+  4408: ['heartbeats missed', 'move'],
+  4409: ['displaced by a newer session of yours', 'stop'],
+  4410: ['this window was too slow', 'stay'],
+  4429: ['too many requests', 'stay'],
+};
+const RANK = { failed: 0, sending: 0, pending: 1, delivered: 2, completed: 3, expired: 3, cancelled: 3, ended: 3 };
+const isOver = (item) => RANK[item.status] === 3;
+
+// --- Small tools ---
+const $ = (id) => document.getElementById(id);
+
+/** An element with properties and children; strings become text, never markup. */
+function el(tag, props = {}, ...children) {
+  const node = Object.assign(document.createElement(tag), props);
+  node.append(...children.filter((child) => child != null));
+  return node;
+}
+const button = (label, onclick, props) => el('button', { type: 'button', className: 'quiet', onclick, ...props }, label);
+const clock = (at) => el('time', { dateTime: at, title: new Date(at).toLocaleString() }, new Date(at).toLocaleTimeString());
+
+const now = () => new Date().toISOString();
+const isUserId = (text) => /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(text);
+/** `crypto.randomUUID` exists only on https and localhost; this works on any address. */
+const newId = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, '0')).join('');
+
+const recall = (area, key, fallback) => JSON.parse(area.getItem(`tidegate.${key}`)) ?? fallback;
+const keep = (area, key, value) => area.setItem(`tidegate.${key}`, JSON.stringify(value));
+
+function complain(code, message) {
+  const alert = el('div', { className: 'alert' }, el('span', {}, el('b', {}, code), ` – ${message}`));
+  alert.append(button('Dismiss', () => alert.remove()));
+  $('alerts').append(alert);
+  if ($('alerts').children.length > 3) $('alerts').firstChild.remove();
+  setTimeout(() => alert.remove(), 15_000);
+}
+
+// --- What this window knows ------------------------------------------------------------------------------------------
+// localStorage is shared by all windows of the browser (contacts, nodes), sessionStorage is this window's own.
+
+const device = recall(sessionStorage, 'device') ?? `web-${newId().slice(0, 8)}`;
+keep(sessionStorage, 'device', device);
+let session = recall(sessionStorage, 'session'); // {token, expiresAt, userId, username}
+let people = recall(localStorage, 'people', {}); // name -> user id
+let nodes = [...new Set([location.origin, ...recall(localStorage, 'nodes', [])])];
+let sent = new Map(); // request id -> command sent from this window
+let requests = []; // not yet answered, oldest first; only the first is on its way
+const queue = new Map(); // command id -> command addressed to this user; ended ones stay, so duplicates are recognised
+const early = new Map(); // command id -> statuses that overtook the answer to our own request
+let refreshTimer;
+
+function remember(name, id) {
+  const others = Object.entries(recall(localStorage, 'people', {})).filter(([, known]) => known !== id);
+  people = { ...Object.fromEntries(others), [name]: id };
+  keep(localStorage, 'people', people);
+  paint();
+}
+const nameOf = (id) => Object.keys(people).find((name) => people[name] === id);
+
+/** The user id meant by a contact's name or by an id; undefined if it is neither. */
+function resolve(text) {
+  const name = Object.keys(people).find((known) => known.toLowerCase() === text.toLowerCase());
+  return people[name] ?? (isUserId(text) ? text.toLowerCase() : undefined);
+}
+
+// --- REST and tokens ---
+/** Asks the page's own origin and, only if that is gone, the other nodes: a token is valid on all of them. */
+async function post(path, body, token) {
+  const headers = { 'Content-Type': 'application/json', ...(token && { Authorization: `Bearer ${token}` }) };
+  for (const node of nodes) {
+    const signal = AbortSignal.timeout(ANSWER_WITHIN_MS);
+    const options = { method: 'POST', headers, body: JSON.stringify(body), signal };
+    const response = await fetch(`${node}/api/v1${path}`, options).catch(() => null);
+    if (!response) continue;
+    const answer = await response.json().catch(() => ({}));
+    if (response.ok) return answer;
+    const { code = `http_${response.status}`, message = 'the node gave no reason' } = answer.error ?? {};
+    throw Object.assign(new Error(message), { code, status: response.status });
+  }
+  throw Object.assign(new Error('no node answers'), { code: 'unavailable' });
+}
+
+/** From a fresh login or a reloaded window to a desk with a connection. */
+function enter() {
+  keep(sessionStorage, 'session', session);
+  const work = recall(sessionStorage, `work.${session.userId}`, { sent: [], requests: [] });
+  sent = new Map(work.sent.map((item) => [item.id, item]));
+  requests = work.requests;
+  refreshIn((new Date(session.expiresAt) - Date.now()) * 0.8);
+  connect(recall(sessionStorage, 'node'));
+}
+
+function leave(reason) {
+  hangUp();
+  clearTimeout(refreshTimer);
+  sessionStorage.removeItem('tidegate.session');
+  session = null;
+  for (const known of [queue, early, sent]) known.clear();
+  requests = [];
+  setPhase('signed out', reason);
+}
+
+function refreshIn(wait) {
+  clearTimeout(refreshTimer);
+  refreshTimer = setTimeout(refresh, Math.min(Math.max(wait, 1000), 2 ** 31 - 1));
+}
+
+async function refresh() {
+  const owner = session;
+  try {
+    const { token, expiresAt } = await post('/auth/refresh', {}, owner.token);
+    if (session !== owner) return;
+    Object.assign(session, { token, expiresAt });
+    keep(sessionStorage, 'session', session);
+    if (link.phase === 'open') transmit('authenticate', { token }, newId());
+    refreshIn((new Date(expiresAt) - Date.now()) * 0.8);
+  } catch (error) {
+    if (session !== owner) return;
+    if (error.status === 401 || new Date(session.expiresAt) < Date.now()) leave('the token has run out');
+    else refreshIn(15_000);
+  }
+}
+
+// --- The connection ---
+// phase: signed out, disconnected, connecting, open, reconnecting or closed
+const link = { phase: 'signed out', detail: '', node: location.origin, attempt: 0, facts: {} };
+
+function setPhase(phase, detail = '') {
+  Object.assign(link, { phase, detail, since: Date.now() });
+  paint();
+}
+
+/** Forgets the socket at once: a dead peer would keep a closing one open for long. */
+function hangUp() {
+  const { ws, timer } = link;
+  clearTimeout(timer);
+  Object.assign(link, { ws: null, refused: false, listing: null, facts: {} });
+  Object.assign(link, { onItsWay: 0, pinged: 0, leaveAt: 0, holdUntil: 0 }); // times, 0 for none
+  ws?.close(1000);
+}
+
+function connect(node) {
+  hangUp();
+  link.node = nodes.includes(node) ? node : nodes[0];
+  keep(sessionStorage, 'node', link.node);
+  setPhase('connecting', `to ${link.node}`);
+  const ws = new WebSocket(`${link.node.replace(/^http/, 'ws')}/api/ws?device=${device}`, 'tidegate.json.v1');
+  link.ws = ws;
+  const ifCurrent = (handler) => (event) => link.ws === ws && handler(event);
+  ws.onopen = ifCurrent(() => transmit('authenticate', { token: session.token }, newId()));
+  ws.onmessage = ifCurrent((event) => receive(JSON.parse(event.data)));
+  ws.onclose = ifCurrent((event) => lost(event.code, event.reason));
+}
+
+function lost(code, reason) {
+  const { phase, leaveAt, refused, onItsWay } = link;
+  const [meaning, action] = CLOSE[code] ?? ['closed by the node', 'move'];
+  if (code === 4401 && (refused || phase === 'open')) return leave(`${meaning} (4401)`);
+  if (code === 1009 && onItsWay) settle({ type: 'error', payload: { code: 'too_large', message: meaning } });
+  hangUp();
+  const why = `${meaning}${code ? ` (${code})` : ''}${reason ? `: ${reason}` : ''}`;
+  if (action === 'stop') return setPhase('closed', why);
+  // Full jitter: any wait up to a bound that doubles, so that many clients do not come back as one wave.
+  const base = code === 1013 || code === 4429 ? 2000 : 500;
+  const jitter = Math.random() * Math.min(20_000, base * 2 ** link.attempt++);
+  const wait = leaveAt ? Math.max(leaveAt - Date.now(), 0) : jitter;
+  const next = action === 'move' ? nodes[(nodes.indexOf(link.node) + 1) % nodes.length] : link.node;
+  link.due = Date.now() + wait;
+  link.timer = setTimeout(connect, wait, next);
+  setPhase('reconnecting', why);
+}
+
+const transmit = (type, payload, id) => link.ws.send(JSON.stringify({ type, id, payload }));
+
+/** Once a second: what a browser does not notice by itself. */
+function tick() {
+  const late = (since) => since && Date.now() - since > ANSWER_WITHIN_MS;
+  if (link.phase === 'reconnecting') return paintState();
+  if (link.phase === 'connecting' && late(link.since)) return lost(0);
+  if (link.phase !== 'open') return undefined;
+  if (late(link.pinged) || late(link.onItsWay)) return lost(0);
+  if (link.leaveAt && Date.now() > link.leaveAt) return lost(1012);
+  if (link.pinged || Date.now() - link.heard < QUIET_MS) return undefined;
+  link.pinged = Date.now();
+  return transmit('ping', {}, newId());
+}
+
+// --- Requests: kept until answered, sent one after the other, repeated under the same id ---
+function request(type, payload) {
+  if (requests.length >= MAX_REQUESTS) return complain('queue_full', `${MAX_REQUESTS} requests are waiting already`);
+  const id = newId();
+  requests.push({ id, type, payload, tries: 0 });
+  pump();
+  paint();
+  return id;
+}
+
+function pump() {
+  if (link.phase !== 'open' || link.onItsWay || Date.now() < link.holdUntil || !requests.length) return;
+  const [{ id, type, payload }] = requests;
+  link.onItsWay = Date.now();
+  transmit(type, payload, id);
+}
+
+/** Takes the answer to the request on its way. */
+function settle({ type, payload, timestamp }) {
+  const [asked] = requests;
+  link.onItsWay = 0;
+  if (['rate_limited', 'unavailable'].includes(payload.code) && asked.tries++ < 8) {
+    const wait = payload.retryAfterMs ?? Math.random() * 500 * 2 ** asked.tries;
+    link.holdUntil = Date.now() + wait;
+    setTimeout(pump, wait + 1);
+    return;
+  }
+  requests.shift();
+  const item = sent.get(asked.id); // only if it was a command.create
+  const commandId = payload.commandId ?? asked.payload.commandId;
+  if (type === 'error' && item) {
+    Object.assign(item, { status: 'failed', problem: `${payload.code} – ${payload.message}` });
+    $('announcer').textContent = `Failed: ${item.problem}`;
+  } else if (type === 'error') {
+    complain(payload.code, payload.message);
+    list(); // a complete or cancel that came too late: look again
+  } else if (type === 'command.accepted' && item) {
+    item.commandId = commandId;
+    advance(item, 'pending', timestamp);
+    for (const status of early.get(commandId) ?? []) applyStatus(status);
+    early.delete(commandId);
+  } else {
+    const at = payload.completedAt ?? payload.at ?? timestamp;
+    applyStatus({ commandId, status: payload.completedAt ? 'completed' : payload.status, at });
+  }
+  pump();
+}
+
+/** Reads the queue anew, page by page; what the whole answer no longer holds has ended elsewhere. */
+function list(cursor) {
+  if (link.phase !== 'open') return;
+  if (!cursor) link.listing = { before: [...queue.values()], seen: new Set() };
+  link.listing.id = newId();
+  transmit('command.queue', { limit: 100, cursor }, link.listing.id);
+}
+
+function listed({ type, payload }) {
+  const { before, seen } = link.listing;
+  link.listing.id = null;
+  if (type === 'error') {
+    complain(payload.code, payload.message);
+    setTimeout(list, payload.retryAfterMs ?? 5000);
+    return;
+  }
+  for (const command of payload.commands) {
+    seen.add(command.commandId);
+    arrive(command);
+  }
+  if (!payload.nextCursor) for (const item of before) if (!seen.has(item.commandId)) advance(item, 'ended');
+  if (payload.nextCursor && seen.size < MAX_QUEUE) list(payload.nextCursor);
+}
+
+// --- What comes in ---
+function receive(message) {
+  const { type, payload, replyTo, timestamp } = message;
+  Object.assign(link, { heard: Date.now(), pinged: 0 });
+  if (replyTo && replyTo === requests[0]?.id) settle(message);
+  else if (replyTo && replyTo === link.listing?.id) listed(message);
+  else if (type === 'connected') opened(payload);
+  else if (type === 'command.new') arrive({ ...payload, status: 'delivered' }, true);
+  else if (type === 'command.status') applyStatus({ at: timestamp, ...payload });
+  else if (type === 'server.draining') {
+    Object.assign(link, { leaveAt: Date.now() + payload.reconnectAfterMs, detail: 'the node is draining' });
+  } else if (type === 'auth.failed') {
+    link.refused = !['unavailable', 'rate_limited'].includes(payload.code);
+    complain(payload.code, payload.message ?? 'the node did not accept the token');
+  } else if (type === 'error') complain(payload.code, payload.message);
+  paint();
+}
+
+function opened({ node, sessionId, device: name, resumed }) {
+  const { ws } = link;
+  const replayed = `${resumed?.replayed ?? 0} replayed${resumed?.complete === false ? ', more to come' : ''}`;
+  link.facts = { Node: node, Session: sessionId, Device: name, Resumed: replayed };
+  setPhase('open');
+  // A node that accepts and fails again must not be hammered: only a lasting session counts as success.
+  setTimeout(() => link.ws === ws && (link.attempt = 0), 5000);
+  list();
+  pump();
+}
+
+/** A command for this user, live, replayed or listed; a known one only moves forward. */
+function arrive(command, live) {
+  const known = queue.get(command.commandId);
+  if (known) return advance(known, command.status);
+  queue.set(command.commandId, { ...command, times: {} });
+  for (const [id, old] of queue) if (queue.size > MAX_QUEUE && isOver(old)) queue.delete(id);
+  if (live) $('announcer').textContent = `New ${command.commandType} from ${command.senderName}: ${command.content}`;
+  return undefined;
+}
+
+function advance(item, status, at = now()) {
+  item.times[status] ??= at;
+  if (RANK[status] > RANK[item.status]) item.status = status;
+}
+
+function applyStatus(update) {
+  const { commandId, recipientId = session.userId, status, at } = update;
+  const mine = [...sent.values()].find((item) => item.commandId === commandId);
+  const command = queue.get(commandId);
+  if (mine) advance(mine, status, at);
+  if (command && recipientId === session.userId) advance(command, status, at);
+  if (mine || command || !requests.length) return;
+  early.set(commandId, [...(early.get(commandId) ?? []), update]);
+  if (early.size > MAX_REQUESTS) early.delete(early.keys().next().value);
+}
+
+// --- What the user sees ---
+let painting = false;
+/** Repaints soon, once for many changes (in a microtask: animation frames do not run in hidden windows). */
+function paint() {
+  if (!painting) queueMicrotask(paintAll);
+  painting = true;
+}
+
+function paintAll() {
+  painting = false;
+  paintState();
+  $('welcome').hidden = Boolean(session);
+  $('desk').hidden = $('account').hidden = !session;
+  if (!session) return;
+  $('my-name').textContent = session.username;
+  $('my-id').textContent = session.userId;
+  $('toggle').textContent = isUp() ? 'Disconnect' : 'Connect';
+  fill($('facts'), Object.entries(link.facts), ([term, fact]) => [el('dt', {}, term), el('dd', {}, fact)]);
+  fill($('node'), nodes, (node) => el('option', { selected: node === link.node }, node));
+  fill($('to-names'), Object.keys(people), (name) => el('option', { value: name }));
+  fill($('people'), Object.keys(people).filter((name) => people[name] !== session.userId),
+    (name) => el('li', {}, button(name, () => address(name), { title: `Write to ${people[name]}` })));
+
+  const asked = new Set(requests.map(({ payload }) => payload.commandId));
+  const rows = (items) => items.map((item) => ({ ...item, busy: asked.has(item.commandId) }));
+  const newest = [...queue.values()].sort((a, b) => b.createdAt.localeCompare(a.createdAt));
+  const open = newest.filter((item) => !isOver(item));
+  show('queue', open.length, rows([...open, ...newest.filter(isOver)]), incomingRow);
+  show('sent', sent.size, rows([...sent.values()].reverse()), sentRow);
+  document.title = `${open.length ? `(${open.length}) ` : ''}${session.username} – Tidegate console`;
+  keep(sessionStorage, `work.${session.userId}`, { sent: [...sent.values()], requests });
+}
+
+const isUp = () => link.phase === 'open' || link.phase === 'connecting';
+
+function paintState() {
+  const waiting = requests.length - (link.onItsWay ? 1 : 0);
+  $('state').dataset.phase = link.phase;
+  if ($('phase').textContent !== link.phase) $('phase').textContent = link.phase; // spoken when it changes
+  $('detail').textContent = [
+    link.phase === 'open' && `on ${link.facts.Node}`,
+    link.phase === 'reconnecting' && `in ${Math.max(0, Math.ceil((link.due - Date.now()) / 1000))} s`,
+    link.detail,
+    waiting > 0 && `${waiting} to be sent`,
+  ].filter(Boolean).join(' – ');
+}
+
+/** Rebuilds a small part, only when what it shows has changed. */
+function fill(parent, items, view) {
+  const stamp = JSON.stringify([items, link.node]);
+  if (parent.stamp !== stamp) parent.replaceChildren(...items.flatMap(view));
+  parent.stamp = stamp;
+}
+
+/** A list of commands: rows that did not change stay as they are, and the focus stays on the row it was on. */
+function show(name, count, items, view) {
+  const old = new Map([...$(name).children].map((row) => [row.key, row]));
+  const focused = document.activeElement;
+  let refocus;
+  const rows = items.slice(0, MAX_ROWS).map((item) => {
+    const [key, stamp] = [item.id ?? item.commandId, JSON.stringify(item)];
+    if (old.get(key)?.stamp === stamp) return old.get(key);
+    const row = Object.assign(view(item), { key, stamp, tabIndex: -1, className: isOver(item) ? 'over' : '' });
+    row.dataset.status = item.status;
+    if (old.get(key)?.contains(focused)) refocus = row;
+    return row;
+  });
+  for (const row of old.values()) if (!rows.includes(row)) row.remove();
+  rows.forEach((row, i) => $(name).children[i] !== row && $(name).insertBefore(row, $(name).children[i] ?? null));
+  const same = (each) => each.textContent === focused.textContent;
+  if (refocus) ([...refocus.querySelectorAll('button')].find(same) ?? refocus).focus();
+  $(`${name}-count`).textContent = count;
+  $(`${name}-empty`).hidden = items.length > 0;
+}
+
+const row = (item, head, foot, ...actions) => el('li', {},
+  el('div', { className: 'head' }, ...head, ...[item.commandType, ...(item.categories ?? [])].map((tag) =>
+    el('span', { className: 'tag' }, tag)), clock(item.createdAt)),
+  el('p', { className: 'content' }, item.content),
+  el('div', { className: 'foot' }, foot, el('span', { className: 'actions' }, ...actions)));
+
+function incomingRow(item) {
+  const { commandId, senderId, senderName, status, expiresAt } = item;
+  const reply = () => {
+    if (!nameOf(senderId)) remember(senderName, senderId);
+    address(nameOf(senderId));
+  };
+  const complete = () => item.busy || request('command.complete', { commandId });
+  const foot = isOver(item) ? [`${status} `, clock(item.times[status] ?? item.createdAt)]
+    : [`${status}${expiresAt ? ` – until ${new Date(expiresAt).toLocaleString()}` : ''}`];
+  return row(item, [el('b', {}, senderName)], el('span', {}, ...foot), button('Reply', reply),
+    isOver(item) ? null : button('Complete', complete, { ariaDisabled: item.busy }));
+}
+
+function sentRow(item) {
+  const { commandId, toName, status, times } = item;
+  const cancel = () => item.busy || request('command.cancel', { commandId });
+  const steps = ['expired', 'cancelled'].includes(status)
+    ? ['pending', 'delivered', status].filter((step) => times[step]) : ['pending', 'delivered', 'completed'];
+  const foot = status === 'failed' ? el('span', { className: 'problem' }, `failed: ${item.problem}`)
+    : status === 'sending' ? el('span', {}, 'to be sent')
+      : el('ol', { className: 'steps' }, ...steps.map((step) =>
+        el('li', { className: times[step] ? 'reached' : '' }, `${step} `, times[step] ? clock(times[step]) : null)));
+  return row(item, ['to ', el('b', {}, toName)], foot,
+    status === 'pending' ? button('Cancel', cancel, { ariaDisabled: item.busy }) : null);
+}
+
+// --- What the user does ---
+function address(name) {
+  $('to').value = name;
+  $('to').setCustomValidity('');
+  $('content').focus();
+}
+
+function addNode(text) {
+  const { protocol, origin } = URL.canParse(text) ? new URL(text) : {};
+  if (!/^https?:$/.test(protocol)) return complain('bad_request', `“${text}” is not the http(s) URL of a node`);
+  nodes = [...new Set([...nodes, origin])];
+  keep(localStorage, 'nodes', nodes);
+  $('add-node').reset();
+  return paint();
+}
+
+/** Runs a form's action with its fields, instead of letting the browser submit it; one at a time. */
+function onSubmit(form, action) {
+  let running = false;
+  $(form).addEventListener('submit', async (event) => {
+    event.preventDefault();
+    if (running) return;
+    running = true;
+    try {
+      await action(Object.fromEntries(new FormData($(form))), event.submitter);
+    } catch (error) {
+      complain(error.code ?? 'failed', error.message);
+    }
+    running = false;
+  });
+}
+
+onSubmit('login', async ({ username, password }, submitter) => {
+  if (submitter?.id === 'register') await post('/auth/register', { username, password });
+  session = { username, ...(await post('/auth/login', { username, password })) };
+  $('password').value = '';
+  remember(username, session.userId);
+  enter();
+  setTimeout(() => $('to').focus()); // after the desk has been painted
+});
+
+onSubmit('compose', ({ to, content, type, categories, expires }) => {
+  const targetUser = resolve(to.trim());
+  if (!targetUser) {
+    $('to').setCustomValidity('Neither a contact nor a user id: ask them for the id at the top of their window.');
+    return $('to').reportValidity();
+  }
+  const bytes = new TextEncoder().encode(content).length;
+  if (bytes > MAX_CONTENT_BYTES) return complain('too_large', `${bytes} bytes of content, ${MAX_CONTENT_BYTES} are allowed`);
+  const command = { commandType: type, content, broadcast: 'user', targetUser };
+  command.categories = categories.split(',').map((tag) => tag.trim()).filter(Boolean);
+  if (expires) command.expiresAt = new Date(expires).toISOString();
+  const id = request('command.create', command);
+  if (!id) return undefined;
+  const toName = nameOf(targetUser) ?? targetUser;
+  sent.set(id, { ...command, id, toName, status: 'sending', createdAt: now(), times: {} });
+  for (const [old, item] of sent) if (sent.size > MAX_ROWS && item.status !== 'sending') sent.delete(old);
+  $('content').value = '';
+  return $('content').focus();
+});
+
+onSubmit('add-person', ({ name, id }) => {
+  if (!isUserId(id.trim())) return complain('bad_request', 'that is not a user id');
+  remember(name.trim(), id.trim().toLowerCase());
+  return $('add-person').reset();
+});
+
+onSubmit('add-node', ({ url }) => addNode(url.trim()));
+
+$('to').oninput = () => $('to').setCustomValidity('');
+$('content').onkeydown = (event) => {
+  if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  $('compose').requestSubmit();
+};
+$('node').onchange = () => connect($('node').value);
+$('toggle').onclick = () => {
+  if (!isUp()) return connect(link.node);
+  hangUp();
+  return setPhase('disconnected', 'by you');
+};
+$('log-out').onclick = () => {
+  const { token } = session;
+  leave('by you');
+  post('/auth/logout', {}, token).catch((error) => complain(error.code, `the token was not revoked: ${error.message}`));
+};
+$('copy-id').onclick = async () => {
+  getSelection().selectAllChildren($('my-id')); // without a clipboard (plain http) it is ready for Ctrl-C
+  await navigator.clipboard?.writeText(session.userId).then(() => ($('announcer').textContent = 'Copied'));
+};
+addEventListener('storage', () => {
+  people = recall(localStorage, 'people', {});
+  nodes = [...new Set([...nodes, ...recall(localStorage, 'nodes', [])])];
+  paint();
+});
+addEventListener('online', () => link.phase === 'reconnecting' && connect(link.node));
+
+for (const node of new URLSearchParams(location.search).getAll('nodes').flatMap((some) => some.split(','))) addNode(node);
+setInterval(tick, 1000);
+if (session) enter();
+else paint();

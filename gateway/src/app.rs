@@ -1,0 +1,75 @@
+//! What a command may reach. Small on purpose: a field here is a field every command sees.
+
+mod limiter;
+mod reused_ids;
+mod store_clock;
+mod users;
+
+use std::sync::Arc;
+
+use shared::{
+    clock::Clock, domain::Durability, lifecycle::Lifecycle, postgres::Postgres, redis::Store,
+};
+
+pub use limiter::{Limiter, Rate};
+pub use reused_ids::ReusedIds;
+pub use store_clock::StoreClock;
+pub use users::{Profile, Users};
+
+use crate::fanout::Fanout;
+
+/// Settings that commands obey.
+#[derive(Debug, Clone, Copy)]
+pub struct AppSettings {
+    /// What "accepted" means where a request does not say.
+    pub durability: Durability,
+    /// Requests of one user that create or change something.
+    pub requests: Rate,
+}
+
+/// The context of commands and of REST.
+pub struct App {
+    /// Logs, cursors, sessions.
+    pub store: Store,
+    /// The record.
+    pub postgres: Postgres,
+    /// The sockets of this node.
+    pub fanout: Arc<Fanout>,
+    /// Who exists.
+    pub users: Users,
+    /// Requests per user, on this node.
+    pub limiter: Limiter,
+    /// For whom senders' request ids were used, on this node.
+    pub reused_ids: ReusedIds,
+    /// The clock of Redis.
+    pub clock: StoreClock,
+    /// See there.
+    pub settings: AppSettings,
+}
+
+impl App {
+    /// Puts the parts together and follows the clock of Redis.
+    pub fn start(
+        store: Store,
+        postgres: Postgres,
+        fanout: Arc<Fanout>,
+        settings: AppSettings,
+        lifecycle: &Lifecycle,
+    ) -> Arc<Self> {
+        let clock = StoreClock::new(Clock::system());
+        lifecycle.spawn(
+            "follow redis' clock",
+            clock.clone().follow(store.clone(), lifecycle.clone()),
+        );
+        Arc::new(Self {
+            users: Users::new(postgres.clone(), lifecycle.clone()),
+            limiter: Limiter::new(settings.requests),
+            reused_ids: ReusedIds::default(),
+            store,
+            postgres,
+            fanout,
+            clock,
+            settings,
+        })
+    }
+}

@@ -1,0 +1,90 @@
+//! Remembers for whom a sender's request ids were used, on this node and for a while, to
+//! tell a client that uses one again for somebody else. A table of fixed size: a newer id may
+//! push out an older one, which only means that a mistake goes unnoticed.
+
+use std::hash::{BuildHasher, RandomState};
+
+use parking_lot::Mutex;
+use shared::domain::{ClientId, UserId};
+
+/// 65 536 slots of 24 bytes.
+const SLOTS: usize = 1 << 16;
+
+/// The table.
+pub struct ReusedIds {
+    hasher: RandomState,
+    slots: Vec<Mutex<Used>>,
+}
+
+/// Fingerprints of 64 bits: one in 10^19 is wrong.
+#[derive(Debug, Default, Clone, Copy)]
+struct Used {
+    request: u64,
+    recipient: u64,
+}
+
+/// Where a request id is remembered.
+/// Where a request id is remembered.
+pub struct Slot<'a> {
+    ids: &'a ReusedIds,
+    request: u64,
+}
+
+impl Default for ReusedIds {
+    fn default() -> Self {
+        Self {
+            hasher: RandomState::new(),
+            slots: (0..SLOTS).map(|_| Mutex::default()).collect(),
+        }
+    }
+}
+
+impl ReusedIds {
+    pub fn slot(&self, sender: UserId, id: &ClientId) -> Slot<'_> {
+        Slot {
+            ids: self,
+            request: self.hasher.hash_one((sender, id)),
+        }
+    }
+}
+
+impl Slot<'_> {
+    fn used(&self) -> &Mutex<Used> {
+        &self.ids.slots[self.request as usize % SLOTS]
+    }
+
+    fn fingerprint(&self, recipient: UserId) -> u64 {
+        self.ids.hasher.hash_one(recipient)
+    }
+
+    pub fn is_for_another(&self, recipient: UserId) -> bool {
+        let used = *self.used().lock();
+        used.request == self.request && used.recipient != self.fingerprint(recipient)
+    }
+
+    pub fn remember(&self, recipient: UserId) {
+        *self.used().lock() = Used {
+            request: self.request,
+            recipient: self.fingerprint(recipient),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn an_id_used_for_one_recipient_is_not_free_for_another() {
+        let ids = ReusedIds::default();
+        let [anna, bert, carl] = [1, 2, 3].map(|n| UserId(Uuid::from_u128(n)));
+        let id: ClientId = "r1".parse().unwrap();
+        assert!(!ids.slot(anna, &id).is_for_another(bert));
+        ids.slot(anna, &id).remember(bert);
+        assert!(!ids.slot(anna, &id).is_for_another(bert));
+        assert!(ids.slot(anna, &id).is_for_another(carl));
+        assert!(!ids.slot(bert, &id).is_for_another(carl));
+    }
+}

@@ -1,0 +1,245 @@
+//! `command.create`: a command for another user.
+//!
+//! One atomic step in Redis checks the idempotency key, appends to the recipient's log and
+//! rings. The key is the sender and the client's id, and lives in the recipient's partition,
+//! since only what is in one partition can be one step. So a client that uses an id again *for
+//! another recipient* is not found out by Redis: on the same node [`crate::app::ReusedIds`]
+//! remembers and answers `conflict`; on another node the second command is a command of its
+//! own. Nothing is lost or doubled by that, only a client's mistake goes unnoticed; a
+//! second step in the sender's partition would cost every command a round trip to notice it.
+
+use std::{sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{json, value::RawValue};
+use shared::{
+    domain::{
+        Broadcast, Code, CommandBody, CommandType, Digest, Durability, FileRef, Kind,
+        MAX_CATEGORIES, MAX_CONTENT_BYTES, MessageId, Refusal, Timestamp, Topic, UserId,
+    },
+    postgres::UserStatus,
+    redis::{Append, Appended, IdempotencyKey},
+};
+use uuid::Uuid;
+
+use super::{Caller, Reply};
+use crate::{
+    app::App,
+    dialect::{Json, Request},
+    fanout::store_refusal,
+};
+
+/// How long a command is worth delivering unless its sender says less.
+const LIFETIME: Duration = Duration::from_hours(14 * 24);
+/// Longest tag.
+const MAX_CATEGORY_CHARS: usize = 32;
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Create<'a> {
+    command_type: CommandType,
+    content: String,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+    #[serde(default = "user_broadcast")]
+    broadcast: String,
+    target_user: Option<String>,
+    #[serde(default)]
+    categories: Vec<String>,
+    #[serde(default)]
+    files: Vec<FileRef>,
+    expires_at: Option<String>,
+    durability: Option<Durability>,
+}
+
+fn user_broadcast() -> String {
+    Broadcast::User.as_str().to_owned()
+}
+
+/// A request that keeps all rules.
+#[derive(Debug)]
+pub(super) struct Valid<'a> {
+    command_type: CommandType,
+    content: String,
+    data: Option<&'a RawValue>,
+    recipient: UserId,
+    categories: Vec<String>,
+    /// Only if the client said so.
+    expires_at: Option<Timestamp>,
+    durability: Option<Durability>,
+}
+
+/// What makes two requests the same, whatever the order of their fields. Without what the
+/// server adds, which differs from one try to the next.
+#[derive(Serialize)]
+struct Canonical<'a> {
+    command_type: CommandType,
+    content: &'a str,
+    data: Option<&'a RawValue>,
+    recipient: UserId,
+    categories: &'a [String],
+    expires_at: Option<Timestamp>,
+}
+
+fn bad(message: impl Into<std::borrow::Cow<'static, str>>) -> Refusal {
+    Refusal::new(Code::BadRequest, message)
+}
+
+impl<'a> Create<'a> {
+    /// Holds the request to the rules; `now` is Redis' time of day.
+    pub(super) fn validate(self, now: Timestamp) -> Result<Valid<'a>, Refusal> {
+        match self.broadcast.as_str() {
+            "user" => {}
+            "category" | "allcast" => return Err(bad("broadcast: not served yet")),
+            _ => return Err(bad("broadcast: expected user, category or allcast")),
+        }
+        let recipient = self.target_user.ok_or_else(|| bad("targetUser: missing"))?;
+        let recipient = recipient
+            .parse()
+            .map_err(|_| bad("targetUser: not a user id"))?;
+        if self.content.len() > MAX_CONTENT_BYTES {
+            let message = format!("content: more than {MAX_CONTENT_BYTES} bytes");
+            return Err(Refusal::new(Code::TooLarge, message));
+        }
+        if self.content.contains('\0') {
+            return Err(bad("content: contains NUL"));
+        }
+        if self.categories.len() > MAX_CATEGORIES {
+            return Err(bad(format!("categories: more than {MAX_CATEGORIES}")));
+        }
+        // Which tags exist is decided once the server defines categories; until then any
+        // well-formed one is taken, as it only labels a direct command.
+        if !self.categories.iter().all(|tag| is_tag(tag)) {
+            return Err(bad("categories: a tag is 1 to 32 of [a-z0-9_-]"));
+        }
+        if !self.files.is_empty() {
+            return Err(bad("files: not served yet"));
+        }
+        let expires_at = self.expires_at.map(|text| {
+            Timestamp::parse(&text).ok_or_else(|| bad("expiresAt: not an RFC 3339 time"))
+        });
+        let expires_at = expires_at.transpose()?;
+        if expires_at.is_some_and(|at| at <= now) {
+            return Err(bad("expiresAt: not in the future"));
+        }
+        if expires_at.is_some_and(|at| at > expiry(now)) {
+            return Err(bad("expiresAt: more than 14 days ahead"));
+        }
+        Ok(Valid {
+            command_type: self.command_type,
+            content: self.content,
+            data: self.data,
+            recipient,
+            categories: self.categories,
+            expires_at,
+            durability: self.durability,
+        })
+    }
+}
+
+fn is_tag(tag: &str) -> bool {
+    let allowed = |byte: u8| {
+        byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-')
+    };
+    !tag.is_empty() && tag.len() <= MAX_CATEGORY_CHARS && tag.bytes().all(allowed)
+}
+
+fn expiry(now: Timestamp) -> Timestamp {
+    Timestamp(now.0 + LIFETIME.as_millis() as i64)
+}
+
+impl Valid<'_> {
+    pub(super) fn digest(&self) -> Digest {
+        let canonical = Canonical {
+            command_type: self.command_type,
+            content: &self.content,
+            data: self.data,
+            recipient: self.recipient,
+            categories: &self.categories,
+            expires_at: self.expires_at,
+        };
+        Digest::of(&serde_json::to_vec(&canonical).unwrap_or_default())
+    }
+}
+
+pub(super) async fn run(
+    app: &Arc<App>,
+    caller: &Caller,
+    request: &Request,
+) -> Result<Reply, Refusal> {
+    let now = app.clock.now();
+    let valid = request.body.parse::<Create<'_>>()?.validate(now)?;
+    let (sender, recipient) =
+        tokio::try_join!(app.users.get(caller.user), app.users.get(valid.recipient),)?;
+    if sender.status == UserStatus::Banned {
+        return Err(Refusal::new(Code::Forbidden, "banned"));
+    }
+    if recipient.status == UserStatus::Banned {
+        return Err(Refusal::new(Code::NotFound, "no such user"));
+    }
+    let reused = request
+        .id
+        .as_ref()
+        .map(|id| app.reused_ids.slot(caller.user, id));
+    if reused
+        .as_ref()
+        .is_some_and(|slot| slot.is_for_another(valid.recipient))
+    {
+        return Err(other_body());
+    }
+
+    let recipient_id = valid.recipient;
+    let digest = valid.digest();
+    let key = match &request.id {
+        Some(id) => format!("{}:{id}", caller.user),
+        None => format!("once:{}", Uuid::from_u128(rand::random())),
+    };
+    let body = CommandBody {
+        command_type: valid.command_type,
+        content: valid.content,
+        data: valid.data.map(ToOwned::to_owned),
+        sender_id: caller.user,
+        sender_name: sender.name.clone(),
+        broadcast: Broadcast::User,
+        recipient_id,
+        categories: valid.categories,
+        files: Vec::new(),
+        expires_at: valid.expires_at.unwrap_or(expiry(now)),
+    };
+    let append = Append {
+        topic: Topic::User(recipient_id),
+        kind: Kind::CommandNew,
+        body: serde_json::to_vec(&body)
+            .map_err(|_| bad("not representable"))?
+            .into(),
+        key: IdempotencyKey(key),
+        digest,
+        durability: valid.durability.unwrap_or(app.settings.durability),
+        remove: None,
+        unless_delivered: None,
+    };
+    match app
+        .store
+        .append(append)
+        .await
+        .map_err(|error| store_refusal(&error))?
+    {
+        Appended::New { id, .. } | Appended::Duplicate { id, .. } => {
+            if let Some(slot) = reused {
+                slot.remember(recipient_id);
+            }
+            Ok(accepted(id))
+        }
+        Appended::Conflict { .. } => Err(other_body()),
+        Appended::Delivered => Err(Refusal::new(Code::Internal, "internal error")),
+    }
+}
+
+fn accepted(id: MessageId) -> Reply {
+    let payload = json!({ "commandId": id, "status": "pending" });
+    Reply::acknowledge("command.accepted", Json::of(&payload))
+}
+
+fn other_body() -> Refusal {
+    Refusal::new(Code::Conflict, "this id was used for another request")
+}

@@ -1,0 +1,181 @@
+//! What a client may ask: one file per request, one table, one way through.
+//!
+//! Knows neither sockets nor dialects: a request comes as a name and the text of a JSON
+//! object, the answer goes back as a name and an object, or as a [`Refusal`].
+//!
+//! **Idempotency.** A request that creates carries the sender and the client's id as its key,
+//! checked by the same atomic step that appends. The key lives with the recipient's log; see
+//! [`create`] for what that means.
+
+mod cancel;
+mod complete;
+mod create;
+mod find;
+mod heartbeat;
+mod metrics;
+mod ping;
+mod queue;
+
+#[cfg(test)]
+mod tests;
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use shared::domain::{Code, Device, Refusal, SessionId, UserId};
+use tokio::time::{Instant, timeout};
+use tracing::Instrument;
+
+pub use metrics::TABLE as METRICS;
+
+use crate::{
+    app::App,
+    dialect::{Json, Request},
+};
+use metrics::{DURATION, Name, Outcome, REQUESTS};
+
+/// Longest a request may take.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// Who asks. Never changes during a session.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// The user, as the token says.
+    pub user: UserId,
+    /// The socket.
+    pub session: SessionId,
+    /// The user's device.
+    pub device: Device,
+}
+
+/// A positive answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// For example `command.accepted`.
+    pub name: &'static str,
+    /// A JSON object.
+    pub payload: Json,
+    /// Sent also to a request without an id: whoever asks for something wants to see it.
+    pub always: bool,
+}
+
+impl Reply {
+    /// The acknowledgement of a request that changed something.
+    fn acknowledge(name: &'static str, payload: Json) -> Self {
+        Self {
+            name,
+            payload,
+            always: false,
+        }
+    }
+
+    /// The answer to a question.
+    fn answer(name: &'static str, payload: Json) -> Self {
+        Self {
+            name,
+            payload,
+            always: true,
+        }
+    }
+}
+
+type Running<'a> = Pin<Box<dyn Future<Output = Result<Reply, Refusal>> + Send + 'a>>;
+
+/// Whether a request counts against the user's allowance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cost {
+    /// It only asks.
+    Free,
+    /// It creates or changes something.
+    Message,
+}
+
+/// One thing a client may ask.
+pub struct Command {
+    /// The name of the request.
+    pub name: &'static str,
+    label: Name,
+    cost: Cost,
+    run: for<'a> fn(&'a Arc<App>, &'a Caller, &'a Request) -> Running<'a>,
+}
+
+/// Everything a client may ask. `authenticate` and `ack` are matters of the session.
+pub static TABLE: &[Command] = &[
+    Command {
+        name: "ping",
+        label: Name::Ping,
+        cost: Cost::Free,
+        run: |_, _, _| Box::pin(async { Ok(ping::run()) }),
+    },
+    Command {
+        name: "heartbeat",
+        label: Name::Heartbeat,
+        cost: Cost::Free,
+        run: |app, _, request| Box::pin(async { heartbeat::run(app, request) }),
+    },
+    Command {
+        name: "command.create",
+        label: Name::CommandCreate,
+        cost: Cost::Message,
+        run: |app, caller, request| Box::pin(create::run(app, caller, request)),
+    },
+    Command {
+        name: "command.queue",
+        label: Name::CommandQueue,
+        cost: Cost::Free,
+        run: |app, caller, request| Box::pin(queue::run(app, caller, request)),
+    },
+    Command {
+        name: "command.complete",
+        label: Name::CommandComplete,
+        cost: Cost::Message,
+        run: |app, caller, request| Box::pin(complete::run(app, caller, request)),
+    },
+    Command {
+        name: "command.cancel",
+        label: Name::CommandCancel,
+        cost: Cost::Message,
+        run: |app, caller, request| Box::pin(cancel::run(app, caller, request)),
+    },
+];
+
+/// Runs a request: finds it, counts it, holds it to its limits and its deadline.
+pub async fn run(app: &Arc<App>, caller: &Caller, request: &Request) -> Result<Reply, Refusal> {
+    let begun = Instant::now();
+    let command = TABLE.iter().find(|command| command.name == &*request.name);
+    let label = command.map_or(Name::Unknown, |command| command.label);
+    let result = match command {
+        Some(command) => {
+            // No id of the client's in here: it may hold anything.
+            let span = tracing::debug_span!(
+                "request",
+                name = command.name,
+                user = %caller.user,
+                session = %caller.session,
+            );
+            let in_time = async {
+                if command.cost == Cost::Message {
+                    app.limiter.take(caller.user)?;
+                }
+                timeout(DEADLINE, (command.run)(app, caller, request))
+                    .await
+                    .unwrap_or_else(|_| Err(too_late()))
+            };
+            in_time.instrument(span).await
+        }
+        None => Err(Refusal::new(Code::UnknownType, "no request has this name")),
+    };
+    let outcome = result
+        .as_ref()
+        .map_or_else(|refusal| refusal.code.into(), |_| Outcome::Ok);
+    REQUESTS.of((label, outcome)).increment(1);
+    DURATION.of(label).record(begun.elapsed().as_secs_f64());
+    result
+}
+
+fn too_late() -> Refusal {
+    Refusal::new(
+        Code::Unavailable,
+        "not done in time; try again with the same id",
+    )
+    .retry_after(Duration::from_secs(1))
+}

@@ -1,0 +1,235 @@
+//! Settings of the gateway.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use shared::{
+    auth::{NamedSecret, TrustedIssuer},
+    choice,
+    config::{LogSettings, NodeSettings, PostgresSettings, Problems, RedisSettings, Secret, Size},
+    domain::Durability,
+    section, settings,
+};
+
+const fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+section! {
+    /// The public listener: sockets, REST and the console page.
+    pub struct HttpSettings = "http" {
+        /// Where to listen. Port 0 takes a free one.
+        listen: SocketAddr = (Ipv4Addr::UNSPECIFIED, 8080).into(),
+        /// Origins of browser pages that may open sockets, like `https://app.example.com`; the
+        /// request's own host always may. `*` allows any, but then no cookie counts.
+        allowed_origins: Vec<String> = Vec::new(),
+        /// Largest body of a REST request.
+        max_body: Size = Size::kib(64) => Size::kib(1)..=Size::mib(16),
+        /// Addresses and networks of load balancers, like `10.0.0.0/8`: where a request comes from one of
+        /// them, the client's address is the last one in `X-Forwarded-For` that is not on this list.
+        trusted_proxies: Vec<String> = Vec::new(),
+    }
+}
+
+section! {
+    /// The listener for metrics, probes and the log level. Not for the public.
+    pub struct OpsSettings = "ops" {
+        /// Where to listen. Port 0 takes a free one.
+        listen: SocketAddr = (Ipv4Addr::UNSPECIFIED, 9090).into(),
+    }
+}
+
+choice! {
+    /// Who may create users.
+    pub enum Registration {
+        /// Anybody.
+        Open = "open",
+        /// Nobody.
+        Closed = "closed",
+    }
+}
+
+section! {
+    /// Users and tokens.
+    pub struct AuthSettings = "auth" {
+        /// Whether anybody may register.
+        registration: Registration = Registration::Open,
+        /// Secret that signs our tokens (HS256), at least 32 bytes; the same on every gateway.
+        /// `openssl rand -base64 48` makes a good one.
+        secret: Secret = Secret::default(),
+        /// Name (`kid`) of that secret. Change both together.
+        key_id: String = "main".to_owned(),
+        /// Secrets that still verify but no longer sign, as tables of `kid` and `secret`: put the old one
+        /// here for as long as its tokens live.
+        previous_secrets: Vec<NamedSecret> = Vec::new(),
+        /// Others whose tokens are taken, as tables of `issuer`, `algorithm` (`EdDSA`, `RS256`), `audience`
+        /// (default `auth.audience`), and either `jwks_file` (read again every minute), or `kid` with
+        /// `public_key_file` (PEM). The `sub` of a token must be the id of a user.
+        trusted_issuers: Vec<TrustedIssuer> = Vec::new(),
+        /// `iss` of our tokens.
+        issuer: String = "tidegate".to_owned(),
+        /// `aud` of our tokens.
+        audience: String = "tidegate".to_owned(),
+        /// How long a token lives.
+        token_ttl: Duration = seconds(24 * 3600) => seconds(60)..=seconds(30 * 24 * 3600),
+        /// How far the clocks of issuers may be off.
+        leeway: Duration = seconds(5) => seconds(0)..=seconds(60),
+        /// Passwords hashed at a time, each takes a core for 20 ms and 19 MiB. Without it: half the cores.
+        password_workers: Option<u32> = None,
+        /// Requests that may wait for that; the next one is `rate_limited`.
+        password_queue: u32 = 64 => 1..=10_000,
+        /// Log-ins per minute and account.
+        attempts_per_account: u32 = 10 => 1..=1_000_000,
+        /// Log-ins and registrations per minute and client address.
+        attempts_per_address: u32 = 60 => 1..=1_000_000,
+    }
+}
+
+section! {
+    /// Sockets.
+    pub struct SessionSettings = "session" {
+        /// Time between two pings.
+        ping_interval: Duration = seconds(25) => Duration::from_millis(100)..=seconds(3600),
+        /// A socket that shows no sign of life for this many intervals is closed with 4408.
+        max_missed: u32 = 3 => 1..=100,
+        /// How long a socket without a token may take to send one.
+        auth_timeout: Duration = seconds(10) => Duration::from_millis(100)..=seconds(300),
+        /// Largest frame and message; above it a socket is closed with 1009.
+        max_frame: Size = Size::kib(64) => Size::kib(1)..=Size::mib(16),
+        /// Frames per second a socket may send.
+        frames_per_second: u32 = 50 => 1..=1_000_000,
+        /// Frames it may send at once after a pause.
+        frames_burst: u32 = 150 => 1..=1_000_000,
+        /// Sockets of one user; the oldest goes when there is one more.
+        max_per_user: u32 = 10 => 1..=10_000,
+        /// Frames that may wait for a socket; then it reads on from the log when it has room.
+        outgoing_frames: u32 = 256 => 16..=65_536,
+        /// Bytes that may wait for a socket.
+        outgoing_bytes: Size = Size::mib(1) => Size::kib(64)..=Size::mib(256),
+        /// A socket that takes nothing for this long is closed with 4410.
+        slow_close: Duration = seconds(30) => Duration::from_millis(100)..=seconds(3600),
+        /// Sockets of this process; above it upgrades are refused with 503.
+        max_sockets: u32 = 100_000 => 1..=10_000_000,
+        /// Upgrades per second of this process; above it they are refused with 503 and `Retry-After`.
+        handshakes_per_second: u32 = 500 => 1..=1_000_000,
+    }
+}
+
+section! {
+    /// Commands and their delivery.
+    pub struct DeliverySettings = "delivery" {
+        /// What `accepted` means where a request does not ask for more: `memory` (Redis answered), `durable`
+        /// (it survives one failure) or `stored` (it is in Postgres).
+        durability: Durability = Durability::Durable,
+        /// Most entries that are sent to a socket and not yet confirmed by it.
+        window: u32 = 256 => 1..=65_536,
+        /// Requests per second with which a user may create or change something.
+        requests_per_second: u32 = 20 => 1..=1_000_000,
+        /// Such requests at once after a pause.
+        requests_burst: u32 = 60 => 1..=1_000_000,
+    }
+}
+
+section! {
+    /// Stopping.
+    pub struct DrainSettings = "drain" {
+        /// How long new sockets are still taken after `/ready` has turned to 503, so that load balancers notice.
+        lb_grace: Duration = seconds(5) => seconds(0)..=seconds(300),
+        /// Time over which the sockets are closed, each at a moment of its own.
+        window: Duration = seconds(30) => seconds(0)..=seconds(3600),
+    }
+}
+
+settings! {
+    /// All settings of the gateway.
+    pub struct Settings {
+        http: HttpSettings,
+        ops: OpsSettings,
+        node: NodeSettings,
+        redis: RedisSettings,
+        postgres: PostgresSettings,
+        auth: AuthSettings,
+        session: SessionSettings,
+        delivery: DeliverySettings,
+        drain: DrainSettings,
+        log: LogSettings,
+    }
+    elsewhere: &["persist", "retention", "jobs"];
+    check: check;
+}
+
+/// Shorter secrets can be guessed: HS256 wants as many bits as its hash has (RFC 7518, 3.2).
+const MIN_SECRET_BYTES: usize = 32;
+
+fn check(settings: &Settings, problems: &mut Problems) {
+    settings.log.check(problems);
+    let auth = &settings.auth;
+    let secrets = std::iter::once(("auth.secret", &auth.secret)).chain(
+        auth.previous_secrets
+            .iter()
+            .map(|named| ("auth.previous_secrets", &named.secret)),
+    );
+    for (name, secret) in secrets {
+        match secret.expose().len() {
+            0 => problems.add(
+                name,
+                "is not set; `openssl rand -base64 48` makes a good one",
+            ),
+            n if n < MIN_SECRET_BYTES => {
+                problems.add(
+                    name,
+                    format!("must have at least {MIN_SECRET_BYTES} bytes, it has {n}"),
+                );
+            }
+            _ => {}
+        }
+    }
+    if auth.key_id.is_empty() {
+        problems.add("auth.key_id", "must not be empty");
+    }
+    for origin in &settings.http.allowed_origins {
+        let host = origin
+            .strip_prefix("https://")
+            .or_else(|| origin.strip_prefix("http://"));
+        if origin != "*" && host.is_none_or(|host| host.is_empty() || host.contains('/')) {
+            problems.add(
+                "http.allowed_origins",
+                format!("{origin} is no origin like https://app.example.com"),
+            );
+        }
+    }
+    if let Err(wrong) = shared::auth::Networks::parse(&settings.http.trusted_proxies) {
+        problems.add(
+            "http.trusted_proxies",
+            format!("{wrong} is no address or network like 10.0.0.0/8"),
+        );
+    }
+    if settings.session.frames_burst < settings.session.frames_per_second {
+        problems.add(
+            "session.frames_burst",
+            "must not be less than session.frames_per_second",
+        );
+    }
+}
+
+impl Settings {
+    /// What is allowed but unwise, by the name of the setting: logged when the process starts.
+    pub fn warnings(&self) -> Vec<(&'static str, &'static str)> {
+        let mut warnings = Vec::new();
+        if self.http.allowed_origins.iter().any(|origin| origin == "*") {
+            warnings.push((
+                "http.allowed_origins",
+                "any page may open sockets; cookies do not count",
+            ));
+        }
+        if self.delivery.durability == Durability::Memory {
+            warnings.push((
+                "delivery.durability",
+                "accepted commands are lost when Redis fails",
+            ));
+        }
+        warnings
+    }
+}

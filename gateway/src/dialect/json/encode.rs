@@ -1,0 +1,142 @@
+//! Events to JSON text frames.
+
+use std::io::Write;
+
+use bytes::Bytes;
+use serde::Serialize;
+use shared::domain::{ClientId, CommandStatus, Entry, Kind, Refusal};
+
+use super::USER_TOPIC;
+use crate::dialect::{Event, frame::TextFrame};
+
+/// Room for an envelope around a payload.
+const ENVELOPE: usize = 256;
+
+pub(super) fn encode(event: &Event<'_>) -> Bytes {
+    match *event {
+        Event::Entry(entry) => entry_frame(entry),
+        Event::Connected(connected) => frame("connected", None, connected),
+        Event::AuthSuccess {
+            to,
+            user,
+            expires_at,
+        } => frame(
+            "auth.success",
+            to,
+            &AuthSuccess {
+                user_id: user,
+                expires_at,
+            },
+        ),
+        Event::AuthFailed { to, refusal } => frame("auth.failed", to, &Refused::from(refusal)),
+        Event::Draining { reconnect_after } => {
+            let reconnect_after_ms = reconnect_after.as_millis() as u64;
+            frame("server.draining", None, &Draining { reconnect_after_ms })
+        }
+        Event::Reply { to, name, payload } => {
+            let mut frame = TextFrame::with_capacity(ENVELOPE + payload.as_str().len());
+            open(frame.payload(), name, to);
+            frame
+                .payload()
+                .extend_from_slice(payload.as_str().as_bytes());
+            close(frame)
+        }
+        Event::Error { to, refusal } => frame("error", to, &Refused::from(refusal)),
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AuthSuccess {
+    user_id: shared::domain::UserId,
+    expires_at: shared::domain::Timestamp,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Draining {
+    reconnect_after_ms: u64,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Refused<'a> {
+    code: &'static str,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_ms: Option<u64>,
+}
+
+impl<'a> From<&'a Refusal> for Refused<'a> {
+    fn from(refusal: &'a Refusal) -> Self {
+        Self {
+            code: refusal.code.as_str(),
+            message: &refusal.message,
+            retry_after_ms: refusal.retry_after.map(|wait| wait.as_millis() as u64),
+        }
+    }
+}
+
+fn frame(name: &str, to: Option<&ClientId>, payload: &impl Serialize) -> Bytes {
+    let mut frame = TextFrame::with_capacity(ENVELOPE);
+    open(frame.payload(), name, to);
+    put(frame.payload(), payload);
+    close(frame)
+}
+
+fn open(out: &mut Vec<u8>, name: &str, to: Option<&ClientId>) {
+    out.extend_from_slice(b"{\"type\":");
+    put(out, name);
+    if let Some(id) = to {
+        out.extend_from_slice(b",\"replyTo\":");
+        put(out, id.as_str());
+    }
+    out.extend_from_slice(b",\"payload\":");
+}
+
+fn close(mut frame: TextFrame) -> Bytes {
+    frame.payload().push(b'}');
+    frame.finish()
+}
+
+fn put(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
+    // Our own types have string keys, and a Vec takes every write.
+    let written = serde_json::to_writer(&mut *out, value);
+    debug_assert!(written.is_ok(), "payloads are writable as JSON");
+}
+
+/// A durable entry. The stored body is copied as it is, not parsed and written again: the
+/// entry's own fields stand before it in the same object.
+fn entry_frame(entry: &Entry) -> Bytes {
+    let mut frame = TextFrame::with_capacity(ENVELOPE + entry.body.len());
+    let out = frame.payload();
+    // A Vec takes every write.
+    let _ = write!(
+        out,
+        "{{\"type\":\"{}\",\"id\":\"{}\",\"topic\":\"{USER_TOPIC}\",\"epoch\":{},\"offset\":{},\"payload\":",
+        entry.kind, entry.id, entry.position.epoch, entry.position.offset,
+    );
+    match entry.kind {
+        Kind::CommandNew => {
+            let _ = write!(
+                out,
+                "{{\"commandId\":\"{}\",\"createdAt\":\"{}\"",
+                entry.id, entry.at
+            );
+            let fields = entry.body.strip_prefix(b"{").unwrap_or(b"}");
+            if fields.first() != Some(&b'}') {
+                out.push(b',');
+            }
+            out.extend_from_slice(fields);
+        }
+        Kind::CommandStatus => match serde_json::from_slice::<CommandStatus>(&entry.body) {
+            Ok(mut status) => {
+                status.at.get_or_insert(entry.at);
+                put(out, &status);
+            }
+            Err(_) => out.extend_from_slice(&entry.body),
+        },
+        Kind::Revocation => out.extend_from_slice(&entry.body),
+    }
+    close(frame)
+}

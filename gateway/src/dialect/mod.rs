@@ -1,0 +1,87 @@
+//! Codecs at the edge: frames become domain requests, domain events become frames.
+//!
+//! Pure: no async, no store, no clock. Nothing behind this module knows which dialect a
+//! client speaks, and a dialect's name stands nowhere outside it. Adding a dialect is a
+//! [`DialectId`], a line in the table below and a folder beside [`json`].
+
+mod event;
+mod frame;
+mod json;
+mod negotiate;
+mod request;
+
+pub use event::{Connected, Event, Heartbeat, Json, Limits, Resumed};
+pub use frame::{ping, text};
+pub use negotiate::{Negotiated, Unserved, negotiate, served};
+pub use request::{Body, Frame, Incoming, Request, Token, Unreadable};
+
+use bytes::Bytes;
+
+/// Which dialect a socket speaks. Its index addresses what is kept once per dialect, for
+/// example the encoded frames of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DialectId {
+    /// Everything over the socket; the default.
+    Json,
+}
+
+impl DialectId {
+    /// How many dialects there are.
+    pub const COUNT: usize = 1;
+    /// All of them, in the order of [`Self::index`].
+    pub const ALL: [Self; Self::COUNT] = [Self::Json];
+
+    /// From 0 to [`Self::COUNT`], exclusive.
+    pub fn index(self) -> usize {
+        self as usize
+    }
+
+    /// The name in `?protocol=`, in logs and in metric labels.
+    pub fn name(self) -> &'static str {
+        self.codec().name
+    }
+
+    /// Whether a socket may be opened without a token and identify itself by a first frame.
+    pub fn authenticates_in_band(self) -> bool {
+        self.codec().authenticates_in_band
+    }
+
+    fn codec(self) -> &'static Codec {
+        &TABLE[self.index()]
+    }
+}
+
+/// What a dialect has to bring.
+struct Codec {
+    name: &'static str,
+    /// Values of `Sec-WebSocket-Protocol` that mean this dialect.
+    subprotocols: &'static [&'static str],
+    authenticates_in_band: bool,
+    decode: fn(&Frame) -> Result<Incoming, Unreadable>,
+    encode: fn(&Event<'_>) -> Bytes,
+}
+
+static TABLE: [Codec; DialectId::COUNT] = [json::CODEC];
+
+/// Reads one data frame from a client.
+pub fn decode(dialect: DialectId, frame: &Frame) -> Result<Incoming, Unreadable> {
+    (dialect.codec().decode)(frame)
+}
+
+/// Writes an event as a complete, unmasked WebSocket frame, header included, so that its
+/// bytes can be shared by every socket of the dialect.
+pub fn encode(dialect: DialectId, event: &Event<'_>) -> Bytes {
+    (dialect.codec().encode)(event)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_dialect_stands_at_its_index() {
+        for (index, dialect) in DialectId::ALL.into_iter().enumerate() {
+            assert_eq!(dialect.index(), index);
+        }
+    }
+}

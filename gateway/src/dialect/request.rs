@@ -1,0 +1,134 @@
+//! What comes from a client, freed from its dialect.
+
+use std::fmt;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use shared::domain::{ClientId, Code, Digest, Position, Refusal};
+
+/// A data frame as the client sent it.
+#[derive(Debug, Clone)]
+pub enum Frame {
+    /// UTF-8, as checked by the WebSocket layer.
+    Text(Bytes),
+    /// Any bytes.
+    Binary(Bytes),
+}
+
+/// What a client wants.
+#[derive(Debug)]
+pub enum Incoming {
+    /// To be who the token says, now or for longer. For the session itself.
+    Authenticate {
+        /// The client's name for the request.
+        id: Option<ClientId>,
+        /// The token; it is not checked yet.
+        token: Token,
+    },
+    /// To confirm everything of its own topic up to a position. For the session itself.
+    Ack {
+        /// The client's name for the request.
+        id: Option<ClientId>,
+        /// The last position it is done with.
+        position: Position,
+    },
+    /// Something the table of commands knows, or does not.
+    Request(Request),
+}
+
+/// A token on its way to be checked. Does not show itself in logs.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Token(pub String);
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+/// A request by name.
+#[derive(Debug)]
+pub struct Request {
+    /// The client's name for it: the reply names it, and it makes the request idempotent.
+    pub id: Option<ClientId>,
+    /// What is asked for, for example `command.create`. Any text, at most as long as a frame.
+    pub name: Box<str>,
+    /// Its arguments.
+    pub body: Body,
+}
+
+/// The arguments of a request: the text of a JSON object, exactly as the client wrote it.
+/// It is well-formed, of bounded depth, and its strings hold neither NUL nor half a
+/// surrogate pair, so it can be stored in Postgres as it stands.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Body(Bytes);
+
+impl Body {
+    /// What a request without arguments has.
+    pub const EMPTY: Self = Self(Bytes::from_static(b"{}"));
+
+    /// Takes the text of a JSON object that a decoder has checked.
+    pub(super) fn checked(text: Bytes) -> Self {
+        Self(text)
+    }
+
+    /// Checks `text`, for callers that are no socket, for example tests.
+    pub fn parse_object(text: &str) -> Result<Self, Refusal> {
+        super::json::check_object(text.as_bytes())?;
+        Ok(Self(Bytes::copy_from_slice(text.as_bytes())))
+    }
+
+    /// The text of the object.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// Reads the arguments as `T`. What does not fit is a `bad_request` that says where.
+    pub fn parse<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Refusal> {
+        serde_json::from_slice(&self.0).map_err(|error| {
+            let mut message = format!("payload: {error}");
+            // serde quotes values; a long one helps nobody.
+            if message.len() > 256 {
+                let end = message.floor_char_boundary(256);
+                message.truncate(end);
+                message.push('…');
+            }
+            Refusal::new(Code::BadRequest, message)
+        })
+    }
+
+    /// Tells one body from another under the same request id.
+    pub fn digest(&self) -> Digest {
+        Digest::of(&self.0)
+    }
+}
+
+impl fmt::Debug for Body {
+    /// Contents stay out of logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Body({} bytes)", self.0.len())
+    }
+}
+
+/// A frame that says nothing this server understands. The socket lives on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    /// The request's id, if it could be read.
+    pub id: Option<ClientId>,
+    /// What to tell the client.
+    pub refusal: Refusal,
+}
+
+impl Unreadable {
+    /// A `bad_request` to a request whose id, if it had one, is known.
+    pub(super) fn bad_request(
+        id: Option<ClientId>,
+        message: impl Into<std::borrow::Cow<'static, str>>,
+    ) -> Self {
+        Self {
+            id,
+            refusal: Refusal::new(Code::BadRequest, message),
+        }
+    }
+}

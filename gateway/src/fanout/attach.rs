@@ -1,0 +1,252 @@
+//! How a session gets its user's entries, from the first to the last.
+//!
+//! Subscribe and wait for the confirmation, then open the session, which reads: in the other
+//! order an entry between the two would be missed. What is heard meanwhile only raises how
+//! far the topic has come; the socket reads up to there and is then live.
+
+use std::{sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use shared::{
+    domain::{Code, Device, Entry, Position, Refusal, SessionId, Topic, UserId},
+    redis::{OpenSession, OpenedSession, Page},
+};
+use tokio::time::timeout;
+
+use super::{
+    Fanout, TokenRef,
+    hub::Step,
+    member::Member,
+    outbox::{CloseReason, Outbox},
+    reader::Walk,
+    refusal::store_refusal,
+    topic::{Advance, Effects},
+};
+
+/// Longest wait for everything an attachment needs.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// Who wants entries, and from where.
+#[derive(Debug)]
+pub struct Attach {
+    /// Whose topic.
+    pub user: UserId,
+    /// The socket's name.
+    pub session: SessionId,
+    /// Whose cursor moves.
+    pub device: Device,
+    /// What the session was opened with.
+    pub token: TokenRef,
+    /// Replay from here instead of from the device's cursor.
+    pub after: Option<Position>,
+    /// Where the entries go.
+    pub outbox: Arc<Outbox>,
+}
+
+/// A session that is open in Redis and whose topic is followed. Nothing is delivered before
+/// [`Attached::start`], so that the client can be greeted first.
+#[derive(Debug)]
+#[must_use = "dropping it ends the session"]
+pub struct Attached {
+    /// Entries after this position follow.
+    pub cursor: Position,
+    /// Where the log ended when the session was opened.
+    pub head: Position,
+    /// How many entries follow at once; more may, if the log was longer than a page.
+    pub replayed: u32,
+    /// False if the position asked for lies beyond the log, so that everything is sent again.
+    pub complete: bool,
+    topic: Topic,
+    first: Vec<Entry>,
+    walk: Walk,
+    attachment: Attachment,
+}
+
+impl Attached {
+    /// Begins to deliver. Dropping what it answers ends the session.
+    pub fn start(self) -> Attachment {
+        let Attachment { fanout, outbox, .. } = &self.attachment;
+        let advance = fanout
+            .hub
+            .feed(self.topic, outbox, self.first, self.walk.at());
+        if let Advance::Read(_) = advance {
+            fanout.spawn_catch_up(outbox.clone(), Some(self.walk));
+        }
+        self.attachment
+    }
+}
+
+/// A socket's hold on its topic. Dropping it takes the socket off the topic, flushes the
+/// device's cursor and closes the session, the last two in the background.
+#[derive(Debug)]
+#[must_use = "dropping it ends the session"]
+pub struct Attachment {
+    fanout: Arc<Fanout>,
+    outbox: Arc<Outbox>,
+    /// Redis may know the session.
+    is_open: bool,
+}
+
+impl Attachment {
+    /// The client identified itself anew: from now on this token counts.
+    pub fn refresh(&self, token: TokenRef) -> Result<(), Refusal> {
+        let Some(member) = self.outbox.member() else {
+            return Ok(());
+        };
+        *member.token.lock() = token;
+        self.fanout.refuse_if_revoked(member)
+    }
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        self.fanout.leave(&self.outbox, self.is_open);
+    }
+}
+
+impl Fanout {
+    /// Opens a session and follows its user's topic. The caller may be dropped at any point:
+    /// nothing stays behind.
+    pub async fn attach(self: &Arc<Self>, attach: Attach) -> Result<Attached, Refusal> {
+        match timeout(DEADLINE, self.attach_in_time(attach)).await {
+            Ok(result) => result,
+            Err(_) => Err(Refusal::new(
+                Code::Unavailable,
+                "the session could not be opened in time",
+            )
+            .retry_after(Duration::from_secs(1))),
+        }
+    }
+
+    async fn attach_in_time(self: &Arc<Self>, attach: Attach) -> Result<Attached, Refusal> {
+        let Attach {
+            user,
+            session,
+            device,
+            token,
+            after,
+            outbox,
+        } = attach;
+        let topic = Topic::User(user);
+        let member = Member {
+            fanout: Arc::downgrade(self),
+            user,
+            session,
+            device: device.clone(),
+            token: Mutex::new(token),
+        };
+        outbox
+            .set_member(member)
+            .map_err(|_| Refusal::new(Code::Internal, "the socket is attached already"))?;
+        // Joined first, so that being displaced or revoked from here on finds the socket.
+        self.hub.join(topic, outbox.clone());
+        let mut attachment = Attachment {
+            fanout: self.clone(),
+            outbox,
+            is_open: false,
+        };
+        if let Some(member) = attachment.outbox.member() {
+            self.refuse_if_revoked(member)?;
+        }
+        self.follow(topic).await?;
+
+        let open = OpenSession {
+            user,
+            session,
+            device,
+            node: self.settings.node.clone(),
+            incarnation: self.settings.incarnation,
+            max_sessions: self.settings.max_sessions,
+            after,
+            page: self.settings.first_page,
+        };
+        attachment.is_open = true;
+        let opened = self
+            .store
+            .session_open(open)
+            .await
+            .map_err(|error| store_refusal(&error))?;
+        for displaced in &opened.displaced {
+            self.hub.close(topic, *displaced, CloseReason::Displaced);
+        }
+        Ok(self.opened(topic, opened, attachment))
+    }
+
+    fn opened(&self, topic: Topic, opened: OpenedSession, attachment: Attachment) -> Attached {
+        let (Page::Entries { head, .. } | Page::Cold { head, .. } | Page::Reset { head }) =
+            opened.page;
+        let mut effects = Effects::default();
+        self.hub.learn_head(topic, head, &mut effects);
+        self.apply(effects);
+
+        let mut walk = Walk::from(opened.cursor);
+        let first = walk.hot(opened.page);
+        let complete = !first.reset;
+        // A position this deployment never gave out: start over from what there is.
+        let cursor = if complete {
+            opened.cursor
+        } else {
+            Position::START
+        };
+        if !complete {
+            walk = Walk::from(cursor);
+        }
+        attachment.outbox.begin(cursor);
+        Attached {
+            cursor,
+            head,
+            replayed: first.entries.len() as u32,
+            complete,
+            topic,
+            first: first.entries,
+            walk,
+            attachment,
+        }
+    }
+
+    /// Returns once bells ring for a topic that was joined or pinned.
+    pub(super) async fn follow(self: &Arc<Self>, topic: Topic) -> Result<(), Refusal> {
+        loop {
+            match self.hub.follow(topic) {
+                Step::Followed => return Ok(()),
+                Step::Wait(changed) => changed.await,
+                Step::Subscribe => {
+                    // In a task, as others wait for it even if this caller is dropped.
+                    let fanout = self.clone();
+                    let subscribing = self.lifecycle.spawn("subscribe", async move {
+                        let subscribed = fanout.bells.subscribe(topic).await;
+                        if fanout.hub.followed(topic, subscribed.is_ok()) {
+                            fanout.linger.push(topic);
+                        }
+                        subscribed
+                    });
+                    return match subscribing.await {
+                        Ok(subscribed) => subscribed.map_err(|error| store_refusal(&error)),
+                        Err(_) => Err(Refusal::new(Code::Unavailable, "the node is stopping")),
+                    };
+                }
+            }
+        }
+    }
+
+    fn leave(&self, outbox: &Arc<Outbox>, is_open: bool) {
+        let Some(member) = outbox.member() else {
+            return;
+        };
+        let topic = member.topic();
+        if self.hub.leave(topic, outbox) {
+            self.linger.push(topic);
+        }
+        self.acker.flush_now(member.user, &member.device);
+        if is_open {
+            self.closer.close(member.user, member.session);
+        }
+    }
+
+    fn refuse_if_revoked(&self, member: &Member) -> Result<(), Refusal> {
+        if self.is_revoked(member.user, &member.token.lock()) {
+            return Err(Refusal::new(Code::Unauthorized, "the token was revoked"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,62 @@
+//! Sockets that are not live read for themselves: from what the topic keeps in memory, from
+//! Redis, from Postgres. A task exists only while it reads; a socket without room has none.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Fanout, metrics, outbox::Outbox, place::Mode, reader::Walk, topic::Advance};
+
+/// Entries per read.
+const CHUNK: u32 = 256;
+const FIRST_RETRY: Duration = Duration::from_millis(200);
+const LAST_RETRY: Duration = Duration::from_secs(3);
+
+impl Fanout {
+    /// Goes on for a socket that was just set to catch up; with `walk`, if it began to read.
+    pub(super) fn spawn_catch_up(self: &Arc<Self>, outbox: Arc<Outbox>, walk: Option<Walk>) {
+        metrics::CATCH_UPS.increment(1);
+        let fanout = self.clone();
+        self.lifecycle.spawn(
+            "catch-up",
+            async move { fanout.catch_up(&outbox, walk).await },
+        );
+    }
+
+    async fn catch_up(&self, outbox: &Arc<Outbox>, mut walk: Option<Walk>) {
+        let Some(member) = outbox.member() else {
+            return;
+        };
+        let topic = member.topic();
+        let mut retry = FIRST_RETRY;
+        let mut advance = self.hub.advance(topic, outbox);
+        outbox.wake_if_queued();
+        while let Advance::Read(after) = advance {
+            let permit = tokio::select! {
+                permit = self.catch_ups.acquire() => permit,
+                () = self.lifecycle.stopping() => return,
+            };
+            // While in Postgres, a walk knows more than the position.
+            let mut at = walk
+                .filter(|walk| walk.at() == after)
+                .unwrap_or(Walk::from(after));
+            match self.reader.next(topic, &mut at, CHUNK).await {
+                Ok(chunk) => {
+                    retry = FIRST_RETRY;
+                    advance = self.hub.feed(topic, outbox, chunk.entries, at.at());
+                    walk = Some(at);
+                }
+                Err(error) => {
+                    tracing::debug!(%error, session = %member.session, "catching up waits");
+                    drop(permit);
+                    tokio::select! {
+                        () = tokio::time::sleep(retry) => {}
+                        () = self.lifecycle.stopping() => return,
+                    }
+                    retry = (retry * 2).min(LAST_RETRY);
+                    if outbox.mode() != Mode::CatchingUp {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! This node's sign of life in Redis. While it is there, workers leave the node's sessions alone.
+
+use std::{sync::Arc, time::Duration};
+
+use super::Fanout;
+
+/// How long the node counts as alive after its last sign.
+const LIFETIME: Duration = Duration::from_secs(15);
+/// Time between two signs: two may be lost.
+const INTERVAL: Duration = Duration::from_secs(5);
+/// Longest wait for the last word.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
+
+impl Fanout {
+    /// The task that gives signs of life, until the process stops.
+    pub(super) async fn show_life(self: Arc<Self>) {
+        let (node, incarnation) = (&self.settings.node, self.settings.incarnation);
+        loop {
+            let shown = self.store.node_heartbeat(node, incarnation, LIFETIME).await;
+            if let Err(error) = shown {
+                tracing::warn!(%error, "this node could not show that it lives");
+            }
+            tokio::select! {
+                () = tokio::time::sleep(INTERVAL) => {}
+                () = self.lifecycle.stopping() => return,
+            }
+        }
+    }
+
+    /// Takes the node's name back once its sessions are closed, so that nobody has to find out.
+    pub async fn leave_deployment(&self) {
+        let (node, incarnation) = (&self.settings.node, self.settings.incarnation);
+        let left = self.store.node_leave(node, incarnation);
+        if let Ok(Err(error)) = tokio::time::timeout(LEAVE_TIMEOUT, left).await {
+            tracing::debug!(%error, "this node left without a word");
+        }
+    }
+}

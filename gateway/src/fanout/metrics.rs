@@ -1,0 +1,31 @@
+//! What the fan-out counts.
+
+use shared::metrics::{Counter, Gauge, Histogram, LATENCY};
+
+shared::metrics! {
+    pub static TABLE;
+    /// Topics this node follows, with or without sockets.
+    pub static TOPICS: Gauge = "tidegate_fanout_topics";
+    /// Sockets attached to their user's topic.
+    pub static ATTACHED: Gauge = "tidegate_fanout_sockets";
+    /// Devices whose confirmed position is not written to Redis yet.
+    pub static ACKS_WAITING: Gauge = "tidegate_fanout_acks_waiting";
+    /// Topics that wait for a re-read.
+    pub static REPAIRS_WAITING: Gauge = "tidegate_fanout_rereads_waiting";
+    /// Re-reads of topics of which a bell was missed.
+    pub static REPAIRS: Counter = "tidegate_fanout_rereads_total";
+    /// Topics whose head in Redis was found beyond what the bells told.
+    pub static BEHIND: Counter = "tidegate_fanout_topics_behind_total";
+    /// Times the bells of a shard may have been missed: reconnects, overflows, lost probes.
+    pub static GAPS: Counter = "tidegate_fanout_gaps_total";
+    /// Sockets that began to read for themselves, because their queue was longer than a page or they were slow.
+    pub static CATCH_UPS: Counter = "tidegate_fanout_catch_ups_total";
+    /// Confirmations that were dropped because too many devices wait; they cost duplicates later.
+    pub static ACKS_DROPPED: Counter = "tidegate_fanout_acks_dropped_total";
+    /// Ended sessions that were not closed in Redis because too many wait.
+    pub static CLOSES_DROPPED: Counter = "tidegate_fanout_closes_dropped_total";
+    /// Time from publish to heard, by probes through every shard.
+    pub static PROBES: Histogram = "tidegate_probe_seconds", LATENCY;
+    /// Probes that were not heard within their time.
+    pub static PROBES_LOST: Counter = "tidegate_probes_lost_total";
+}

@@ -1,0 +1,478 @@
+//! What waits to be written to one socket.
+//!
+//! A small queue of shared frames and a [`Place`] in the user's topic. The hub, catch-ups and
+//! the session itself put frames in; the session's task takes them out in batches, one write
+//! each. Nothing is allocated while a socket is idle. Entries are bounded by number, by bytes
+//! and by the window of unconfirmed ones; replies and control frames have bounds of their own,
+//! so that a full queue never stops a pong. A socket without room for an entry holds nothing
+//! of what follows: it falls behind, and reads by its position once it has room.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, OnceLock},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
+use shared::domain::{Code, Position, Refusal};
+
+use super::{
+    member::Member,
+    place::{Mode, Place},
+    shared_entry::SharedEntry,
+};
+use crate::dialect::DialectId;
+
+/// Frames on their way into one write.
+pub type Batch = VecDeque<Bytes>;
+
+/// Most frames that [`Outbox::poll_batch`] takes at once.
+pub const MAX_FRAMES: usize = 32;
+/// Most bytes that go out in one batch, unless a single frame is longer.
+const BATCH_BYTES: usize = 256 * 1024;
+/// Most control frames that wait. A client that pings on without reading gets its newest
+/// pongs dropped, as RFC 6455, 5.5.3 allows.
+const MAX_CONTROLS: u16 = 64;
+/// Most replies that wait.
+const MAX_REPLIES: u16 = 256;
+/// Most bytes of replies that wait.
+const MAX_REPLY_BYTES: usize = 1024 * 1024;
+
+/// How much may wait for a socket.
+#[derive(Debug, Clone, Copy)]
+pub struct OutboxLimits {
+    /// Most entries in the queue.
+    pub frames: u32,
+    /// Most bytes of entries in the queue; a single longer one still passes.
+    pub bytes: u32,
+    /// Most entries queued or sent that the client has not confirmed.
+    pub window: u32,
+}
+
+impl Default for OutboxLimits {
+    fn default() -> Self {
+        Self {
+            frames: 256,
+            bytes: 1024 * 1024,
+            window: 256,
+        }
+    }
+}
+
+/// Why a socket has to close. The session decides how that looks in its dialect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The user opened more sessions than allowed, and this was the oldest.
+    Displaced,
+    /// The token counts no longer.
+    Unauthorized,
+    /// It takes nothing, or asks faster than it reads the answers.
+    SlowConsumer,
+    /// The node is going away.
+    Draining {
+        /// How long this client should wait before it connects again.
+        reconnect_after: Duration,
+    },
+}
+
+/// More replies wait than may: the socket should close as a slow consumer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("too many replies wait to be read")]
+pub struct Overflow;
+
+/// What [`Outbox::poll_batch`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// The batch holds this many frames.
+    Frames(usize),
+    /// Everything queued was taken, and the socket has to close.
+    Close(CloseReason),
+}
+
+/// What became of an entry that was offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Offered {
+    /// Queued, or sent before. If `wake`, the socket has to be woken after the batch.
+    Taken { wake: bool },
+    /// No room: the socket is behind from here on.
+    FellBehind,
+    /// Somebody else brings the socket its entries, or nobody.
+    NotLive,
+}
+
+/// The queue of one socket. Shared by its session, the hub and its catch-up.
+pub struct Outbox {
+    dialect: DialectId,
+    limits: OutboxLimits,
+    state: Mutex<State>,
+    waker: AtomicWaker,
+    member: OnceLock<Member>,
+}
+
+struct State {
+    queue: VecDeque<Queued>,
+    entries: u32,
+    entry_bytes: usize,
+    reply_bytes: usize,
+    replies: u16,
+    controls: u16,
+    /// A waker was called and the session has not looked since: another call is not needed.
+    woken: bool,
+    took_entry: bool,
+    close: Option<CloseReason>,
+    place: Place,
+}
+
+enum Queued {
+    Entry(Arc<SharedEntry>),
+    Reply(Bytes),
+    Control(Bytes),
+}
+
+impl State {
+    fn has_room(&self, limits: &OutboxLimits, bytes: usize) -> bool {
+        self.entries < limits.frames
+            && (self.entries == 0 || self.entry_bytes + bytes <= limits.bytes as usize)
+            && self.place.window.count() < limits.window
+    }
+
+    fn push_entry(&mut self, entry: &Arc<SharedEntry>, bytes: usize) {
+        self.entries += 1;
+        self.entry_bytes += bytes;
+        self.place.sent = entry.position();
+        self.place.window.push(entry.position());
+        self.queue.push_back(Queued::Entry(entry.clone()));
+    }
+
+    /// True if the session has to be woken.
+    fn wake(&mut self) -> bool {
+        !std::mem::replace(&mut self.woken, true)
+    }
+
+    fn pop(&mut self, dialect: DialectId) -> Option<Bytes> {
+        Some(match self.queue.pop_front()? {
+            Queued::Entry(entry) => {
+                let frame = entry.frame(dialect);
+                self.entries -= 1;
+                self.entry_bytes -= frame.len();
+                self.took_entry = true;
+                self.place.handed = entry.position();
+                frame.clone()
+            }
+            Queued::Reply(frame) => {
+                self.replies -= 1;
+                self.reply_bytes -= frame.len();
+                frame
+            }
+            Queued::Control(frame) => {
+                self.controls -= 1;
+                frame
+            }
+        })
+    }
+}
+
+/// The session's side.
+impl Outbox {
+    /// An empty queue of a socket that follows nothing yet.
+    pub fn new(limits: OutboxLimits, dialect: DialectId) -> Arc<Self> {
+        Arc::new(Self {
+            dialect,
+            limits,
+            state: Mutex::new(State {
+                queue: VecDeque::new(),
+                entries: 0,
+                entry_bytes: 0,
+                reply_bytes: 0,
+                replies: 0,
+                controls: 0,
+                woken: false,
+                took_entry: false,
+                close: None,
+                place: Place::new(),
+            }),
+            waker: AtomicWaker::new(),
+            member: OnceLock::new(),
+        })
+    }
+
+    /// Appends what is queued to `batch`, in order. Pending registers the task; after
+    /// `Ready` the caller polls again until it is pending. A request to close is reported
+    /// when everything queued before it was taken, and again each time.
+    pub fn poll_batch(&self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<Taken> {
+        self.waker.register(cx.waker());
+        let mut state = self.state.lock();
+        state.woken = false;
+        let (mut frames, mut bytes) = (0, 0);
+        while frames < MAX_FRAMES && bytes < BATCH_BYTES {
+            let Some(frame) = state.pop(self.dialect) else {
+                break;
+            };
+            frames += 1;
+            bytes += frame.len();
+            batch.push_back(frame);
+        }
+        if frames > 0 {
+            return Poll::Ready(Taken::Frames(frames));
+        }
+        if state.queue.capacity() > 8 {
+            state.queue = VecDeque::new();
+        }
+        match state.close {
+            Some(reason) => Poll::Ready(Taken::Close(reason)),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Whether and why the socket has to close, even though frames still wait. Registers the
+    /// task, so a session that is stuck in a write hears of it too.
+    pub fn poll_close_requested(&self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+        self.waker.register(cx.waker());
+        let mut state = self.state.lock();
+        state.woken = false;
+        state.close.map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// True if something waits to be taken.
+    pub fn has_queued(&self) -> bool {
+        !self.state.lock().queue.is_empty()
+    }
+
+    /// Queues an answer to a request.
+    pub fn push_reply(&self, frame: Bytes) -> Result<(), Overflow> {
+        let mut state = self.state.lock();
+        if state.replies >= MAX_REPLIES
+            || (state.replies > 0 && state.reply_bytes + frame.len() > MAX_REPLY_BYTES)
+        {
+            return Err(Overflow);
+        }
+        state.replies += 1;
+        state.reply_bytes += frame.len();
+        state.queue.push_back(Queued::Reply(frame));
+        let wake = state.wake();
+        drop(state);
+        if wake {
+            self.waker.wake();
+        }
+        Ok(())
+    }
+
+    /// Queues a ping, a pong or a close frame. Beyond a bound all but close frames are dropped.
+    pub fn push_control(&self, frame: Bytes) {
+        let is_close = frame.first().is_some_and(|byte| byte & 0x0f == 0x8);
+        let mut state = self.state.lock();
+        if state.controls >= MAX_CONTROLS && !is_close {
+            return;
+        }
+        state.controls = state.controls.saturating_add(1);
+        state.queue.push_back(Queued::Control(frame));
+        let wake = state.wake();
+        drop(state);
+        if wake {
+            self.waker.wake();
+        }
+    }
+
+    /// How many entries were queued or sent and are not confirmed.
+    pub fn unconfirmed(&self) -> u32 {
+        self.state.lock().place.window.count()
+    }
+
+    /// The last entry that was taken out; `None` before the first. A ping queued now is
+    /// written after this entry.
+    pub fn written_position(&self) -> Option<Position> {
+        let state = self.state.lock();
+        state.took_entry.then_some(state.place.handed)
+    }
+
+    /// The client has everything up to `position`: makes room in the window and moves the
+    /// device's cursor. What was not sent yet cannot be confirmed.
+    pub fn confirmed(self: &Arc<Self>, position: Position) {
+        let mut state = self.state.lock();
+        let position = position.min(state.place.handed);
+        state.place.window.confirm(position);
+        let begin = state.begin_catch_up(&self.limits);
+        drop(state);
+        if let Some(member) = self.member.get() {
+            member.confirmed(position);
+            if begin {
+                member.catch_up(self);
+            }
+        }
+    }
+
+    /// The client says itself that it is done with everything up to `position`.
+    pub fn acknowledged(self: &Arc<Self>, position: Position) -> Result<(), Refusal> {
+        if position > self.state.lock().place.handed {
+            return Err(Refusal::new(
+                Code::BadRequest,
+                "this position was not sent yet",
+            ));
+        }
+        self.confirmed(position);
+        Ok(())
+    }
+
+    /// Everything taken out has been written: a socket that fell behind begins to catch up.
+    pub fn drained(self: &Arc<Self>) {
+        let begin = self.state.lock().begin_catch_up(&self.limits);
+        if begin && let Some(member) = self.member.get() {
+            member.catch_up(self);
+        }
+    }
+
+    /// Asks the session to close. The first reason counts. After [`CloseReason::Unauthorized`]
+    /// no further entry leaves the queue.
+    pub fn request_close(&self, reason: CloseReason) {
+        let mut state = self.state.lock();
+        if state.close.is_some() {
+            return;
+        }
+        state.close = Some(reason);
+        if reason == CloseReason::Unauthorized {
+            state
+                .queue
+                .retain(|queued| !matches!(queued, Queued::Entry(_)));
+            state.entries = 0;
+            state.entry_bytes = 0;
+        }
+        state.wake();
+        drop(state);
+        self.waker.wake();
+    }
+}
+
+impl State {
+    /// A socket behind that has room for half of everything begins to catch up; less would
+    /// read the log for one entry at a time.
+    fn begin_catch_up(&mut self, limits: &OutboxLimits) -> bool {
+        let begin = self.place.mode == Mode::Behind
+            && self.close.is_none()
+            && self.entries <= limits.frames / 2
+            && self.entry_bytes <= limits.bytes as usize / 2
+            && self.place.window.count() <= limits.window / 2;
+        if begin {
+            self.place.mode = Mode::CatchingUp;
+        }
+        begin
+    }
+}
+
+/// The side of the hub and of catch-ups. What changes whether a socket is live happens under
+/// the lock of its topic.
+impl Outbox {
+    pub(super) fn set_member(&self, member: Member) -> Result<(), Member> {
+        self.member.set(member)
+    }
+
+    pub(super) fn member(&self) -> Option<&Member> {
+        self.member.get()
+    }
+
+    /// The session is open: entries after `cursor` are read for it.
+    pub(super) fn begin(&self, cursor: Position) {
+        let mut state = self.state.lock();
+        if state.place.mode == Mode::Opening {
+            state.place.sent = cursor;
+            state.place.handed = cursor;
+            state.place.mode = Mode::CatchingUp;
+        }
+    }
+
+    /// An entry that was heard, for a live socket. `before` is the topic's position before it.
+    pub(super) fn offer_live(&self, entry: &Arc<SharedEntry>, before: Position) -> Offered {
+        let bytes = entry.frame(self.dialect).len();
+        let mut state = self.state.lock();
+        if state.place.mode != Mode::Live || state.close.is_some() {
+            return Offered::NotLive;
+        }
+        if entry.position() <= state.place.sent {
+            return Offered::Taken { wake: false };
+        }
+        if state.has_room(&self.limits, bytes) {
+            state.push_entry(entry, bytes);
+            let wake = state.wake();
+            return Offered::Taken { wake };
+        }
+        state.place.sent = state.place.sent.max(before);
+        state.place.mode = Mode::Behind;
+        Offered::FellBehind
+    }
+
+    /// An entry that was read for a socket that catches up. False if it stopped doing so, for
+    /// want of room or because it is closing.
+    pub(super) fn offer_read(&self, entry: &Arc<SharedEntry>) -> bool {
+        let bytes = entry.frame(self.dialect).len();
+        let mut state = self.state.lock();
+        if state.place.mode != Mode::CatchingUp || state.close.is_some() {
+            return false;
+        }
+        if entry.position() <= state.place.sent {
+            return true;
+        }
+        if state.has_room(&self.limits, bytes) {
+            state.push_entry(entry, bytes);
+            return true;
+        }
+        state.place.mode = Mode::Behind;
+        false
+    }
+
+    /// Nothing more exists up to `position`.
+    pub(super) fn passed(&self, position: Position) {
+        let mut state = self.state.lock();
+        state.place.sent = state.place.sent.max(position);
+    }
+
+    /// A socket that catches up and stands at or beyond `position` becomes live; otherwise
+    /// says where it stands. `None` if it does not catch up (any more).
+    pub(super) fn go_live_at(&self, position: Position) -> Option<Result<(), Position>> {
+        let mut state = self.state.lock();
+        if state.place.mode != Mode::CatchingUp || state.close.is_some() {
+            return None;
+        }
+        if state.place.sent < position {
+            return Some(Err(state.place.sent));
+        }
+        state.place.mode = Mode::Live;
+        Some(Ok(()))
+    }
+
+    pub(super) fn mode(&self) -> Mode {
+        self.state.lock().place.mode
+    }
+
+    /// The session is over. Answers how it was brought its entries until now.
+    pub(super) fn end(&self) -> Mode {
+        let mut state = self.state.lock();
+        std::mem::replace(&mut state.place.mode, Mode::Gone)
+    }
+
+    /// Wakes the session; once per batch, by whoever was told to.
+    pub(super) fn wake(&self) {
+        self.waker.wake();
+    }
+
+    /// Wakes the session if entries were queued without doing so.
+    pub(super) fn wake_if_queued(&self) {
+        let mut state = self.state.lock();
+        let wake = !state.queue.is_empty() && state.wake();
+        drop(state);
+        if wake {
+            self.waker.wake();
+        }
+    }
+}
+
+impl std::fmt::Debug for Outbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let state = self.state.lock();
+        f.debug_struct("Outbox")
+            .field("queued", &state.queue.len())
+            .field("place", &state.place)
+            .finish_non_exhaustive()
+    }
+}

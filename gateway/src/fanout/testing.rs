@@ -1,0 +1,33 @@
+//! For tests of sessions: entries without a topic, a hub or Redis.
+
+use shared::domain::{Entry, Position};
+
+use super::{
+    SharedEntry,
+    outbox::{Offered, Outbox},
+};
+
+impl Outbox {
+    /// From now on entries after `at` are taken.
+    pub(crate) fn go_live(&self, at: Position) {
+        self.begin(at);
+        self.go_live_at(at);
+    }
+
+    /// Brings an entry. False if there is no room for it.
+    pub(crate) fn hear(&self, entry: Entry) -> bool {
+        let before = Position {
+            offset: entry.position.offset - 1,
+            ..entry.position
+        };
+        match self.offer_live(&SharedEntry::new(entry), before) {
+            Offered::Taken { wake } => {
+                if wake {
+                    self.wake();
+                }
+                true
+            }
+            Offered::FellBehind | Offered::NotLive => false,
+        }
+    }
+}

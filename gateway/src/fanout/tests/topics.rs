@@ -1,0 +1,575 @@
+//! The rules of a topic against a model: a log in a vector, bells that are lost, repeated and
+//! late, sockets that come, go, are slow, and read in between. Whatever happens, a socket gets
+//! every entry after its cursor, in order, once.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::{Arc, Weak},
+    task::{Poll, Waker},
+};
+
+use parking_lot::Mutex;
+use proptest::prelude::*;
+use shared::{
+    domain::{Device, Entry, Position, SessionId},
+    redis::{BellEvent, Page},
+};
+use uuid::Uuid;
+
+use super::{TOPIC, Woken, entry, take};
+use crate::{
+    dialect::DialectId,
+    fanout::{
+        Fanout, Outbox, OutboxLimits, Source, TokenRef, Walk,
+        hub::Hub,
+        member::Member,
+        place::Mode,
+        reader::Chunk,
+        topic::{Advance, Effects},
+    },
+};
+
+/// A log of which the older part is only in Postgres.
+#[derive(Default)]
+struct Log {
+    head: Position,
+    hot: BTreeMap<Position, Entry>,
+    cold: BTreeMap<Position, Entry>,
+    /// The first entry that Redis has ever kept since it trimmed.
+    first: Position,
+}
+
+impl Log {
+    fn append(&mut self, new_epoch: bool) -> Entry {
+        self.head = if new_epoch {
+            Position {
+                epoch: self.head.epoch + 1,
+                offset: self.head.offset + 1_000_000,
+            }
+        } else {
+            Position {
+                offset: self.head.offset + 1,
+                ..self.head
+            }
+        };
+        if self.first == Position::START {
+            self.first = self.head;
+        }
+        let entry = entry(self.head);
+        self.hot.insert(self.head, entry.clone());
+        entry
+    }
+
+    /// Moves the older half to Postgres.
+    fn trim(&mut self) {
+        let half = self.hot.len() / 2;
+        let Some(first) = self.hot.keys().nth(half).copied() else {
+            return;
+        };
+        let newer = self.hot.split_off(&first);
+        self.cold.append(&mut self.hot);
+        self.hot = newer;
+        self.first = first;
+    }
+
+    fn read(&self, walk: &mut Walk, limit: usize) -> Chunk {
+        match walk.next() {
+            Source::Hot(after) => {
+                let is_cold = self.cold.range(next(after)..).next().is_some();
+                walk.hot(if after > self.head {
+                    Page::Reset { head: self.head }
+                } else if is_cold && before(self.first) > after {
+                    Page::Cold {
+                        first: self.first,
+                        head: self.head,
+                    }
+                } else {
+                    let entries = self
+                        .hot
+                        .range(next(after)..)
+                        .map(|(_, entry)| entry.clone());
+                    Page::Entries {
+                        entries: entries.take(limit).collect(),
+                        head: self.head,
+                    }
+                })
+            }
+            Source::Cold(after, before) => {
+                let entries = self
+                    .cold
+                    .range(next(after)..before)
+                    .map(|(_, entry)| entry.clone());
+                walk.cold(entries.take(limit).collect(), limit as u32)
+            }
+        }
+    }
+
+    fn positions_after(&self, cursor: Position) -> Vec<Position> {
+        let all = self.cold.keys().chain(self.hot.keys());
+        all.copied().filter(|position| *position > cursor).collect()
+    }
+}
+
+fn next(position: Position) -> Position {
+    Position {
+        offset: position.offset + 1,
+        ..position
+    }
+}
+
+fn before(position: Position) -> Position {
+    Position {
+        offset: position.offset - 1,
+        ..position
+    }
+}
+
+struct Socket {
+    outbox: Arc<Outbox>,
+    cursor: Position,
+    got: Vec<Position>,
+    stage: Stage,
+}
+
+enum Stage {
+    Joined,
+    Opened(Vec<Entry>, Position),
+    /// Running, perhaps with a catch-up: what it read and has not given yet.
+    Started(Option<CatchUp>),
+}
+
+#[derive(Default)]
+struct CatchUp {
+    walk: Option<Walk>,
+    read: Option<(Vec<Entry>, Position)>,
+}
+
+#[derive(Default)]
+struct Repair {
+    walk: Option<Walk>,
+    read: Option<(Chunk, Position)>,
+}
+
+struct World {
+    log: Log,
+    hub: Hub,
+    bells: VecDeque<Entry>,
+    sockets: Vec<Socket>,
+    /// Re-reads under way. More than one if the topic was given up and taken up again meanwhile.
+    repairs: VecDeque<Repair>,
+    removed: BTreeSet<Position>,
+}
+
+const PAGE: usize = 3;
+
+impl World {
+    fn new() -> Self {
+        let head = Position {
+            epoch: 1,
+            offset: 0,
+        };
+        let log = Log {
+            head,
+            ..Log::default()
+        };
+        Self {
+            log,
+            hub: Hub::new(),
+            bells: VecDeque::new(),
+            sockets: Vec::new(),
+            repairs: VecDeque::new(),
+            removed: BTreeSet::new(),
+        }
+    }
+
+    fn apply(&mut self, effects: Effects) {
+        for topic in effects.repair {
+            assert_eq!(topic, TOPIC);
+            self.repairs.push_back(Repair::default());
+        }
+        for outbox in effects.wake {
+            outbox.wake();
+        }
+    }
+
+    fn ring(&mut self, count: usize, twice: bool) {
+        let count = count.min(self.bells.len());
+        let mut events = Vec::new();
+        for entry in self.bells.drain(..count) {
+            events.push(BellEvent::Entry(entry.clone()));
+            if twice {
+                events.push(BellEvent::Entry(entry));
+            }
+        }
+        let mut effects = Effects::default();
+        self.hub.hear(events, &mut effects);
+        self.apply(effects);
+    }
+
+    fn join(&mut self, back: u64) {
+        let outbox = Outbox::new(
+            OutboxLimits {
+                frames: 3,
+                bytes: 10_000,
+                window: 5,
+            },
+            DialectId::Json,
+        );
+        outbox
+            .set_member(Member {
+                fanout: Weak::<Fanout>::new(),
+                user: match TOPIC {
+                    shared::domain::Topic::User(user) => user,
+                    shared::domain::Topic::Revocations => unreachable!(),
+                },
+                session: SessionId(Uuid::from_u128(self.sockets.len() as u128)),
+                device: Device::default(),
+                token: Mutex::new(TokenRef {
+                    id: "t".into(),
+                    issued_at: 0,
+                }),
+            })
+            .unwrap();
+        self.hub.join(TOPIC, outbox.clone());
+        let known = self.log.positions_after(Position::START);
+        let cursor = match back as usize {
+            0 => self.log.head,
+            back => known.iter().rev().nth(back).copied().unwrap_or_default(),
+        };
+        self.sockets.push(Socket {
+            outbox,
+            cursor,
+            got: Vec::new(),
+            stage: Stage::Joined,
+        });
+    }
+
+    /// The next step of what a socket's catch-up or attach does.
+    fn step(&mut self, index: usize) {
+        let Some(socket) = self.sockets.get_mut(index) else {
+            return;
+        };
+        match &mut socket.stage {
+            Stage::Joined => {
+                let mut walk = Walk::from(socket.cursor);
+                let chunk = self.log.read(&mut walk, PAGE);
+                let mut effects = Effects::default();
+                self.hub.learn_head(TOPIC, self.log.head, &mut effects);
+                socket.outbox.begin(socket.cursor);
+                socket.stage = Stage::Opened(chunk.entries, walk.at());
+                self.apply(effects);
+            }
+            Stage::Opened(page, at) => {
+                let page = std::mem::take(page);
+                let advance = self.hub.feed(TOPIC, &socket.outbox, page, *at);
+                let more = matches!(advance, Advance::Read(_));
+                socket.stage = Stage::Started(more.then(CatchUp::default));
+            }
+            Stage::Started(catch_up) => {
+                if catch_up.is_none() && socket.outbox.mode() == Mode::CatchingUp {
+                    *catch_up = Some(CatchUp::default());
+                }
+                let Some(running) = catch_up else {
+                    return;
+                };
+                let advance = match running.read.take() {
+                    Some((entries, at)) => self.hub.feed(TOPIC, &socket.outbox, entries, at),
+                    None => self.hub.advance(TOPIC, &socket.outbox),
+                };
+                match advance {
+                    Advance::Done => *catch_up = None,
+                    Advance::Read(after) => {
+                        let known = running.walk.filter(|walk| walk.at() == after);
+                        let mut walk = known.unwrap_or(Walk::from(after));
+                        let chunk = self.log.read(&mut walk, PAGE);
+                        running.read = Some((chunk.entries, walk.at()));
+                        running.walk = Some(walk);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The next step of the re-read whose turn it is.
+    fn repair_step(&mut self) {
+        let Some(mut repair) = self.repairs.pop_front() else {
+            return;
+        };
+        let whole = if let Some((chunk, target)) = repair.read.take() {
+            let mut effects = Effects::default();
+            let whole = self
+                .hub
+                .repaired(TOPIC, chunk.entries, chunk.end, target, &mut effects);
+            self.apply(effects);
+            whole
+        } else if let Some((after, target)) = self.hub.repair_from(TOPIC) {
+            let known = repair.walk.filter(|walk| walk.at() >= after);
+            let mut walk = known.unwrap_or(Walk::from(after));
+            let chunk = self.log.read(&mut walk, PAGE);
+            repair.walk = Some(walk);
+            repair.read = Some((chunk, target));
+            false
+        } else {
+            true
+        };
+        if !whole {
+            self.repairs.push_back(repair);
+        }
+    }
+
+    fn compare(&mut self) {
+        let mut effects = Effects::default();
+        self.hub.compare(TOPIC, self.log.head, &mut effects);
+        self.apply(effects);
+    }
+
+    /// The socket writes what it has; the client may confirm it.
+    fn write(&mut self, index: usize, confirm: bool) {
+        let Some(socket) = self.sockets.get_mut(index) else {
+            return;
+        };
+        while let Poll::Ready((frames, None)) = take(&socket.outbox, Waker::noop()) {
+            for frame in frames {
+                let content = frame.split(r#""content":""#).nth(1).unwrap();
+                socket
+                    .got
+                    .push(content.split('"').next().unwrap().parse().unwrap());
+            }
+        }
+        socket.outbox.drained();
+        if confirm && let Some(position) = socket.outbox.written_position() {
+            socket.outbox.confirmed(position);
+        }
+    }
+
+    fn leave(&mut self, index: usize) {
+        if index < self.sockets.len() {
+            let socket = self.sockets.remove(index);
+            self.hub.leave(TOPIC, &socket.outbox);
+        }
+    }
+
+    /// Lets everything that was begun end, and checks what sockets got.
+    fn settle(mut self) -> Result<(), TestCaseError> {
+        self.ring(usize::MAX, false);
+        for _ in 0..200 {
+            self.compare();
+            self.repair_step();
+            for index in 0..self.sockets.len() {
+                self.step(index);
+                self.write(index, true);
+            }
+        }
+        for socket in &self.sockets {
+            let in_order = socket.got.windows(2).all(|pair| pair[0] < pair[1]);
+            prop_assert!(in_order, "{:?} after {}", socket.got, socket.cursor);
+            let got: Vec<_> = socket
+                .got
+                .iter()
+                .copied()
+                .filter(|at| !self.removed.contains(at))
+                .collect();
+            prop_assert_eq!(
+                &got,
+                &self.log.positions_after(socket.cursor),
+                "after {}",
+                socket.cursor
+            );
+            prop_assert_eq!(socket.outbox.mode(), Mode::Live);
+        }
+        prop_assert!(self.repairs.is_empty());
+        Ok(())
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    Publish { count: usize, new_epoch: bool },
+    Ring { count: usize, twice: bool },
+    LoseBells(usize),
+    Compare,
+    Repair,
+    Join(u64),
+    Step(usize),
+    Write { index: usize, confirm: bool },
+    Leave(usize),
+    Trim,
+    Remove(usize),
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let index = 0usize..4;
+    prop_oneof![
+        6 => (1usize..5, prop::bool::weighted(0.1))
+            .prop_map(|(count, new_epoch)| Op::Publish { count, new_epoch }),
+        8 => (1usize..6, prop::bool::weighted(0.1)).prop_map(|(count, twice)| Op::Ring { count, twice }),
+        1 => (1usize..4).prop_map(Op::LoseBells),
+        1 => Just(Op::Compare),
+        6 => Just(Op::Repair),
+        2 => (0u64..12).prop_map(Op::Join),
+        14 => index.clone().prop_map(Op::Step),
+        8 => (index.clone(), any::<bool>()).prop_map(|(index, confirm)| Op::Write { index, confirm }),
+        1 => index.prop_map(Op::Leave),
+        1 => Just(Op::Trim),
+        1 => (0usize..30).prop_map(Op::Remove),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_socket_gets_everything_after_its_cursor_in_order_and_once(
+        ops in prop::collection::vec(op(), 1..120),
+    ) {
+        let mut world = World::new();
+        world.hub.pin(TOPIC);
+        for op in ops {
+            match op {
+                Op::Publish { count, new_epoch } => for number in 0..count {
+                    let entry = world.log.append(new_epoch && number == 0);
+                    world.bells.push_back(entry);
+                },
+                Op::Ring { count, twice } => world.ring(count, twice),
+                Op::LoseBells(count) => {
+                    let count = count.min(world.bells.len());
+                    world.bells.drain(..count);
+                }
+                Op::Compare => world.compare(),
+                Op::Repair => world.repair_step(),
+                Op::Join(back) => if world.sockets.len() < 4 { world.join(back) },
+                Op::Step(index) => world.step(index),
+                Op::Write { index, confirm } => world.write(index, confirm),
+                Op::Leave(index) => world.leave(index),
+                Op::Trim => world.log.trim(),
+                Op::Remove(back) => {
+                    // A command ended: its entry goes, wherever it is.
+                    let position = world.log.positions_after(Position::START).into_iter().nth_back(back);
+                    if let Some(position) = position {
+                        world.log.hot.remove(&position);
+                        world.log.cold.remove(&position);
+                        world.removed.insert(position);
+                    }
+                }
+            }
+        }
+        world.settle()?;
+    }
+}
+
+/// A topic with one live socket at the head.
+fn live_world() -> World {
+    let mut world = World::new();
+    world.hub.pin(TOPIC);
+    world.join(0);
+    world.step(0);
+    world.step(0);
+    assert_eq!(world.sockets[0].outbox.mode(), Mode::Live);
+    world
+}
+
+fn publish(world: &mut World, count: usize) {
+    for _ in 0..count {
+        let entry = world.log.append(false);
+        world.bells.push_back(entry);
+    }
+}
+
+#[test]
+fn a_gap_is_read_again_and_until_then_nothing_is_sent() {
+    let mut world = live_world();
+    publish(&mut world, 3);
+    world.bells.pop_front();
+    world.ring(10, false);
+    assert!(!world.repairs.is_empty());
+    world.write(0, false);
+    assert!(world.sockets[0].got.is_empty());
+    world.repair_step();
+    world.repair_step();
+    assert!(world.repairs.is_empty());
+    world.write(0, false);
+    assert_eq!(world.sockets[0].got.len(), 3);
+}
+
+#[test]
+fn a_lost_last_bell_is_found_by_comparing_heads() {
+    let mut world = live_world();
+    publish(&mut world, 1);
+    world.bells.clear();
+    world.compare();
+    world.repair_step();
+    world.repair_step();
+    world.write(0, false);
+    assert_eq!(world.sockets[0].got, [world.log.head]);
+    world.compare();
+    assert!(world.repairs.is_empty(), "nothing is missing");
+}
+
+#[test]
+fn a_log_that_lost_what_was_heard_does_not_hold_up_what_follows() {
+    let mut world = live_world();
+    publish(&mut world, 3);
+    // Heard of the third without the first two; then Redis fails over and has lost all three.
+    let lost = world.bells.pop_back().unwrap();
+    world.bells = VecDeque::from([lost]);
+    world.log.hot.clear();
+    world.log.head = Position {
+        epoch: 1,
+        offset: 0,
+    };
+    world.ring(10, false);
+    world.repair_step();
+    world.repair_step();
+    assert!(world.repairs.is_empty());
+    let entry = world.log.append(true);
+    world.bells.push_back(entry);
+    world.settle().unwrap();
+}
+
+#[test]
+fn a_batch_wakes_each_socket_once() {
+    let mut world = live_world();
+    let woken = Arc::new(Woken::default());
+    let waker = Waker::from(woken.clone());
+    assert!(take(&world.sockets[0].outbox, &waker).is_pending());
+    publish(&mut world, 3);
+    world.ring(3, false);
+    assert_eq!(woken.count(), 1);
+    assert!(take(&world.sockets[0].outbox, &waker).is_ready());
+}
+
+#[test]
+fn a_repeated_or_old_bell_is_ignored() {
+    let mut world = live_world();
+    publish(&mut world, 2);
+    world.ring(2, true);
+    assert!(world.repairs.is_empty());
+    world.write(0, false);
+    assert_eq!(world.sockets[0].got.len(), 2);
+}
+
+#[test]
+fn a_topic_nobody_needs_is_forgotten_only_if_nobody_came_back() {
+    use crate::fanout::hub::Step;
+
+    let hub = Hub::new();
+    let outbox = || Outbox::new(OutboxLimits::default(), DialectId::Json);
+    let first = outbox();
+    hub.join(TOPIC, first.clone());
+    assert!(matches!(hub.follow(TOPIC), Step::Subscribe));
+    assert!(matches!(hub.follow(TOPIC), Step::Wait(_)));
+    assert!(!hub.followed(TOPIC, true));
+    assert!(matches!(hub.follow(TOPIC), Step::Followed));
+    assert!(hub.leave(TOPIC, &first));
+    assert!(hub.begin_unsubscribe(TOPIC));
+    // Back in the middle of it: has to wait, then to subscribe anew.
+    let second = outbox();
+    hub.join(TOPIC, second.clone());
+    assert!(matches!(hub.follow(TOPIC), Step::Wait(_)));
+    hub.unsubscribed(TOPIC);
+    assert!(matches!(hub.follow(TOPIC), Step::Subscribe));
+    // It failed, and the socket gave up.
+    assert!(!hub.followed(TOPIC, false));
+    assert!(!hub.leave(TOPIC, &second));
+    assert_eq!(hub.counts(), (0, 0));
+}

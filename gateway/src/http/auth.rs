@@ -1,0 +1,264 @@
+//! Users and tokens: register, log in, refresh, log out.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{
+    Extension, Json, Router,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    routing::post,
+};
+use serde::{Deserialize, Serialize};
+use shared::{
+    auth::{Issued, MAX_LIFETIME, MAX_PASSWORD_BYTES},
+    config::Secret,
+    domain::{Code, Digest, Durability, Kind, Refusal, Revocation, Timestamp, Topic, UserId},
+    postgres::UserStatus,
+    redis::{Append, IdempotencyKey},
+};
+use uuid::Uuid;
+
+use super::{Api, Failure, Peer, bearer::Bearer, body::Body};
+use crate::config::Registration;
+
+const USERNAME_CHARACTERS: std::ops::RangeInclusive<usize> = 3..=32;
+const MIN_PASSWORD_BYTES: usize = 8;
+
+pub(super) fn routes() -> Router<Arc<Api>> {
+    Router::new()
+        .route("/register", post(register))
+        .route("/login", post(login))
+        .route("/refresh", post(refresh))
+        .route("/logout", post(logout))
+        .route("/logout-all", post(logout_all))
+}
+
+#[derive(Deserialize)]
+struct Credentials {
+    username: String,
+    #[serde(deserialize_with = "secret")]
+    password: Secret,
+}
+
+/// Hidden from the moment it is read.
+fn secret<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Secret, D::Error> {
+    String::deserialize(from).map(Secret::new)
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Registered {
+    user_id: UserId,
+    username: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct LoggedIn {
+    token: String,
+    expires_at: Timestamp,
+    user_id: UserId,
+}
+
+impl From<Issued> for LoggedIn {
+    fn from(issued: Issued) -> Self {
+        Self {
+            token: issued.token.expose().to_owned(),
+            expires_at: issued.identity.expires_at,
+            user_id: issued.identity.user,
+        }
+    }
+}
+
+fn is_username(name: &str) -> bool {
+    USERNAME_CHARACTERS.contains(&name.len())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'))
+}
+
+fn check_new(credentials: &Credentials) -> Result<(), Refusal> {
+    if !is_username(&credentials.username) {
+        return Err(Refusal::new(
+            Code::BadRequest,
+            "username must be 3 to 32 of A-Z a-z 0-9 _ . -",
+        ));
+    }
+    let bytes = credentials.password.expose().len();
+    if !(MIN_PASSWORD_BYTES..=MAX_PASSWORD_BYTES).contains(&bytes) {
+        return Err(Refusal::new(
+            Code::BadRequest,
+            "password must have 8 to 1024 bytes",
+        ));
+    }
+    Ok(())
+}
+
+fn slow_down(wait: Duration) -> Refusal {
+    Refusal::new(Code::RateLimited, "too many attempts").retry_after(wait)
+}
+
+impl Api {
+    /// Counts an attempt of this address.
+    fn attempt_from(&self, peer: SocketAddr, headers: &HeaderMap) -> Result<(), Refusal> {
+        self.by_address
+            .take(self.client_address(peer, headers))
+            .map_err(slow_down)
+    }
+
+    /// Makes tokens invalid on every node, and only returns when that will survive.
+    async fn revoke(&self, revocation: &Revocation, key: String) -> Result<(), Failure> {
+        let body = serde_json::to_vec(revocation).expect("a revocation is JSON");
+        let entry = Append {
+            topic: Topic::Revocations,
+            kind: Kind::Revocation,
+            digest: Digest::of(&body),
+            body: body.into(),
+            key: IdempotencyKey(key),
+            durability: Durability::Durable,
+            remove: None,
+            unless_delivered: None,
+        };
+        self.backend()?.store.append(entry).await?;
+        Ok(())
+    }
+
+    /// A token's end for those who remember revocations: as late as any clock here may see it.
+    fn remember_until(&self, end: Timestamp) -> Timestamp {
+        Timestamp(end.0 + self.settings.auth.leeway.as_millis() as i64)
+    }
+}
+
+async fn register(
+    State(api): State<Arc<Api>>,
+    Extension(Peer(peer)): Extension<Peer>,
+    headers: HeaderMap,
+    Body(credentials): Body<Credentials>,
+) -> Result<(StatusCode, Json<Registered>), Failure> {
+    if api.settings.auth.registration == Registration::Closed {
+        return Err(Refusal::new(Code::Forbidden, "registration is closed").into());
+    }
+    check_new(&credentials)?;
+    api.attempt_from(peer, &headers)?;
+    let postgres = &api.backend()?.postgres;
+    let taken = || Refusal::new(Code::Conflict, "the username is taken");
+    // Asked first, for hashing is what costs; the table decides.
+    if postgres
+        .user_by_name(&credentials.username)
+        .await?
+        .is_some()
+    {
+        return Err(taken().into());
+    }
+    let hash = api.passwords.hash(credentials.password).await?;
+    let id = UserId(Uuid::now_v7());
+    let user = postgres
+        .create_user(id, &credentials.username, &hash)
+        .await?
+        .ok_or_else(taken)?;
+    tracing::info!(user = %user.id, "registered");
+    Ok((
+        StatusCode::CREATED,
+        Json(Registered {
+            user_id: user.id,
+            username: user.username,
+        }),
+    ))
+}
+
+/// An unknown user and a wrong password look alike, also in the time they take.
+async fn login(
+    State(api): State<Arc<Api>>,
+    Extension(Peer(peer)): Extension<Peer>,
+    headers: HeaderMap,
+    Body(credentials): Body<Credentials>,
+) -> Result<Json<LoggedIn>, Failure> {
+    api.attempt_from(peer, &headers)?;
+    let found = if is_username(&credentials.username) {
+        api.by_account
+            .take(credentials.username.to_ascii_lowercase())
+            .map_err(slow_down)?;
+        api.backend()?
+            .postgres
+            .user_by_name(&credentials.username)
+            .await?
+    } else {
+        None
+    };
+    let (user, hash) = found.unzip();
+    let fits = api.passwords.verify(credentials.password, hash).await?;
+    let Some(user) = user.filter(|_| fits) else {
+        tracing::info!(address = %api.client_address(peer, &headers), "a log-in was refused");
+        return Err(Refusal::new(Code::Unauthorized, "wrong username or password").into());
+    };
+    check_status(user.status)?;
+    tracing::info!(user = %user.id, "logged in");
+    Ok(Json(api.tokens.issue(user.id).into()))
+}
+
+fn check_status(status: UserStatus) -> Result<(), Refusal> {
+    match status {
+        UserStatus::Active => Ok(()),
+        UserStatus::Banned => Err(Refusal::new(Code::Forbidden, "the user is banned")),
+    }
+}
+
+async fn refresh(
+    State(api): State<Arc<Api>>,
+    Bearer(identity): Bearer,
+) -> Result<Json<LoggedIn>, Failure> {
+    if !identity.ours {
+        let message = "the token is not ours: get a new one where it came from";
+        return Err(Refusal::new(Code::Forbidden, message).into());
+    }
+    let user = api.backend()?.postgres.user_by_id(identity.user).await?;
+    let user = user.ok_or_else(|| Refusal::new(Code::Unauthorized, "the user is gone"))?;
+    check_status(user.status)?;
+    Ok(Json(api.tokens.issue(user.id).into()))
+}
+
+/// Withdraws the token it is called with. Sockets opened with it close with 4401.
+async fn logout(
+    State(api): State<Arc<Api>>,
+    Bearer(identity): Bearer,
+) -> Result<StatusCode, Failure> {
+    let Some(token_id) = identity.token_id else {
+        return Err(Refusal::new(Code::BadRequest, "the token has no id: use logout-all").into());
+    };
+    let key = format!("logout:{}:{token_id}", identity.user);
+    let revocation = Revocation {
+        user_id: identity.user,
+        token_id: Some(token_id),
+        issued_until: identity.issued_at,
+        expires_at: api.remember_until(identity.expires_at),
+    };
+    api.revoke(&revocation, key).await?;
+    tracing::info!(user = %identity.user, "logged out");
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Withdraws every token of the user, whoever issued it.
+async fn logout_all(
+    State(api): State<Arc<Api>>,
+    Bearer(identity): Bearer,
+) -> Result<StatusCode, Failure> {
+    let second = api.clock.unix_seconds();
+    let longest = Timestamp((second + MAX_LIFETIME.as_secs() as i64) * 1000);
+    let revocation = Revocation {
+        user_id: identity.user,
+        token_id: None,
+        issued_until: second,
+        expires_at: api.remember_until(longest),
+    };
+    api.revoke(
+        &revocation,
+        format!("logout-all:{}:{second}", identity.user),
+    )
+    .await?;
+    // Tokens count in seconds: one issued within this second would be withdrawn, too. The
+    // answer waits until it is over, so that a log-in that follows it is good.
+    let rest = (second + 1) * 1000 - api.clock.now().0;
+    tokio::time::sleep(Duration::from_millis(rest.clamp(0, 1000) as u64)).await;
+    tracing::info!(user = %identity.user, "logged out everywhere");
+    Ok(StatusCode::NO_CONTENT)
+}

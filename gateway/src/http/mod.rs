@@ -1,0 +1,148 @@
+//! REST, the health pages and the console page; and the listener they share with sockets.
+//!
+//! The listener is up before Redis and Postgres answer, so that `/ready` can say what it waits
+//! for; until [`Api::connect`], whatever needs them is `unavailable`.
+
+mod admission;
+mod attempts;
+mod auth;
+mod bearer;
+mod body;
+mod cors;
+mod credentials;
+mod failure;
+pub mod metrics;
+mod origin;
+mod page;
+mod refused;
+mod request;
+mod serve;
+pub mod upgrade;
+mod users;
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use axum::{Router, http::HeaderMap, middleware};
+use shared::{
+    auth::{Identity, Networks, Passwords, TokenSettings, Tokens},
+    clock::Clock,
+    domain::{Code, Refusal},
+    health::Health,
+    postgres::Postgres,
+    redis::Store,
+};
+
+pub use admission::Admission;
+pub use failure::Failure;
+pub use origin::Origins;
+pub use serve::{Server, bind};
+pub use upgrade::Door;
+
+use crate::config::Settings;
+use attempts::Attempts;
+
+/// The peer's address, put into each request's extensions by the listener.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub SocketAddr);
+
+/// What REST needs once the stores answer.
+pub struct Backend {
+    /// For revocations.
+    pub store: Store,
+    /// For users.
+    pub postgres: Postgres,
+    /// Refuses tokens that were withdrawn, and all while that is not known.
+    #[expect(
+        clippy::type_complexity,
+        reason = "a closure over what follows revocations"
+    )]
+    pub admit: Box<dyn Fn(&Identity) -> Result<(), Refusal> + Send + Sync>,
+}
+
+/// What the handlers share.
+pub struct Api {
+    settings: Arc<Settings>,
+    tokens: Arc<Tokens>,
+    passwords: Passwords,
+    by_account: Attempts<String>,
+    by_address: Attempts<IpAddr>,
+    proxies: Networks,
+    clock: Clock,
+    backend: OnceLock<Backend>,
+}
+
+impl Api {
+    /// Reads key files; the error names the setting.
+    pub fn new(settings: Arc<Settings>, clock: Clock) -> Result<Arc<Self>, String> {
+        let auth = &settings.auth;
+        let tokens = TokenSettings {
+            secret: auth.secret.clone(),
+            key_id: auth.key_id.clone(),
+            previous_secrets: auth.previous_secrets.clone(),
+            trusted_issuers: auth.trusted_issuers.clone(),
+            issuer: auth.issuer.clone(),
+            audience: auth.audience.clone(),
+            ttl: auth.token_ttl,
+            leeway: auth.leeway,
+        };
+        Ok(Arc::new(Self {
+            tokens: Arc::new(Tokens::new(tokens, clock.clone())?),
+            passwords: Passwords::new(auth.password_workers, auth.password_queue),
+            by_account: Attempts::new(auth.attempts_per_account),
+            by_address: Attempts::new(auth.attempts_per_address),
+            proxies: Networks::parse(&settings.http.trusted_proxies)
+                .map_err(|item| format!("http.trusted_proxies: {item} is no network"))?,
+            clock,
+            backend: OnceLock::new(),
+            settings,
+        }))
+    }
+
+    /// The tokens of this deployment: for upgrades and `authenticate`, too.
+    pub fn tokens(&self) -> &Arc<Tokens> {
+        &self.tokens
+    }
+
+    /// From now on requests that need the stores are answered. Only the first call counts.
+    pub fn connect(&self, backend: Backend) {
+        let _ = self.backend.set(backend);
+    }
+
+    fn backend(&self) -> Result<&Backend, Refusal> {
+        let starting = || {
+            Refusal::new(Code::Unavailable, "the node is starting")
+                .retry_after(Duration::from_secs(1))
+        };
+        self.backend.get().ok_or_else(starting)
+    }
+
+    /// Where a request really comes from.
+    pub fn client_address(&self, peer: SocketAddr, headers: &HeaderMap) -> IpAddr {
+        let lines = headers.get_all("x-forwarded-for").iter();
+        // A line that is no text hides the client: stop there, at the proxy.
+        let lines: Vec<_> = lines.map(|line| line.to_str().unwrap_or("?")).collect();
+        self.proxies
+            .client(peer.ip().to_canonical(), lines.into_iter())
+    }
+}
+
+/// Everything on the public listener but the upgrade, which the caller adds.
+pub fn router(api: &Arc<Api>, health: Health) -> Router {
+    let rest = Router::new()
+        .nest("/api/v1/auth", auth::routes())
+        .nest("/api/v1/users", users::routes())
+        .with_state(api.clone())
+        .fallback(failure::not_found)
+        .method_not_allowed_fallback(failure::method_not_allowed);
+    rest.merge(shared::health::router(health))
+        .merge(page::routes(&api.settings.http.allowed_origins))
+        .layer(middleware::from_fn_with_state(api.clone(), cors::answer))
+        .layer(middleware::from_fn(request::observe))
+}
+
+#[cfg(test)]
+mod tests;

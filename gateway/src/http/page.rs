@@ -1,0 +1,71 @@
+//! The console: a small page with which people try things out, part of the binary.
+
+use axum::{
+    Router,
+    http::{HeaderName, HeaderValue, header},
+    response::IntoResponse,
+    routing::get,
+};
+
+macro_rules! asset {
+    ($path:literal, $type:literal, $file:literal) => {
+        (
+            $path,
+            $type,
+            include_bytes!(concat!("../../assets/console/", $file)).as_slice(),
+        )
+    };
+}
+
+/// Path, content type and bytes.
+const ASSETS: [(&str, &str, &[u8]); 3] = [
+    asset!("/", "text/html; charset=utf-8", "index.html"),
+    asset!("/app.js", "text/javascript; charset=utf-8", "app.js"),
+    asset!("/style.css", "text/css; charset=utf-8", "style.css"),
+];
+
+/// The page may connect to its own node and, to survive that node's end, to the other origins
+/// that are allowed here.
+fn policy(allowed_origins: &[String]) -> String {
+    let mut connect = String::from("'self'");
+    for origin in allowed_origins {
+        connect.push(' ');
+        connect.push_str(origin);
+        // `https://x` becomes `wss://x`.
+        if let Some(rest) = origin.strip_prefix("http") {
+            connect.push_str(" ws");
+            connect.push_str(rest);
+        }
+    }
+    format!(
+        "default-src 'self'; connect-src {connect}; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+    )
+}
+
+pub(super) fn routes(allowed_origins: &[String]) -> Router {
+    let policy = policy(allowed_origins);
+    // Settings allow no control characters into an origin; should one get in, the page stays shut.
+    let policy =
+        HeaderValue::from_str(&policy).unwrap_or(HeaderValue::from_static("default-src 'none'"));
+    ASSETS
+        .into_iter()
+        .fold(Router::new(), |router, (path, kind, bytes)| {
+            let headers: [(HeaderName, HeaderValue); 5] = [
+                (header::CONTENT_TYPE, HeaderValue::from_static(kind)),
+                (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+                (header::CONTENT_SECURITY_POLICY, policy.clone()),
+                (
+                    header::X_CONTENT_TYPE_OPTIONS,
+                    HeaderValue::from_static("nosniff"),
+                ),
+                (
+                    header::REFERRER_POLICY,
+                    HeaderValue::from_static("no-referrer"),
+                ),
+            ];
+            router.route(
+                path,
+                get(move || async move { (headers, bytes).into_response() }),
+            )
+        })
+}

@@ -1,0 +1,282 @@
+//! The gateway as a process.
+
+use std::{
+    path::PathBuf,
+    process::ExitCode,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use gateway::{
+    app::{App, AppSettings, Rate},
+    config::Settings,
+    fanout::{Fanout, FanoutSettings},
+    http::{self, Admission, Api, Backend, Door, Origins, Server},
+    metrics,
+    node::{self, Node},
+    session::Sockets,
+};
+use shared::{
+    config::Settings as _,
+    health::{self, redis::Probed},
+    logging::LogControl,
+    postgres::Postgres,
+    process::{self, Process},
+    redis::Store,
+};
+use tokio_util::sync::CancellationToken;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Time for tasks to end once everything was given away.
+const STOP_GRACE: Duration = Duration::from_secs(10);
+/// Time to write cursors and close sessions once the sockets were asked to go.
+const FLUSH_GRACE: Duration = Duration::from_secs(5);
+/// How long `migrate` waits for Postgres.
+const MIGRATE_PATIENCE: Duration = Duration::from_mins(1);
+
+/// Holds the sockets of Tidegate's clients.
+#[derive(Parser)]
+#[command(name = "gateway", version)]
+struct Arguments {
+    /// A TOML file with settings
+    #[arg(long, global = true, value_name = "FILE", env = "TIDEGATE_CONFIG")]
+    config: Option<PathBuf>,
+    /// A single setting; may be given again
+    #[arg(long = "set", global = true, value_name = "SECTION.NAME=VALUE")]
+    set: Vec<String>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve (the default)
+    Run,
+    /// Print the effective settings with secrets masked, and fail if one is wrong
+    CheckConfig,
+    /// Bring the schema of Postgres up to date
+    Migrate,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let settings: Settings = match process::settings(arguments.config, arguments.set) {
+        Ok(settings) => settings,
+        Err(code) => return code,
+    };
+    match arguments.command.unwrap_or(Command::Run) {
+        Command::CheckConfig => {
+            print!("{}", settings.render());
+            ExitCode::SUCCESS
+        }
+        Command::Migrate => process::run(&settings.log.clone(), async |_| migrate(&settings).await),
+        Command::Run => process::run(&settings.log.clone(), async |log| run(settings, log).await),
+    }
+}
+
+fn postgres(settings: &Settings) -> anyhow::Result<Postgres> {
+    let postgres = &settings.postgres;
+    Postgres::new(
+        postgres.url.expose(),
+        postgres.max_connections,
+        postgres.acquire_timeout,
+    )
+    .context("postgres.url")
+}
+
+async fn migrate(settings: &Settings) -> anyhow::Result<()> {
+    let postgres = postgres(settings)?;
+    let migrated = async {
+        while let Err(error) = postgres.ping().await {
+            tracing::info!(%error, "waiting for postgres");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        postgres.migrate().await
+    };
+    tokio::time::timeout(MIGRATE_PATIENCE, migrated)
+        .await
+        .context("postgres does not answer")??;
+    tracing::info!("the schema is up to date");
+    Ok(())
+}
+
+async fn run(settings: Settings, log: LogControl) -> anyhow::Result<()> {
+    let settings = Arc::new(settings);
+    let process = Process::start(&settings.node, settings.ops.listen, metrics::TABLES, log)?;
+    for (setting, warning) in settings.warnings() {
+        tracing::warn!(setting, warning, "a setting is allowed but unwise");
+    }
+    let api = Api::new(settings.clone(), process.clock.clone()).map_err(anyhow::Error::msg)?;
+    api.tokens().spawn_refresh(&process.lifecycle);
+
+    // Up before the stores answer, so that `/ready` can say what it waits for.
+    let listener = http::bind(settings.http.listen)
+        .with_context(|| format!("http.listen: {}", settings.http.listen))?;
+    process.announce(Some(listener.local_addr()?))?;
+    let server = Server {
+        door: Arc::default(),
+        router: http::router(&api, process.health.clone()),
+        lifecycle: process.lifecycle.clone(),
+        closing: CancellationToken::new(),
+    };
+    let (door, closing) = (server.door.clone(), server.closing.clone());
+    process
+        .lifecycle
+        .spawn_essential("http listener", server.run(listener));
+
+    let fanout = tokio::select! {
+        started = start(&settings, &process, &api, &door, &closing) => Some(started?),
+        () = process.lifecycle.draining() => None,
+    };
+    process.lifecycle.draining().await;
+    // Load balancers see `/ready` turn before new connections are refused.
+    tokio::select! {
+        () = tokio::time::sleep(settings.drain.lb_grace) => {}
+        () = process.lifecycle.aborting() => {}
+    }
+    closing.cancel();
+    if let Some(fanout) = fanout {
+        tokio::select! {
+            () = say_goodbye(&fanout, settings.drain.window) => {}
+            () = process.lifecycle.aborting() => {}
+        }
+    }
+    process.lifecycle.stop();
+    process.lifecycle.finish(STOP_GRACE).await;
+    tracing::info!("stopped");
+    anyhow::ensure!(!process.lifecycle.is_broken(), "an essential task ended");
+    Ok(())
+}
+
+/// Sends the sockets elsewhere and writes what is known of them.
+async fn say_goodbye(fanout: &Fanout, window: Duration) {
+    tracing::info!(sockets = fanout.sockets(), ?window, "draining");
+    fanout.drain(window).await;
+    if !fanout.flush(FLUSH_GRACE).await {
+        tracing::warn!("some cursors or sessions could not be written");
+    }
+    fanout.leave_deployment().await;
+}
+
+/// Waits for the stores, then opens the door to sockets and answers what needs the stores.
+async fn start(
+    settings: &Settings,
+    process: &Process,
+    api: &Arc<Api>,
+    door: &OnceLock<Door<Node>>,
+    closing: &CancellationToken,
+) -> anyhow::Result<Arc<Fanout>> {
+    let life = &process.lifecycle;
+    let redis_check = process.health.check("redis", health::redis::LOOK_MAX_AGE);
+    let postgres_check = process.health.check("postgres", health::postgres::MAX_AGE);
+    tracing::info!(redis = %settings.redis.url, postgres = %settings.postgres.url, "connecting");
+    let postgres = postgres(settings)?;
+    redis_check.starting("redis does not answer");
+    let (store, ()) = tokio::join!(
+        Store::connect(settings.redis.store()),
+        health::postgres::reached(&postgres_check, &postgres),
+    );
+    let store = store.context("redis")?;
+    for weakness in store.audit().await.unwrap_or_default() {
+        tracing::warn!(weakness, "redis is not set up for production");
+    }
+
+    let node = process.node.clone();
+    let fanout_settings = FanoutSettings {
+        max_sessions: settings.session.max_per_user,
+        ..FanoutSettings::new(node.clone(), process.incarnation)
+    };
+    let fanout = Fanout::start(
+        store.clone(),
+        postgres.clone(),
+        fanout_settings,
+        life.clone(),
+    );
+    let fanout = fanout.await.context("redis")?;
+    let app_settings = AppSettings {
+        durability: settings.delivery.durability,
+        requests: Rate {
+            per_second: settings.delivery.requests_per_second,
+            burst: settings.delivery.requests_burst,
+        },
+    };
+    let app = App::start(
+        store.clone(),
+        postgres.clone(),
+        fanout.clone(),
+        app_settings,
+        life,
+    );
+    let admit = fanout.clone();
+    api.connect(Backend {
+        store: store.clone(),
+        postgres: postgres.clone(),
+        admit: Box::new(move |identity| node::admit(&admit, identity)),
+    });
+    let admission = admission(settings, process);
+    let host = Node::new(
+        node,
+        settings,
+        api.clone(),
+        app,
+        life.clone(),
+        closing.clone(),
+    );
+    let origins = Origins::new(&settings.http.allowed_origins);
+    let _ = door.set(Door::new(host, origins, admission));
+
+    show(&fanout, process);
+    life.spawn_essential(
+        "watch postgres",
+        health::postgres::watch(postgres_check, life.clone(), postgres),
+    );
+    let probed = fanout.clone();
+    let look = async move || Probed {
+        bells: probed.probe_status().shards,
+        answers: store.time().await.is_ok(),
+    };
+    life.spawn_essential(
+        "watch redis",
+        health::redis::watch(
+            redis_check,
+            life.clone(),
+            health::redis::LOOK_INTERVAL,
+            look,
+        ),
+    );
+    process.started();
+    Ok(fanout)
+}
+
+/// The keeper of the door; a node that is full is not ready.
+fn admission(settings: &Settings, process: &Process) -> Admission {
+    let sockets = Sockets::default();
+    let most = settings.session.max_sockets as usize;
+    let (counted, measured) = (sockets.clone(), sockets.clone());
+    process.health.condition("sockets", move || {
+        if counted.count() < most {
+            Ok(())
+        } else {
+            Err("the node is full".to_owned())
+        }
+    });
+    process.metrics.on_scrape(move || measured.measure());
+    Admission::new(most, settings.session.handshakes_per_second, sockets)
+}
+
+/// What metrics and health tell of the fan-out.
+fn show(fanout: &Arc<Fanout>, process: &Process) {
+    let (measured, loaded) = (fanout.clone(), fanout.clone());
+    process.metrics.on_scrape(move || measured.measure());
+    process.health.condition("revocations", move || {
+        if loaded.knows_revocations() {
+            Ok(())
+        } else {
+            Err("the revocations are not loaded yet".to_owned())
+        }
+    });
+}

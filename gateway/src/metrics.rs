@@ -1,0 +1,12 @@
+//! Metrics of the gateway.
+
+use shared::metrics::Table;
+
+/// All tables a gateway installs.
+pub const TABLES: &[Table] = &[
+    shared::metrics::TABLE,
+    crate::commands::METRICS,
+    crate::fanout::metrics::TABLE,
+    crate::http::metrics::TABLE,
+    crate::session::METRICS,
+];

@@ -1,0 +1,190 @@
+//! A running gateway: what its sockets and its REST interface stand on once Redis and
+//! Postgres have answered.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use shared::{
+    clock::Clock,
+    domain::{Code, MAX_CONTENT_BYTES, NodeId, Position, Refusal, Timestamp},
+    lifecycle::Lifecycle,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    app::App,
+    commands,
+    config::Settings,
+    dialect::{self, Event, Limits, Request},
+    fanout::{Attach, Attachment, Fanout, Outbox, OutboxLimits, TokenRef},
+    http::Api,
+    session::{self, Attached, FrameRate, Host, Identity, Peer, Pending},
+};
+
+/// The host of this process's sockets.
+pub struct Node {
+    id: NodeId,
+    api: Arc<Api>,
+    app: Arc<App>,
+    clock: Clock,
+    lifecycle: Lifecycle,
+    closing: CancellationToken,
+    sessions: session::Settings,
+    limits: Limits,
+}
+
+impl Node {
+    /// A node named `id`. `closing` is cancelled when it begins to send its sockets away.
+    pub fn new(
+        id: NodeId,
+        settings: &Settings,
+        api: Arc<Api>,
+        app: Arc<App>,
+        lifecycle: Lifecycle,
+        closing: CancellationToken,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            api,
+            app,
+            clock: Clock::system(),
+            closing,
+            lifecycle,
+            sessions: sessions(settings),
+            limits: limits(settings),
+        })
+    }
+}
+
+fn sessions(settings: &Settings) -> session::Settings {
+    let session = &settings.session;
+    session::Settings {
+        ping_interval: session.ping_interval,
+        max_missed: session.max_missed,
+        handshake_timeout: session.auth_timeout,
+        frame_bytes: session.max_frame.bytes(),
+        frame_rate: FrameRate {
+            per_second: session.frames_per_second,
+            burst: session.frames_burst,
+        },
+        outbox: OutboxLimits {
+            frames: session.outgoing_frames,
+            bytes: session.outgoing_bytes.bytes() as u32,
+            window: settings.delivery.window,
+        },
+        stall_timeout: session.slow_close,
+        ..session::Settings::default()
+    }
+}
+
+fn limits(settings: &Settings) -> Limits {
+    Limits {
+        frame_bytes: settings.session.max_frame.bytes(),
+        content_bytes: MAX_CONTENT_BYTES,
+        frames_per_second: settings.session.frames_per_second,
+        frames_burst: settings.session.frames_burst,
+        messages_per_second: settings.delivery.requests_per_second,
+        messages_burst: settings.delivery.requests_burst,
+        sessions_per_user: settings.session.max_per_user,
+    }
+}
+
+/// Refuses a token that was withdrawn, and all while it is not known which those are.
+pub fn admit(fanout: &Fanout, identity: &Identity) -> Result<(), Refusal> {
+    if !fanout.knows_revocations() {
+        let refusal = Refusal::new(Code::Unavailable, "the node is starting");
+        return Err(refusal.retry_after(Duration::from_secs(1)));
+    }
+    if fanout.is_revoked(identity.user, &token_ref(identity)) {
+        return Err(Refusal::new(Code::Unauthorized, "the token was revoked"));
+    }
+    Ok(())
+}
+
+fn token_ref(identity: &Identity) -> TokenRef {
+    TokenRef {
+        id: identity.token_id.as_deref().unwrap_or_default().into(),
+        issued_at: identity.issued_at,
+    }
+}
+
+impl Host for Node {
+    type Attachment = Attachment;
+
+    fn settings(&self) -> &session::Settings {
+        &self.sessions
+    }
+
+    fn node(&self) -> &NodeId {
+        &self.id
+    }
+
+    fn limits(&self) -> Limits {
+        self.limits
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    fn closing(&self) -> &CancellationToken {
+        &self.closing
+    }
+
+    fn identify(&self, token: &str) -> Result<Identity, Refusal> {
+        self.api.identify(token)
+    }
+
+    fn attach(
+        self: &Arc<Self>,
+        peer: Arc<Peer>,
+        identity: Identity,
+        after: Option<Position>,
+        outbox: Arc<Outbox>,
+    ) -> Pending<Result<Attached<Attachment>, Refusal>> {
+        let fanout = self.app.fanout.clone();
+        let attach = Attach {
+            user: peer.caller.user,
+            session: peer.caller.session,
+            device: peer.caller.device.clone(),
+            token: token_ref(&identity),
+            after,
+            outbox,
+        };
+        Box::pin(async move {
+            let attached = fanout.attach(attach).await?;
+            Ok(Attached {
+                cursor: attached.cursor,
+                replayed: u64::from(attached.replayed),
+                complete: attached.complete,
+                start: Box::new(|| attached.start()),
+            })
+        })
+    }
+
+    fn refreshed(&self, attachment: &Attachment, identity: &Identity) -> Result<(), Refusal> {
+        attachment.refresh(token_ref(identity))
+    }
+
+    fn run(self: &Arc<Self>, peer: &Arc<Peer>, request: Request) -> Pending<Option<Bytes>> {
+        let (app, peer) = (self.app.clone(), peer.clone());
+        Box::pin(async move {
+            let to = request.id.as_ref();
+            let result = commands::run(&app, &peer.caller, &request).await;
+            let event = match &result {
+                Ok(reply) if to.is_none() && !reply.always => return None,
+                Ok(reply) => Event::Reply {
+                    to,
+                    name: reply.name,
+                    payload: &reply.payload,
+                },
+                Err(refusal) => Event::Error { to, refusal },
+            };
+            Some(dialect::encode(peer.dialect, &event))
+        })
+    }
+
+    fn spawn(&self, task: Pending<()>) {
+        self.lifecycle.spawn("socket", task);
+    }
+}

@@ -1,0 +1,137 @@
+//! Which entries the peer is known to have received.
+//!
+//! RFC 6455 obliges a peer to answer a ping with the same bytes, in order; so a pong proves
+//! that everything written before its ping arrived. Every ping carries a mark that counts
+//! up; this remembers what stood before which mark. At most one ping is awaited at a time.
+
+use std::time::Duration;
+
+use shared::domain::Position;
+use tokio::time::Instant;
+
+/// Least time between two pings that only confirm.
+const PACE: Duration = Duration::from_secs(1);
+#[derive(Debug)]
+pub(super) struct Confirmations {
+    mark: u64,
+    /// The ping that is awaited, and the last entry written before it.
+    awaited: Option<(u64, Position)>,
+    /// The last entry that was handed to the socket.
+    handed: Position,
+    /// The last entry that a ping was written after.
+    asked: Position,
+    next_at: Instant,
+    /// So many unconfirmed entries are confirmed without waiting.
+    urgent: u32,
+}
+
+impl Confirmations {
+    /// Nothing after `start` was handed out yet. `window` is how many entries may be
+    /// unconfirmed; half of it is confirmed without waiting, or the window would set the pace.
+    pub(super) fn new(start: Position, window: u32, now: Instant) -> Self {
+        Self {
+            mark: 0,
+            awaited: None,
+            handed: start,
+            asked: start,
+            next_at: now,
+            urgent: (window / 2).max(1),
+        }
+    }
+
+    /// Entries up to `position` are on their way.
+    pub(super) fn handed(&mut self, position: Position) {
+        self.handed = self.handed.max(position);
+    }
+
+    /// When a ping should follow the entries. `unconfirmed` is how many there are.
+    pub(super) fn due_at(&self, unconfirmed: u32, now: Instant) -> Option<Instant> {
+        if self.awaited.is_some() || self.handed <= self.asked {
+            return None;
+        }
+        Some(if unconfirmed >= self.urgent {
+            now
+        } else {
+            self.next_at
+        })
+    }
+
+    /// The mark of a ping that is queued now, behind everything handed out so far.
+    pub(super) fn ping(&mut self, now: Instant) -> u64 {
+        self.mark += 1;
+        if self.awaited.is_none() && self.handed > self.asked {
+            self.awaited = Some((self.mark, self.handed));
+            self.asked = self.handed;
+            self.next_at = now + PACE;
+        }
+        self.mark
+    }
+
+    /// The peer answered a ping. Gives what it confirms. A later mark answers earlier ones,
+    /// too: a peer may answer only the newest ping.
+    pub(super) fn pong(&mut self, payload: &[u8]) -> Option<Position> {
+        let mark = u64::from_be_bytes(payload.try_into().ok()?);
+        let (awaited, position) = self.awaited?;
+        if mark < awaited || mark > self.mark {
+            return None;
+        }
+        self.awaited = None;
+        Some(position)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(offset: u64) -> Position {
+        Position { epoch: 1, offset }
+    }
+
+    #[test]
+    fn a_pong_confirms_what_stood_before_its_ping() {
+        let now = Instant::now();
+        let mut confirmations = Confirmations::new(at(3), 256, now);
+        assert_eq!(confirmations.due_at(0, now), None);
+        confirmations.handed(at(5));
+        assert_eq!(confirmations.due_at(2, now), Some(now));
+        let mark = confirmations.ping(now);
+        confirmations.handed(at(9));
+        assert_eq!(confirmations.due_at(6, now), None, "one ping at a time");
+        assert_eq!(confirmations.pong(&mark.to_be_bytes()), Some(at(5)));
+        assert_eq!(confirmations.due_at(4, now), Some(now + PACE));
+        assert_eq!(confirmations.due_at(128, now), Some(now));
+    }
+
+    #[test]
+    fn a_heartbeat_confirms_too_and_its_pong_answers_for_earlier_ones() {
+        let now = Instant::now();
+        let mut confirmations = Confirmations::new(at(0), 256, now);
+        let idle = confirmations.ping(now);
+        assert_eq!(
+            confirmations.pong(&idle.to_be_bytes()),
+            None,
+            "nothing to confirm"
+        );
+        confirmations.handed(at(1));
+        confirmations.ping(now);
+        confirmations.handed(at(2));
+        let later = confirmations.ping(now);
+        assert_eq!(confirmations.pong(&later.to_be_bytes()), Some(at(1)));
+    }
+
+    #[test]
+    fn stale_forged_and_foreign_pongs_confirm_nothing() {
+        let now = Instant::now();
+        let mut confirmations = Confirmations::new(at(0), 256, now);
+        let before = confirmations.ping(now);
+        confirmations.handed(at(1));
+        let mark = confirmations.ping(now);
+        assert_eq!(confirmations.pong(&before.to_be_bytes()), None);
+        assert_eq!(confirmations.pong(&(mark + 1).to_be_bytes()), None);
+        assert_eq!(confirmations.pong(b""), None);
+        assert_eq!(confirmations.pong(b"hello, world"), None);
+        assert_eq!(confirmations.pong(&mark.to_be_bytes()), Some(at(1)));
+        assert_eq!(confirmations.pong(&mark.to_be_bytes()), None, "once");
+    }
+}

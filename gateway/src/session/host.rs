@@ -1,0 +1,79 @@
+//! What a session needs of the rest of the gateway. Sessions are tested against a host of
+//! the tests; a running gateway's host is the application.
+
+use std::{pin::Pin, sync::Arc};
+
+use bytes::Bytes;
+use shared::{
+    auth::Identity,
+    domain::{NodeId, Position, Refusal, Timestamp},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::Settings;
+use crate::{
+    commands::Caller,
+    dialect::{DialectId, Limits, Request},
+    fanout::Outbox,
+};
+
+/// A future that a session keeps beside its socket.
+pub type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Who sits at the other end of an open socket. Never changes.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// User, device and session.
+    pub caller: Caller,
+    /// What it speaks.
+    pub dialect: DialectId,
+}
+
+/// Where a session takes up its user's topic.
+pub struct Attached<A> {
+    /// What the device has confirmed, or asked to begin after.
+    pub cursor: Position,
+    /// How many entries are known to follow at once.
+    pub replayed: u64,
+    /// False if the client asked for a position that this deployment never gave out.
+    pub complete: bool,
+    /// Begins to deliver. What it gives holds the session open until it is dropped.
+    pub start: Box<dyn FnOnce() -> A + Send>,
+}
+
+/// The rest of the gateway.
+pub trait Host: Send + Sync + 'static {
+    /// A session's hold on its user's topic; dropping it ends the session.
+    type Attachment: Send + Unpin + 'static;
+
+    /// How sockets are treated.
+    fn settings(&self) -> &Settings;
+    /// This process's name.
+    fn node(&self) -> &NodeId;
+    /// What clients are told about limits.
+    fn limits(&self) -> Limits;
+    /// The time of day.
+    fn now(&self) -> Timestamp;
+    /// Cancelled when the node begins to close its sockets. Open sessions hear of it by their
+    /// outbox.
+    fn closing(&self) -> &CancellationToken;
+
+    /// Checks a token: its signature, its time, and that it was not withdrawn.
+    fn identify(&self, token: &str) -> Result<Identity, Refusal>;
+    /// Connects an outbox with the user's topic. Dropping the future leaves nothing behind.
+    fn attach(
+        self: &Arc<Self>,
+        peer: Arc<Peer>,
+        identity: Identity,
+        after: Option<Position>,
+        outbox: Arc<Outbox>,
+    ) -> Pending<Result<Attached<Self::Attachment>, Refusal>>;
+    /// The session goes on under another token of the same user.
+    fn refreshed(&self, attachment: &Self::Attachment, identity: &Identity) -> Result<(), Refusal>;
+    /// Runs a request. Gives the frame that answers it, if it is to be answered. Ends within
+    /// a deadline of its own.
+    fn run(self: &Arc<Self>, peer: &Arc<Peer>, request: Request) -> Pending<Option<Bytes>>;
+
+    /// Runs a task that a stop of the process waits for.
+    fn spawn(&self, task: Pending<()>);
+}

@@ -1,0 +1,29 @@
+//! What sockets count.
+
+use shared::{
+    label, metrics,
+    metrics::{Counter, Gauge},
+};
+
+use super::CloseReason;
+
+label! {
+    /// Which way.
+    pub enum Direction: "direction" { In = "in", Out = "out" }
+}
+
+metrics! {
+    pub static TABLE;
+    /// Sockets of this node, from their upgrade to their end.
+    pub static SOCKETS: Gauge = "tidegate_sockets";
+    /// Sessions that were opened.
+    pub static OPENED: Counter = "tidegate_sessions_opened_total";
+    /// Sockets that ended, by why.
+    pub static CLOSED: Counter<CloseReason> = "tidegate_sockets_closed_total";
+    /// Frames read (data, pings and pongs) and written.
+    pub static FRAMES: Counter<Direction> = "tidegate_frames_total";
+    /// Bytes read from sockets and written to them.
+    pub static BYTES: Counter<Direction> = "tidegate_bytes_total";
+    /// Frames refused because their sender was above its limit.
+    pub static FRAMES_REFUSED: Counter = "tidegate_frames_refused_total";
+}

@@ -1,0 +1,415 @@
+//! The loop of an open socket: one task, which reads, runs one request at a time, delivers,
+//! keeps time and closes.
+//!
+//! It is a future written by hand because most sockets are idle most of the time: what it
+//! keeps is what is listed in the struct, and a socket has no channel and no second task.
+//! Nothing here waits for Redis; what does is a request, polled beside the socket.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use shared::domain::{ClientId, Code, Refusal, Timestamp};
+use tokio::time::{Instant, Sleep};
+
+use super::{
+    CloseReason, Host, Peer, Pending, Settings,
+    confirm::Confirmations,
+    metrics::{CLOSED, FRAMES_REFUSED},
+    opening::Permit,
+    rate::{FrameLimiter, Verdict},
+    socket::{Received, Socket},
+};
+use crate::{
+    dialect::{self, Event, Frame, Incoming, Token},
+    fanout::{self, Outbox, Taken},
+};
+
+/// Frames a session reads before others have their turn.
+const FRAMES_PER_TURN: u32 = 128;
+
+/// Who says that entries were received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AckMode {
+    /// The transport, by pongs.
+    #[default]
+    Auto,
+    /// The client, by `ack`.
+    Client,
+}
+
+pub(super) struct Session<H: Host> {
+    pub(super) socket: Socket,
+    pub(super) outbox: Arc<Outbox>,
+    pub(super) host: Arc<H>,
+    pub(super) peer: Arc<Peer>,
+    /// Ends with the session, however that comes about.
+    pub(super) attachment: H::Attachment,
+    pub(super) times: Times,
+    pub(super) confirmations: Confirmations,
+    pub(super) acks: AckMode,
+    pub(super) limiter: FrameLimiter,
+    /// The request that runs. While there is one, no further data frame is read.
+    pub(super) request: Option<Pending<Option<bytes::Bytes>>>,
+    /// Frames were taken out of the outbox since it was last told that all are written.
+    pub(super) took: bool,
+    /// Reading stopped because too much waits to be written.
+    pub(super) paused: bool,
+    pub(super) ending: Option<CloseReason>,
+    pub(super) timer: Pin<Box<Sleep>>,
+    pub(super) _permit: Permit,
+}
+
+/// The moments a session acts on.
+pub(super) struct Times {
+    opened: Instant,
+    expires: Instant,
+    /// Pings since the last sign of life. Counted, not timed, so that a node that is slow
+    /// itself does not hold it against its clients.
+    missed: u32,
+    next_ping: Instant,
+    /// When something was last written, or nothing waited.
+    progress: Instant,
+}
+
+impl Times {
+    /// `stagger` from 0 to 1 spreads the pings of sockets that came together.
+    pub(super) fn new(now: Instant, expires: Instant, settings: &Settings, stagger: f64) -> Self {
+        let first = settings
+            .ping_interval
+            .mul_f64(0.5 + stagger.clamp(0.0, 1.0) / 2.0);
+        Self {
+            opened: now,
+            expires,
+            missed: 0,
+            next_ping: now + first,
+            progress: now,
+        }
+    }
+}
+
+/// The moment `at` of the day, on the clock that waits are measured by.
+pub(super) fn instant_of(at: Timestamp, today: Timestamp, now: Instant) -> Instant {
+    let left = u64::try_from(at.0.saturating_sub(today.0)).unwrap_or(0);
+    now + std::time::Duration::from_millis(left)
+}
+
+impl<H: Host> Future for Session<H> {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let me = self.get_mut();
+        if me.ending.is_none() {
+            let reason = ready!(me.poll_open(cx));
+            me.end(reason);
+        }
+        let (confirmations, outbox) = (&mut me.confirmations, &me.outbox);
+        let closed = me.socket.poll_closed(cx, |payload| {
+            if let Some(position) = confirmations.pong(payload) {
+                outbox.confirmed(position);
+            }
+        });
+        if closed.is_ready() {
+            Poll::Ready(())
+        } else {
+            me.timer.as_mut().poll(cx)
+        }
+    }
+}
+
+impl<H: Host> Session<H> {
+    /// Ready with the reason when the socket has to close.
+    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+        let mut budget = FRAMES_PER_TURN;
+        loop {
+            let now = Instant::now();
+            if let Err(reason) = self.receive(cx, now, &mut budget) {
+                return Poll::Ready(reason);
+            }
+            if let Err(reason) = self.keep_time(now) {
+                return Poll::Ready(reason);
+            }
+            if let Err(reason) = self.deliver(cx, now) {
+                return Poll::Ready(reason);
+            }
+            if budget == 0 {
+                // Other sockets of this thread have their turn.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            if self.paused && self.socket.has_room() {
+                continue;
+            }
+            let next = self.next_moment(now);
+            if next < self.timer.deadline() || self.timer.is_elapsed() {
+                self.timer.as_mut().reset(next);
+            }
+            ready!(self.timer.as_mut().poll(cx));
+        }
+    }
+
+    /// Reads and runs requests, until one has to be waited for or nothing more came.
+    fn receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Instant,
+        budget: &mut u32,
+    ) -> Result<(), CloseReason> {
+        let result = loop {
+            if let Some(request) = &mut self.request {
+                let Poll::Ready(answer) = request.as_mut().poll(cx) else {
+                    break Ok(());
+                };
+                self.request = None;
+                if let Some(frame) = answer {
+                    self.socket.push(frame);
+                }
+            }
+            self.paused = !self.socket.has_room();
+            if self.paused || *budget == 0 {
+                break Ok(());
+            }
+            *budget -= 1;
+            match self.socket.poll_next(cx) {
+                Poll::Pending => break Ok(()),
+                Poll::Ready(Received::End(reason)) => break Err(reason),
+                Poll::Ready(received) => {
+                    if let Err(reason) = self.take(received, now) {
+                        break Err(reason);
+                    }
+                }
+            }
+        };
+        if self.socket.take_heard() {
+            self.times.missed = 0;
+        }
+        result
+    }
+
+    fn take(&mut self, received: Received, now: Instant) -> Result<(), CloseReason> {
+        let verdict = self.limiter.check(self.settings().frame_rate, now);
+        if verdict == Verdict::Close {
+            return Err(CloseReason::RateLimited);
+        }
+        match received {
+            Received::Data(frame) => self.take_frame(&frame, verdict, now),
+            Received::Pong(payload) => {
+                if let Some(position) = self.confirmations.pong(&payload) {
+                    self.outbox.confirmed(position);
+                }
+            }
+            Received::Ping | Received::End(_) => {}
+        }
+        Ok(())
+    }
+
+    fn take_frame(&mut self, frame: &Frame, verdict: Verdict, now: Instant) {
+        let incoming = dialect::decode(self.peer.dialect, frame);
+        if let Verdict::Refuse(wait) = verdict {
+            FRAMES_REFUSED.of(()).increment(1);
+            let id = match incoming {
+                Ok(Incoming::Authenticate { id, .. } | Incoming::Ack { id, .. }) => id,
+                Ok(Incoming::Request(request)) => request.id,
+                Err(unreadable) => unreadable.id,
+            };
+            let refusal = Refusal::new(Code::RateLimited, "too many frames").retry_after(wait);
+            return self.refuse(id.as_ref(), &refusal);
+        }
+        match incoming {
+            Ok(Incoming::Request(request)) => {
+                self.request = Some(self.host.run(&self.peer, request));
+            }
+            Ok(Incoming::Ack { id, position }) => {
+                if let Err(refusal) = self.outbox.acknowledged(position) {
+                    self.refuse(id.as_ref(), &refusal);
+                }
+            }
+            Ok(Incoming::Authenticate { id, token }) => self.refresh(id.as_ref(), &token, now),
+            Err(unreadable) => self.refuse(unreadable.id.as_ref(), &unreadable.refusal),
+        }
+    }
+
+    /// Another token of the same user: the session lives as long as that one. With any other
+    /// it goes on as it was.
+    fn refresh(&mut self, id: Option<&ClientId>, token: &Token, now: Instant) {
+        let identity = self.host.identify(&token.0).and_then(|identity| {
+            if identity.user != self.peer.caller.user {
+                return Err(Refusal::new(
+                    Code::Forbidden,
+                    "the token is of another user",
+                ));
+            }
+            self.host.refreshed(&self.attachment, &identity)?;
+            Ok(identity)
+        });
+        match identity {
+            Ok(identity) => {
+                self.times.expires = instant_of(identity.expires_at, self.host.now(), now);
+                self.tell(&Event::AuthSuccess {
+                    to: id,
+                    user: identity.user,
+                    expires_at: identity.expires_at,
+                });
+            }
+            Err(refusal) => self.tell(&Event::AuthFailed {
+                to: id,
+                refusal: &refusal,
+            }),
+        }
+    }
+
+    /// What the clock alone brings about.
+    fn keep_time(&mut self, now: Instant) -> Result<(), CloseReason> {
+        let settings = self.host.settings();
+        if now >= self.times.expires {
+            return Err(CloseReason::Expired);
+        }
+        if now >= self.times.next_ping {
+            self.times.next_ping = now + settings.ping_interval;
+            // While reading rests, silence is no sign; the stall timeout counts then.
+            if !self.paused && self.times.missed >= settings.max_missed {
+                return Err(CloseReason::HeartbeatMissed);
+            }
+            self.times.missed += 1;
+            if !self.socket.is_backed_up() {
+                self.ping(now);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes what the outbox has and writes it, as long as the peer takes it.
+    fn deliver(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<(), CloseReason> {
+        loop {
+            let mut dry = false;
+            if self.socket.has_room() {
+                match self.outbox.poll_batch(cx, self.socket.queue()) {
+                    Poll::Ready(Taken::Frames(_)) => self.took = true,
+                    Poll::Ready(Taken::Close(reason)) => return Err(self.asked_to_close(reason)),
+                    Poll::Pending => dry = true,
+                }
+                self.ask_for_confirmation(now);
+            } else if let Poll::Ready(reason) = self.outbox.poll_close_requested(cx)
+                && !matches!(reason, fanout::CloseReason::Draining { .. })
+            {
+                return Err(self.asked_to_close(reason));
+            }
+            let written = self.socket.poll_write(cx);
+            if self.socket.take_progress() || written.is_ready() {
+                self.times.progress = now;
+            }
+            match written {
+                Poll::Pending if now >= self.times.progress + self.settings().stall_timeout => {
+                    return Err(CloseReason::SlowConsumer);
+                }
+                Poll::Pending => return Ok(()),
+                Poll::Ready(Err(_)) => return Err(CloseReason::Lost),
+                Poll::Ready(Ok(())) if !dry => {}
+                Poll::Ready(Ok(())) => {
+                    if std::mem::take(&mut self.took) {
+                        self.outbox.drained();
+                    }
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn ask_for_confirmation(&mut self, now: Instant) {
+        if self.acks == AckMode::Client {
+            return;
+        }
+        if self.took
+            && let Some(position) = self.outbox.written_position()
+        {
+            self.confirmations.handed(position);
+        }
+        if self.confirmation_due(now).is_some_and(|at| at <= now) {
+            self.ping(now);
+        }
+    }
+
+    fn confirmation_due(&self, now: Instant) -> Option<Instant> {
+        // Asked twice so that the outbox is only locked when there is something to confirm.
+        self.confirmations.due_at(0, now)?;
+        self.confirmations.due_at(self.outbox.unconfirmed(), now)
+    }
+
+    fn ping(&mut self, now: Instant) {
+        let mark = self.confirmations.ping(now);
+        self.socket.push(dialect::ping(mark));
+    }
+
+    /// The rest of the gateway wants the socket closed; everything for it was taken out.
+    fn asked_to_close(&mut self, reason: fanout::CloseReason) -> CloseReason {
+        match reason {
+            fanout::CloseReason::Draining { reconnect_after } => {
+                self.tell(&Event::Draining { reconnect_after });
+            }
+            // Whoever lost the right gets nothing more.
+            fanout::CloseReason::Unauthorized | fanout::CloseReason::SlowConsumer => {
+                self.socket.forget_queued();
+            }
+            fanout::CloseReason::Displaced => {}
+        }
+        reason.into()
+    }
+
+    /// When there is something to do although nobody wakes the session.
+    fn next_moment(&self, now: Instant) -> Instant {
+        let mut next = self.times.expires.min(self.times.next_ping);
+        if self.socket.is_backed_up() {
+            next = next.min(self.times.progress + self.settings().stall_timeout);
+        } else if let Some(at) = self.confirmation_due(now) {
+            next = next.min(at);
+        }
+        next
+    }
+
+    /// Begins to close. What waits is still written, within the time for closing.
+    fn end(&mut self, reason: CloseReason) {
+        self.ending = Some(reason);
+        self.request = None;
+        if reason == CloseReason::SlowConsumer {
+            self.socket.forget_queued();
+        }
+        self.socket.close(reason);
+        let deadline = Instant::now() + self.settings().close_timeout;
+        self.timer.as_mut().reset(deadline);
+    }
+
+    fn settings(&self) -> &Settings {
+        self.host.settings()
+    }
+
+    fn refuse(&mut self, to: Option<&ClientId>, refusal: &Refusal) {
+        self.tell(&Event::Error { to, refusal });
+    }
+
+    fn tell(&mut self, event: &Event<'_>) {
+        self.socket.push(dialect::encode(self.peer.dialect, event));
+    }
+}
+
+impl<H: Host> Drop for Session<H> {
+    fn drop(&mut self) {
+        let peer = &self.peer;
+        // Without a reason the task was dropped: a hard stop, or a defect.
+        let reason = self.ending.map_or("dropped", CloseReason::name);
+        if let Some(reason) = self.ending {
+            CLOSED.of(reason).increment(1);
+        }
+        tracing::info!(
+            session = %peer.caller.session,
+            user = %peer.caller.user,
+            device = %peer.caller.device,
+            node = %self.host.node(),
+            reason,
+            code = self.ending.and_then(CloseReason::code),
+            seconds = self.times.opened.elapsed().as_secs_f64(),
+            "session ended",
+        );
+    }
+}

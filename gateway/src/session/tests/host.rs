@@ -1,0 +1,181 @@
+//! A gateway that is nothing but sockets.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use shared::{auth::Identity, domain::*};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    dialect::{self, DialectId, Event, Json, Limits, Request},
+    fanout::Outbox,
+    session::{Attached, Host, Peer, Pending, Settings},
+};
+
+/// What a test sees of a session.
+pub(crate) struct Seen {
+    pub(crate) peer: Arc<Peer>,
+    pub(crate) outbox: Arc<Outbox>,
+    pub(crate) after: Option<Position>,
+}
+
+pub(crate) struct FakeHost {
+    pub(crate) settings: Settings,
+    pub(crate) closing: CancellationToken,
+    node: NodeId,
+    pub(crate) seen: Mutex<Vec<Seen>>,
+    /// Sessions that hold their topic.
+    pub(crate) held: Arc<AtomicUsize>,
+    /// Lets one request named `wait` end.
+    pub(crate) gate: Arc<Notify>,
+    /// Refuses to open sessions.
+    pub(crate) refuse: Mutex<Option<Refusal>>,
+    pub(crate) refreshed: AtomicUsize,
+}
+
+pub(crate) struct Held(Arc<AtomicUsize>);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+pub(crate) const NOW: Timestamp = Timestamp(1_763_706_688_000);
+pub(crate) const START: Position = Position {
+    epoch: 7,
+    offset: 100,
+};
+
+impl FakeHost {
+    pub(crate) fn new(settings: Settings) -> Arc<Self> {
+        Arc::new(Self {
+            settings,
+            closing: CancellationToken::new(),
+            node: "test-1".parse().unwrap(),
+            seen: Mutex::default(),
+            held: Arc::default(),
+            gate: Arc::default(),
+            refuse: Mutex::default(),
+            refreshed: AtomicUsize::new(0),
+        })
+    }
+}
+
+/// Tokens are `<user id>` or `<user id>/<milliseconds to live>`.
+pub(crate) fn token(user: UserId, lives: Duration) -> String {
+    format!("{user}/{}", lives.as_millis())
+}
+
+impl Host for FakeHost {
+    type Attachment = Held;
+
+    fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    fn node(&self) -> &NodeId {
+        &self.node
+    }
+
+    fn limits(&self) -> Limits {
+        Limits {
+            frame_bytes: self.settings.frame_bytes,
+            content_bytes: 16_384,
+            frames_per_second: 50,
+            frames_burst: 150,
+            messages_per_second: 20,
+            messages_burst: 60,
+            sessions_per_user: 10,
+        }
+    }
+
+    fn now(&self) -> Timestamp {
+        NOW
+    }
+
+    fn closing(&self) -> &CancellationToken {
+        &self.closing
+    }
+
+    fn identify(&self, token: &str) -> Result<Identity, Refusal> {
+        let (user, lives) = token.split_once('/').unwrap_or((token, "3600000"));
+        let user = user
+            .parse()
+            .map_err(|_| Refusal::new(Code::Unauthorized, "the token is malformed"))?;
+        Ok(Identity {
+            user,
+            token_id: Some("jti".to_owned()),
+            issued_at: 0,
+            ours: true,
+            expires_at: Timestamp(NOW.0 + lives.parse::<i64>().unwrap()),
+        })
+    }
+
+    fn attach(
+        self: &Arc<Self>,
+        peer: Arc<Peer>,
+        _: Identity,
+        after: Option<Position>,
+        outbox: Arc<Outbox>,
+    ) -> Pending<Result<Attached<Held>, Refusal>> {
+        let host = self.clone();
+        Box::pin(async move {
+            if let Some(refusal) = host.refuse.lock().clone() {
+                return Err(refusal);
+            }
+            let cursor = after.unwrap_or(START);
+            host.held.fetch_add(1, Ordering::SeqCst);
+            let held = Held(host.held.clone());
+            Ok(Attached {
+                cursor,
+                replayed: 0,
+                complete: true,
+                start: Box::new(move || {
+                    outbox.go_live(cursor);
+                    host.seen.lock().push(Seen {
+                        peer,
+                        outbox,
+                        after,
+                    });
+                    held
+                }),
+            })
+        })
+    }
+
+    fn refreshed(&self, _: &Held, _: &Identity) -> Result<(), Refusal> {
+        self.refreshed.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// `wait` answers when the gate opens, everything else at once with its own name.
+    fn run(self: &Arc<Self>, _: &Arc<Peer>, request: Request) -> Pending<Option<Bytes>> {
+        let gate = self.gate.clone();
+        Box::pin(async move {
+            if &*request.name == "wait" {
+                gate.notified().await;
+            }
+            let payload = Json::of(&serde_json::json!({ "bytes": request.body.as_bytes().len() }));
+            let to = request.id.as_ref();
+            let event = Event::Reply {
+                to,
+                name: &request.name,
+                payload: &payload,
+            };
+            Some(dialect::encode(DialectId::Json, &event))
+        })
+    }
+
+    fn spawn(&self, task: Pending<()>) {
+        tokio::spawn(task);
+    }
+}

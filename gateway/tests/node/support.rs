@@ -1,0 +1,296 @@
+//! Nodes, and clients that read outboxes as sessions do.
+
+use std::{
+    future::poll_fn,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use gateway::{
+    app::{App, AppSettings, Rate},
+    dialect::DialectId,
+    fanout::{
+        Attach, Attached, Batch, CloseReason, Fanout, FanoutSettings, Outbox, OutboxLimits, Taken,
+        TokenRef,
+    },
+};
+use parking_lot::Mutex;
+use shared::{
+    domain::{Digest, Durability, Kind, Partition, Position, Refusal, SessionId, Topic, UserId},
+    lifecycle::Lifecycle,
+    postgres::Postgres,
+    redis::{Append, Appended, IdempotencyKey, Store, StoreSettings},
+};
+use testkit::{Database, Redis};
+use uuid::Uuid;
+
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Redis, Postgres, and what is needed to make nodes.
+pub struct World {
+    pub redis: Redis,
+    pub store: Store,
+    pub postgres: Postgres,
+    pub life: Lifecycle,
+    _database: Database,
+    nodes: AtomicU64,
+}
+
+impl World {
+    pub async fn start() -> Self {
+        let (redis, database) = tokio::join!(Redis::start(), Database::create("node"));
+        let store = Store::connect(StoreSettings::new(redis.url()))
+            .await
+            .unwrap();
+        let postgres = Postgres::new(&database.url(), 4, Duration::from_secs(5)).unwrap();
+        postgres.migrate().await.unwrap();
+        // As a worker does that finds nothing in Postgres.
+        for partition in 0..store.partitions().0 {
+            store
+                .persist_floor(Partition(partition), "0-0")
+                .await
+                .unwrap();
+        }
+        Self {
+            redis,
+            store,
+            postgres,
+            life: Lifecycle::new(),
+            _database: database,
+            nodes: AtomicU64::new(0),
+        }
+    }
+
+    pub async fn node(&self) -> Arc<Fanout> {
+        self.node_with(|settings| settings).await
+    }
+
+    pub async fn node_with(
+        &self,
+        adapt: impl FnOnce(FanoutSettings) -> FanoutSettings,
+    ) -> Arc<Fanout> {
+        let number = self.nodes.fetch_add(1, Ordering::Relaxed);
+        let settings = FanoutSettings::new(format!("n{number}").parse().unwrap(), 1);
+        let (store, postgres) = (self.store.clone(), self.postgres.clone());
+        Fanout::start(store, postgres, adapt(settings), self.life.clone())
+            .await
+            .unwrap()
+    }
+
+    pub async fn app(&self) -> Arc<App> {
+        let settings = AppSettings {
+            durability: Durability::Durable,
+            requests: Rate {
+                per_second: 1000,
+                burst: 1000,
+            },
+        };
+        let (store, postgres) = (self.store.clone(), self.postgres.clone());
+        App::start(store, postgres, self.node().await, settings, &self.life)
+    }
+
+    pub async fn user(&self, name: &str) -> UserId {
+        let id = user();
+        self.postgres
+            .create_user(id, name, "no password")
+            .await
+            .unwrap()
+            .unwrap();
+        id
+    }
+}
+
+pub fn user() -> UserId {
+    UserId(Uuid::now_v7())
+}
+
+pub async fn publish(store: &Store, user: UserId, text: &str) -> Position {
+    publish_to(
+        store,
+        Topic::User(user),
+        Kind::CommandNew,
+        format!(r#"{{"content":"{text}"}}"#),
+    )
+    .await
+}
+
+pub async fn publish_to(store: &Store, topic: Topic, kind: Kind, body: String) -> Position {
+    let append = Append {
+        topic,
+        kind,
+        digest: Digest::of(body.as_bytes()),
+        body: body.into(),
+        key: IdempotencyKey(Uuid::now_v7().to_string()),
+        durability: Durability::Memory,
+        remove: None,
+        unless_delivered: None,
+    };
+    // As a publisher does whose outcome is unknown: again, under the same key.
+    loop {
+        match store.append(append.clone()).await {
+            Ok(Appended::New { position, .. } | Appended::Duplicate { position, .. }) => {
+                return position;
+            }
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => eprintln!("publishing again: {error}"),
+        }
+    }
+}
+
+/// Who attaches, with defaults for everything but the user.
+pub struct Ask {
+    pub user: UserId,
+    pub session: SessionId,
+    pub device: &'static str,
+    pub token: TokenRef,
+    pub after: Option<Position>,
+    pub limits: OutboxLimits,
+}
+
+impl Ask {
+    pub fn of(user: UserId) -> Self {
+        Self {
+            user,
+            session: SessionId(Uuid::now_v7()),
+            device: "phone",
+            token: TokenRef {
+                id: "token".into(),
+                issued_at: 1000,
+            },
+            after: None,
+            limits: OutboxLimits::default(),
+        }
+    }
+
+    pub async fn attach(&self, fanout: &Arc<Fanout>) -> Result<(Attached, Arc<Outbox>), Refusal> {
+        let outbox = Outbox::new(self.limits, DialectId::Json);
+        let attach = Attach {
+            user: self.user,
+            session: self.session,
+            device: self.device.parse().unwrap(),
+            token: self.token.clone(),
+            after: self.after,
+            outbox: outbox.clone(),
+        };
+        fanout
+            .attach(attach)
+            .await
+            .map(|attached| (attached, outbox))
+    }
+
+    pub async fn client(&self, fanout: &Arc<Fanout>) -> Client {
+        let (attached, outbox) = self.attach(fanout).await.unwrap();
+        Client::start(attached, outbox)
+    }
+}
+
+/// What a client has seen.
+#[derive(Default)]
+pub struct Seen {
+    pub entries: Mutex<Vec<(Position, String)>>,
+    pub closed: Mutex<Option<CloseReason>>,
+    /// Takes nothing while set.
+    pub stalled: AtomicBool,
+    /// Confirms nothing while set.
+    pub silent: AtomicBool,
+}
+
+impl Seen {
+    pub fn texts(&self) -> Vec<String> {
+        self.entries
+            .lock()
+            .iter()
+            .map(|(_, text)| text.clone())
+            .collect()
+    }
+
+    pub fn count(&self) -> usize {
+        self.entries.lock().len()
+    }
+}
+
+/// A session without a socket. Dropping it is a lost connection.
+pub struct Client {
+    pub seen: Arc<Seen>,
+    pub cursor: Position,
+    pub complete: bool,
+    pub outbox: Arc<Outbox>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Client {
+    pub fn start(attached: Attached, outbox: Arc<Outbox>) -> Self {
+        let seen = Arc::new(Seen::default());
+        let (cursor, complete) = (attached.cursor, attached.complete);
+        let attachment = attached.start();
+        let task = tokio::spawn({
+            let (seen, outbox) = (seen.clone(), outbox.clone());
+            async move {
+                let _attachment = attachment;
+                loop {
+                    while seen.stalled.load(Ordering::Relaxed) {
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    }
+                    let mut batch = Batch::new();
+                    if let Taken::Close(reason) =
+                        poll_fn(|cx| outbox.poll_batch(cx, &mut batch)).await
+                    {
+                        *seen.closed.lock() = Some(reason);
+                        return;
+                    }
+                    seen.entries
+                        .lock()
+                        .extend(batch.iter().map(|frame| entry(frame)));
+                    outbox.drained();
+                    if !seen.silent.load(Ordering::Relaxed)
+                        && let Some(position) = outbox.written_position()
+                    {
+                        outbox.confirmed(position);
+                    }
+                }
+            }
+        });
+        Self {
+            seen,
+            cursor,
+            complete,
+            outbox,
+            task,
+        }
+    }
+
+    pub async fn sees(&self, count: usize) {
+        testkit::eventually("entries arrive", PATIENCE, async || {
+            (self.seen.count() >= count).then_some(())
+        })
+        .await;
+    }
+
+    pub async fn closed(&self) -> CloseReason {
+        testkit::eventually("the socket closes", PATIENCE, async || {
+            *self.seen.closed.lock()
+        })
+        .await
+    }
+}
+
+fn entry(frame: &[u8]) -> (Position, String) {
+    let start = frame.iter().position(|byte| *byte == b'{').unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&frame[start..]).unwrap();
+    let number = |name: &str| json[name].as_u64().unwrap();
+    let position = Position {
+        epoch: number("epoch"),
+        offset: number("offset"),
+    };
+    let text = json["payload"]["content"].as_str().unwrap_or_default();
+    (position, text.to_owned())
+}
