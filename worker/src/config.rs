@@ -1,0 +1,101 @@
+//! Settings of the worker.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use shared::{
+    config::{LogSettings, NodeSettings, PostgresSettings, Problems, RedisSettings, Size},
+    section, settings,
+};
+
+const fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+const DAY: u64 = 24 * 3600;
+
+section! {
+    /// The listener for metrics, probes and the log level. Not for the public.
+    pub struct OpsSettings = "ops" {
+        /// Where to listen. Port 0 takes a free one.
+        listen: SocketAddr = (Ipv4Addr::UNSPECIFIED, 9190).into(),
+    }
+}
+
+section! {
+    /// Writing behind: from Redis to Postgres.
+    pub struct PersistSettings = "persist" {
+        /// Pause after a round that found nothing.
+        poll_interval: Duration = Duration::from_millis(100) => Duration::from_millis(1)..=seconds(10),
+        /// Most records of a transaction.
+        batch_rows: u32 = 500 => 1..=10_000,
+        /// Most bytes of a transaction.
+        batch_bytes: Size = Size::mib(1) => Size::kib(16)..=Size::mib(64),
+        /// Lanes that write at the same time, each with a connection to Postgres and a share of the
+        /// partitions. Not more than `postgres.max_connections` less two.
+        lanes: u32 = 4 => 1..=64,
+        /// How long a worker owns a partition without renewing it; after a crash another takes over then.
+        lease_ttl: Duration = seconds(10) => seconds(1)..=seconds(600),
+    }
+}
+
+section! {
+    /// How long things are kept.
+    pub struct RetentionSettings = "retention" {
+        /// In Redis, if Postgres has them: older entries are read from there.
+        hot_window: Duration = seconds(2 * DAY) => seconds(1)..=seconds(30 * DAY),
+        /// Commands nobody completed; then they are `expired`.
+        queue: Duration = seconds(14 * DAY) => seconds(1)..=seconds(365 * DAY),
+        /// What has ended, in Postgres.
+        archive: Duration = seconds(90 * DAY) => seconds(DAY)..=seconds(3650 * DAY),
+    }
+}
+
+section! {
+    /// Pauses between two runs of the jobs.
+    pub struct JobsSettings = "jobs" {
+        /// Expiring commands.
+        expire_interval: Duration = seconds(60) => Duration::from_millis(100)..=seconds(DAY),
+        /// Trimming logs in Redis; a sweep goes over all of them.
+        trim_interval: Duration = seconds(600) => Duration::from_millis(100)..=seconds(DAY),
+        /// Looking for gateways that died without closing their sessions.
+        reap_interval: Duration = seconds(10) => Duration::from_millis(100)..=seconds(3600),
+        /// Making the daily partitions of Postgres ahead of time, and dropping old ones.
+        partitions_interval: Duration = seconds(3600) => seconds(1)..=seconds(DAY),
+    }
+}
+
+settings! {
+    /// All settings of the worker.
+    pub struct Settings {
+        ops: OpsSettings,
+        node: NodeSettings,
+        redis: RedisSettings,
+        postgres: PostgresSettings,
+        persist: PersistSettings,
+        retention: RetentionSettings,
+        jobs: JobsSettings,
+        log: LogSettings,
+    }
+    elsewhere: &["http", "auth", "session", "delivery", "drain"];
+    check: check;
+}
+
+fn check(settings: &Settings, problems: &mut Problems) {
+    settings.log.check(problems);
+    if settings.persist.lanes + 2 > settings.postgres.max_connections {
+        problems.add(
+            "persist.lanes",
+            "must leave two of postgres.max_connections to the jobs",
+        );
+    }
+    let retention = &settings.retention;
+    if retention.archive < retention.queue {
+        problems.add(
+            "retention.archive",
+            "must not be shorter than retention.queue",
+        );
+    }
+}

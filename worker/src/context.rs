@@ -1,0 +1,117 @@
+//! What every part of the worker may reach.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use shared::{
+    clock::Clock,
+    domain::{NodeId, Timestamp},
+    lifecycle::Lifecycle,
+    postgres::Postgres,
+    redis::Store,
+};
+
+use crate::{config::Settings, reaper::Reaper};
+
+/// Handed to everything; one per worker.
+pub struct Context {
+    /// The deployment's Redis.
+    pub store: Store,
+    /// The record.
+    pub postgres: Postgres,
+    /// As they were read at the start.
+    pub settings: Settings,
+    /// The owner of this worker's leases.
+    pub me: NodeId,
+    /// When this process began: tells it from an earlier one of the same name.
+    pub incarnation: u64,
+    /// The host's clock, for measuring only.
+    pub clock: Clock,
+    /// How this process stops.
+    pub lifecycle: Lifecycle,
+    /// What the reaper remembers between two looks.
+    pub reaper: tokio::sync::Mutex<Reaper>,
+    /// Whether the last batch could be written.
+    pub outage: Outage,
+}
+
+/// What names of workers begin with among the nodes; gateways' do not.
+pub const WORKER_PREFIX: &str = "worker.";
+
+impl Context {
+    /// Everything together.
+    pub fn new(
+        store: Store,
+        postgres: Postgres,
+        settings: Settings,
+        clock: Clock,
+        lifecycle: Lifecycle,
+    ) -> Self {
+        Self {
+            me: worker_name(&settings.node.name()),
+            incarnation: clock.now().0.max(0) as u64,
+            store,
+            postgres,
+            settings,
+            clock,
+            lifecycle,
+            reaper: tokio::sync::Mutex::default(),
+            outage: Outage::default(),
+        }
+    }
+
+    /// How long ago this was by the host's clock; nothing for the future.
+    pub fn age(&self, at: Timestamp) -> Duration {
+        Duration::from_millis((self.clock.now().0 - at.0).max(0) as u64)
+    }
+}
+
+/// The name of a worker among all nodes. Of a name that is too long its end stays: it differs.
+fn worker_name(name: &NodeId) -> NodeId {
+    let name = name.as_str();
+    let tail = &name[name.len().saturating_sub(64 - WORKER_PREFIX.len())..];
+    format!("{WORKER_PREFIX}{tail}")
+        .parse()
+        .expect("at most 64 of the allowed characters, which are ascii")
+}
+
+/// Says once that writing does not work, and once that it works again.
+#[derive(Debug, Default)]
+pub struct Outage(AtomicBool);
+
+impl Outage {
+    /// A batch failed and will be tried again.
+    pub fn begins(&self, error: &dyn std::error::Error) {
+        if !self.0.swap(true, Ordering::Relaxed) {
+            let cause = error.source().map(ToString::to_string).unwrap_or_default();
+            tracing::warn!(%error, cause, "cannot write to postgres for now, trying on");
+        }
+    }
+
+    /// A batch was written.
+    pub fn ends(&self) {
+        if self.0.swap(false, Ordering::Relaxed) {
+            tracing::info!("writing to postgres again");
+        }
+    }
+
+    /// True between the two.
+    pub fn is_on(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_name_keeps_what_tells_it_from_others() {
+        let name: NodeId = format!("{}-1a2b", "h".repeat(59)).parse().unwrap();
+        let worker = worker_name(&name);
+        assert!(worker.as_str().starts_with("worker.hhh") && worker.as_str().ends_with("-1a2b"));
+        assert_eq!(worker_name(&"a".parse().unwrap()).as_str(), "worker.a");
+    }
+}

@@ -1,0 +1,79 @@
+//! Metrics of the worker.
+
+use shared::metrics::{COUNTS, Counter, Gauge, Histogram, LATENCY, Table};
+
+/// All tables a worker installs.
+pub const TABLES: &[Table] = &[shared::metrics::TABLE, TABLE];
+
+/// How long a record waits for Postgres: from milliseconds to the hour of an outage.
+const LAG: &[f64] = &[
+    0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0,
+];
+
+shared::label! {
+    /// Why a batch was not written.
+    pub enum Cause: "cause" {
+        Postgres = "postgres",
+        Redis = "redis",
+        Fenced = "fenced",
+    }
+}
+
+shared::label! {
+    /// A job.
+    pub enum JobName: "job" {
+        MakePartitions = "make_partitions",
+        DropPartitions = "drop_partitions",
+        ExpireCommands = "expire_commands",
+        TrimLogs = "trim_logs",
+        ReapNodes = "reap_nodes",
+    }
+}
+
+shared::label! {
+    /// How a run of a job ended.
+    pub enum RunOutcome: "outcome" {
+        Done = "done",
+        Failed = "failed",
+        /// Another worker leads this job.
+        Elsewhere = "elsewhere",
+    }
+}
+
+shared::metrics! {
+    pub static TABLE;
+    /// Records taken from Redis to Postgres.
+    pub static PERSISTED: Counter = "tidegate_persist_records_total";
+    /// Records of a transaction.
+    pub static BATCH_SIZE: Histogram = "tidegate_persist_batch_records", COUNTS;
+    /// Time to write and commit a batch, senders told.
+    pub static BATCH_TIME: Histogram = "tidegate_persist_batch_seconds", LATENCY;
+    /// Time from the append in Redis to the commit in Postgres, of the oldest record of a batch.
+    pub static TIME_TO_POSTGRES: Histogram = "tidegate_persist_lag_seconds", LAG;
+    /// Batches that were not written and are tried again.
+    pub static BATCH_FAILURES: Counter<Cause> = "tidegate_persist_failures_total";
+    /// Records put into quarantine. Somebody should look at them.
+    pub static QUARANTINED: Counter = "tidegate_persist_quarantined_total";
+    /// State changes told to senders.
+    pub static CHANGES_TOLD: Counter = "tidegate_state_changes_total";
+    /// Records that wait in the partitions of this worker, at its last look.
+    pub static BACKLOG: Gauge = "tidegate_persist_backlog_records";
+    /// Age of the oldest record that waits in the partitions of this worker, at its last look.
+    pub static BACKLOG_AGE: Gauge = "tidegate_persist_backlog_age_seconds";
+    /// 1 while batches cannot be written.
+    pub static OUTAGE: Gauge = "tidegate_persist_outage";
+    /// Partitions this worker owns.
+    pub static OWNED: Gauge = "tidegate_worker_partitions";
+    /// Days for which every table has a partition; below 3 is an alarm, below 0 nothing can be written.
+    pub static PARTITION_DAYS: Gauge = "tidegate_partition_days_ahead";
+    /// Runs of jobs.
+    pub static JOB_RUNS: Counter<(JobName, RunOutcome)> = "tidegate_job_runs_total";
+    /// Time a run of a job takes.
+    pub static JOB_TIME: Histogram<JobName> = "tidegate_job_seconds", LAG;
+    /// Commands that expired.
+    pub static EXPIRED: Counter = "tidegate_commands_expired_total";
+    /// Entries removed from logs in Redis.
+    pub static TRIMMED: Counter = "tidegate_log_entries_trimmed_total";
+    /// Sessions of dead nodes that were removed.
+    pub static REAPED: Counter = "tidegate_sessions_reaped_total";
+}

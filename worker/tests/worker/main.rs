@@ -1,0 +1,8 @@
+//! The worker against a real Redis and a real Postgres, without its process.
+#![allow(clippy::unwrap_used)]
+
+mod jobs;
+mod outage;
+mod persist;
+mod sharing;
+mod support;
