@@ -1,0 +1,180 @@
+// Drives the console page in a real browser against running gateways: two users, one per node.
+//
+//   node console.mjs <first node> <second node> [--kill-hook <shell command>] [--chromium <path>]
+//
+// The first node must allow WebSockets from the second one's origin and the other way round. The kill hook must end the
+// first node without notice; the window that was on it has to carry on with the second. Exits 0 only if all held.
+
+import assert from 'node:assert/strict';
+import { execSync } from 'node:child_process';
+import { parseArgs } from 'node:util';
+import { chromium } from 'playwright-core';
+
+const { values: options, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { 'kill-hook': { type: 'string' }, chromium: { type: 'string', default: '/usr/bin/chromium' } },
+});
+const [first, second] = positionals;
+assert(first && second, 'usage: console.mjs <first node> <second node> [--kill-hook <command>] [--chromium <path>]');
+
+const WAIT_MS = 15_000;
+const FAIL_OVER_WAIT_MS = 40_000; // a dead node may be tried again, with growing pauses, before the living one
+const FLAGS = [
+  '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
+  '--disable-component-update', '--disable-sync',
+];
+const run = Date.now().toString(36);
+const problems = [];
+
+/** One user in one window with a storage of its own. */
+class Window {
+  static async open(browser, name, origin, otherNode) {
+    const window = new Window();
+    const context = await browser.newContext();
+    Object.assign(window, { name: `${name}-${run}`, page: await context.newPage() });
+    window.page.setDefaultTimeout(WAIT_MS);
+    window.page.on('pageerror', (error) => problems.push(`${name}: ${error.message}`));
+    window.page.on('console', (message) => {
+      if (/content security policy/i.test(message.text())) problems.push(`${name}: ${message.text()}`);
+    });
+    await window.page.goto(`${origin}/?nodes=${encodeURIComponent(otherNode)}`);
+    return window;
+  }
+
+  async register() {
+    await this.page.getByLabel('Username').fill(this.name);
+    await this.page.getByLabel('Password').fill('a long password');
+    await this.page.getByRole('button', { name: 'Register' }).click();
+    await this.isIn('open');
+    this.id = await this.page.locator('#my-id').textContent();
+  }
+
+  async isIn(phase, timeout = WAIT_MS) {
+    await this.page.locator(`#state[data-phase="${phase}"]`).waitFor({ timeout });
+  }
+
+  async addContact(name, id) {
+    await this.page.getByLabel('Name of the contact').fill(name);
+    await this.page.getByLabel('User id of the contact').fill(id);
+    await this.page.getByRole('button', { name: 'Add', exact: true }).click();
+  }
+
+  /** Types a command and sends it with the keyboard. */
+  async send(to, content, type = 'message') {
+    await this.page.getByLabel('To', { exact: true }).fill(to);
+    await this.page.getByLabel('Type').selectOption(type);
+    await this.page.getByLabel('Content').fill(content);
+    await this.page.getByLabel('Content').press('Enter');
+  }
+
+  rows(list, content) {
+    return this.page.locator(`#${list} > li`, { hasText: content });
+  }
+
+  async sees(list, content, status, timeout = WAIT_MS) {
+    const row = this.page.locator(`#${list} > li[data-status="${status}"]`, { hasText: content });
+    await row.waitFor({ timeout }).catch(async () => {
+      const shown = await this.rows(list, content).evaluateAll((rows) => rows.map((each) => each.dataset.status));
+      const state = await this.page.locator('#state').innerText();
+      throw new Error(`${this.name} should see "${content}" as ${status} in ${list}, sees [${shown}]; ${state}`);
+    });
+    assert.equal(await this.rows(list, content).count(), 1, `${this.name} sees "${content}" once in ${list}`);
+  }
+
+  async press(list, content, name) {
+    await this.rows(list, content).getByRole('button', { name }).click();
+  }
+
+  async toggle(name, phase) {
+    await this.page.locator('#toggle', { hasText: name }).click();
+    await this.isIn(phase);
+  }
+}
+
+const steps = {
+  async 'a command goes each way, and its sender follows it to its completion'({ alice, bob }) {
+    await alice.addContact('Bob', bob.id);
+    await alice.send('Bob', 'water the plants', 'task');
+    await bob.sees('queue', 'water the plants', 'delivered');
+    await alice.sees('sent', 'water the plants', 'delivered');
+    await bob.press('queue', 'water the plants', 'Complete');
+    await bob.sees('queue', 'water the plants', 'completed');
+    await alice.sees('sent', 'water the plants', 'completed');
+    await bob.press('queue', 'water the plants', 'Reply');
+    await bob.page.keyboard.type('plants are wet');
+    await bob.page.keyboard.press('Enter');
+    await alice.sees('queue', 'plants are wet', 'delivered');
+    await bob.sees('sent', 'plants are wet', 'delivered');
+  },
+
+  async 'what was sent to an absent user waits, unless it is cancelled'({ alice, bob }) {
+    await bob.toggle('Disconnect', 'disconnected');
+    await alice.send(bob.id, 'waits for you');
+    await alice.send(bob.id, 'taken back');
+    await alice.sees('sent', 'waits for you', 'pending');
+    await alice.sees('sent', 'taken back', 'pending');
+    await alice.press('sent', 'taken back', 'Cancel');
+    await alice.sees('sent', 'taken back', 'cancelled');
+    await bob.toggle('Connect', 'open');
+    await bob.sees('queue', 'waits for you', 'delivered');
+    await alice.sees('sent', 'waits for you', 'delivered');
+    assert.equal(await bob.rows('queue', 'taken back').count(), 0, 'the cancelled command was not delivered');
+  },
+
+  async 'a refusal is shown with its code'({ alice }) {
+    await alice.send('00000000-0000-7000-8000-000000000000', 'to nobody');
+    await alice.sees('sent', 'to nobody', 'failed');
+    assert.match(await alice.rows('sent', 'to nobody').innerText(), /not_found/);
+  },
+
+  async 'a reloaded window is the same device with the same lists'({ alice }) {
+    await alice.page.reload();
+    await alice.isIn('open');
+    await alice.sees('sent', 'water the plants', 'completed');
+    await alice.sees('queue', 'plants are wet', 'delivered');
+  },
+
+  async 'a window whose node is killed carries on with the next one'({ alice, bob }) {
+    if (!options['kill-hook']) return 'skipped: no --kill-hook';
+    const node = alice.page.locator('#facts dd').first();
+    const before = await node.textContent();
+    execSync(options['kill-hook'], { stdio: 'inherit', timeout: WAIT_MS });
+    await alice.send(bob.id, 'sent in the storm');
+    await bob.send(alice.id, 'are you still there?');
+    await bob.sees('queue', 'sent in the storm', 'delivered', FAIL_OVER_WAIT_MS);
+    await alice.isIn('open', FAIL_OVER_WAIT_MS);
+    assert.notEqual(await node.textContent(), before, 'the window is on another node');
+    await alice.sees('queue', 'are you still there?', 'delivered');
+    await alice.sees('sent', 'sent in the storm', 'delivered');
+    await bob.sees('sent', 'are you still there?', 'delivered');
+    await alice.press('queue', 'are you still there?', 'Complete');
+    await bob.sees('sent', 'are you still there?', 'completed');
+    return undefined;
+  },
+
+  async 'a user who logs out is asked to log in again'({ bob }) {
+    await bob.page.getByRole('button', { name: 'Log out' }).click();
+    await bob.isIn('signed out');
+    await bob.page.getByLabel('Username').waitFor();
+  },
+};
+
+const browser = await chromium.launch({ executablePath: options.chromium, args: FLAGS });
+let failed = false;
+try {
+  const alice = await Window.open(browser, 'alice', first, second);
+  const bob = await Window.open(browser, 'bob', second, first);
+  await alice.register();
+  await bob.register();
+  for (const [name, step] of Object.entries(steps)) {
+    const note = await step({ alice, bob });
+    console.log(`ok – ${name}${note ? ` (${note})` : ''}`);
+  }
+  assert.deepEqual(problems, [], 'the page reported no errors');
+} catch (error) {
+  failed = true;
+  console.error(`FAILED – ${error.stack}`, problems);
+} finally {
+  await browser.close();
+}
+process.exitCode = failed ? 1 : 0;

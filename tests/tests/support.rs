@@ -1,0 +1,313 @@
+//! What several scenarios need: commands, and clients that keep coming back.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+use testkit::{
+    Deployment, History, Outcome, Plan, Socket, SocketOptions, User, Verdict, checker::Senders,
+    eventually, wait::PATIENCE,
+};
+use tokio::task::JoinHandle;
+
+/// The payload of a `command.create` for one user.
+pub fn message(to: &User, content: &str) -> Value {
+    json!({"commandType": "message", "content": content, "broadcast": "user", "targetUser": to.id, "categories": []})
+}
+
+/// Sends a command and returns its id.
+pub async fn send(socket: &Socket, to: &User, content: &str) -> String {
+    let reply = socket.request("command.create", message(to, content)).await;
+    assert_eq!(reply["type"], "command.accepted", "{reply}");
+    assert_eq!(reply["payload"]["status"], "pending", "{reply}");
+    id_of(&reply)
+}
+
+/// `payload.commandId` of a frame.
+pub fn id_of(frame: &Value) -> String {
+    frame["payload"]["commandId"]
+        .as_str()
+        .unwrap_or_else(|| panic!("no commandId in {frame}"))
+        .to_owned()
+}
+
+/// `e:n` of a durable frame.
+pub fn position_of(frame: &Value) -> String {
+    let number = |field: &str| {
+        frame[field]
+            .as_u64()
+            .unwrap_or_else(|| panic!("no {field} in {frame}"))
+    };
+    format!("{}:{}", number("epoch"), number("offset"))
+}
+
+/// The next `command.new` has this content.
+pub async fn expect_content(socket: &Socket, content: &str) -> Value {
+    let frame = socket.expect("command.new").await;
+    assert_eq!(frame["payload"]["content"], content, "{frame}");
+    frame
+}
+
+/// The sender's `command.status` about a command.
+pub async fn expect_status(socket: &Socket, command: &str, status: &str) -> Value {
+    socket
+        .take(
+            &format!("status {status} of {command}"),
+            PATIENCE,
+            |frame| {
+                frame["type"] == "command.status"
+                    && frame["replyTo"].is_null()
+                    && frame["payload"]["commandId"] == command
+                    && frame["payload"]["status"] == status
+            },
+        )
+        .await
+}
+
+/// The code of an error reply.
+#[track_caller]
+pub fn assert_error(reply: &Value, code: &str) {
+    assert_eq!(reply["type"], "error", "{reply}");
+    assert_eq!(reply["payload"]["code"], code, "{reply}");
+    assert!(
+        reply["payload"]["message"]
+            .as_str()
+            .is_some_and(|text| !text.is_empty()),
+        "{reply}"
+    );
+}
+
+/// A plan whose rate limits are out of the way of a load.
+pub fn unlimited() -> Plan {
+    let mut plan = Plan::default();
+    for name in [
+        "TIDEGATE_SESSION__FRAMES_PER_SECOND",
+        "TIDEGATE_SESSION__FRAMES_BURST",
+        "TIDEGATE_DELIVERY__REQUESTS_PER_SECOND",
+        "TIDEGATE_DELIVERY__REQUESTS_BURST",
+        "TIDEGATE_SESSION__HANDSHAKES_PER_SECOND",
+    ] {
+        plan = plan.with(name, "1000000");
+    }
+    plan
+}
+
+/// How long a sender waits for a reply before it asks again, and a client before it reconnects.
+const REPLY: Duration = Duration::from_secs(4);
+const RECONNECT: Duration = Duration::from_millis(100);
+
+/// Opens a socket on some gateway, trying them in turn until one takes it.
+async fn reconnect(
+    deployment: &Deployment,
+    first: usize,
+    options: impl Fn() -> SocketOptions,
+    stop: &AtomicBool,
+) -> Option<Socket> {
+    let count = deployment.gateways.len();
+    for turn in first.. {
+        if stop.load(Ordering::Relaxed) {
+            return None;
+        }
+        if let Some(address) = deployment.gateways[turn % count].try_address()
+            && let Ok(Ok(socket)) = Socket::try_open(address, options()).await
+            && socket
+                .try_take(REPLY, |frame| frame["type"] == "connected")
+                .await
+                .is_some()
+        {
+            return Some(socket);
+        }
+        tokio::time::sleep(RECONNECT).await;
+    }
+    None
+}
+
+/// Senders that retry until they are answered, and devices that always come back.
+pub struct Load {
+    deployment: Arc<Deployment>,
+    history: History,
+    devices: Vec<(String, String)>,
+    senders: Vec<JoinHandle<()>>,
+    receivers: Vec<JoinHandle<()>>,
+    /// Each sender has a number of commands of its own and ends by itself.
+    bounded: bool,
+    stop_sending: Arc<AtomicBool>,
+    stop_receiving: Arc<AtomicBool>,
+}
+
+/// How much of it.
+pub struct LoadSize {
+    pub senders: usize,
+    pub recipients: usize,
+    pub devices: usize,
+    /// Pause of a sender between two commands.
+    pub pause: Duration,
+    /// Commands of each sender; without: until told to stop.
+    pub each: Option<usize>,
+}
+
+impl Load {
+    /// Registers everybody and starts.
+    pub async fn start(deployment: Arc<Deployment>, size: LoadSize) -> Self {
+        let mut load = Self {
+            deployment,
+            history: History::new(),
+            devices: Vec::new(),
+            senders: Vec::new(),
+            receivers: Vec::new(),
+            bounded: size.each.is_some(),
+            stop_sending: Arc::default(),
+            stop_receiving: Arc::default(),
+        };
+        let mut recipients = Vec::new();
+        for n in 0..size.recipients {
+            let user = load.deployment.user(&format!("recipient{n}")).await;
+            for device in 0..size.devices {
+                load.receive(n + device, &user, &format!("device{device}"));
+            }
+            recipients.push(user);
+        }
+        let recipients = Arc::new(recipients);
+        for n in 0..size.senders {
+            let user = load.deployment.user(&format!("sender{n}")).await;
+            load.send(n, user, recipients.clone(), size.pause, size.each);
+        }
+        load
+    }
+
+    fn receive(&mut self, first: usize, user: &User, device: &str) {
+        self.devices.push((user.name.clone(), device.to_owned()));
+        let (deployment, history, stop) = (
+            self.deployment.clone(),
+            self.history.clone(),
+            self.stop_receiving.clone(),
+        );
+        let (user, device) = (user.clone(), device.to_owned());
+        // Entitled from now on, connected or not.
+        drop(history.listen(&user.name, &device));
+        self.receivers.push(tokio::spawn(async move {
+            let options = || {
+                SocketOptions::bearer(&user.token)
+                    .device(&device)
+                    .listener(history.listen(&user.name, &device))
+            };
+            for turn in first.. {
+                let Some(socket) = reconnect(&deployment, turn, options, &stop).await else {
+                    return;
+                };
+                while !socket.is_closed() && !stop.load(Ordering::Relaxed) {
+                    // Frames are seen by the listener; this only keeps the inbox small.
+                    socket.try_take(Duration::from_millis(200), |_| true).await;
+                }
+            }
+        }));
+    }
+
+    fn send(
+        &mut self,
+        first: usize,
+        user: User,
+        recipients: Arc<Vec<User>>,
+        pause: Duration,
+        each: Option<usize>,
+    ) {
+        let (deployment, history, stop) = (
+            self.deployment.clone(),
+            self.history.clone(),
+            self.stop_sending.clone(),
+        );
+        let never = AtomicBool::new(false);
+        self.senders.push(tokio::spawn(async move {
+            let options = || SocketOptions::bearer(&user.token).device("sending");
+            let mut turn = first;
+            let mut socket = None;
+            for number in 0..each.unwrap_or(usize::MAX) {
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                let recipient = &recipients[(first + number) % recipients.len()];
+                let asking = history.ask(&user.name, &recipient.name);
+                // The same id until there is an answer: that is what makes a retry safe.
+                loop {
+                    let open = match socket.take() {
+                        Some(open) => open,
+                        None => reconnect(&deployment, turn, options, &never).await.expect("never stopped"),
+                    };
+                    let frame = json!({"type": "command.create", "id": asking.mark(), "payload": message(recipient, asking.mark())});
+                    open.send(&frame).await;
+                    match open.try_take(REPLY, |frame| frame["replyTo"] == asking.mark()).await {
+                        Some(reply) => {
+                            socket = Some(open);
+                            if asking.answered(&reply) != Outcome::Info {
+                                break;
+                            }
+                            tokio::time::sleep(RECONNECT).await;
+                        }
+                        None => turn += 1,
+                    }
+                }
+                tokio::time::sleep(pause).await;
+            }
+        }));
+    }
+
+    /// Waits until this many more commands are promised: the load flows.
+    pub async fn flows(&self, more: usize) {
+        let before = self.history.promised();
+        eventually("the load flows", Duration::from_mins(1), || async {
+            (self.history.promised() >= before + more).then_some(())
+        })
+        .await;
+    }
+
+    /// Ends sending, waits until everything has arrived everywhere, and judges.
+    pub async fn finish(mut self) -> (usize, Verdict) {
+        self.stop_sending.store(!self.bounded, Ordering::Relaxed);
+        for sender in self.senders.drain(..) {
+            testkit::within(
+                "every sender has its answers",
+                Duration::from_secs(90),
+                sender,
+            )
+            .await
+            .expect("senders do not panic");
+        }
+        let promised = self.history.promised();
+        // Not `eventually`: what is missing then is for the verdict to say.
+        let mut rows = Vec::new();
+        for _ in 0..300 {
+            rows = self.rows().await;
+            let verdict = self.history.verdict(Senders::OneAtATime, Some(&rows));
+            if verdict.lost.is_empty() && rows.len() >= promised {
+                break;
+            }
+            tokio::time::sleep(RECONNECT).await;
+        }
+        self.stop_receiving.store(true, Ordering::Relaxed);
+        for receiver in self.receivers.drain(..) {
+            receiver.await.expect("receivers do not panic");
+        }
+        (
+            promised,
+            self.history.verdict(Senders::OneAtATime, Some(&rows)),
+        )
+    }
+
+    /// Id and content of every command in Postgres.
+    async fn rows(&self) -> Vec<(String, String)> {
+        let rows = self
+            .deployment
+            .database
+            .try_query("SELECT id, body::json->>'content' FROM commands")
+            .await;
+        rows.unwrap_or_default()
+            .into_iter()
+            .map(|mut row| (row.remove(0), row.remove(0)))
+            .collect()
+    }
+}
