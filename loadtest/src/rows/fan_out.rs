@@ -1,0 +1,275 @@
+//! What a delivery costs a gateway when one entry goes to many sockets, beside a process that
+//! only writes the same bytes to as many.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::Context as _;
+use shared::{
+    domain::{Broadcast, CommandBody, CommandType, Digest, Durability, Kind, Timestamp, Topic},
+    redis::{Append, IdempotencyKey, Store},
+};
+
+use super::Bench;
+use crate::{
+    bare_writer::BareWriter,
+    measure::cpu_us,
+    scripts::{Deliveries, Fleet},
+    swarm::{Swarm, server_text},
+    table::{Goal, Line},
+    users::User,
+    world::World,
+};
+
+const SOCKETS: usize = 1000;
+const READER: User = User(0);
+const SENDER: User = User(1);
+
+pub async fn run(bench: &Bench) -> anyhow::Result<Vec<Line>> {
+    let one_node = Readers::start(bench, 1).await?;
+    let two_nodes = Readers::start(bench, 2).await?;
+    // The baseline writes exactly what a socket of the gateway gets.
+    let frame = one_node.sample().await?;
+    let mut bare = Bare::start(&frame)?;
+
+    let (mut alone, mut one, mut eight, mut two) = (vec![], vec![], vec![], vec![]);
+    let mut redis = vec![];
+    for _ in 0..bench.runs {
+        alone.push(bare.measure(bench.length).await?);
+        one.push(one_node.measure(1, bench.length).await?.gateways);
+        eight.push(one_node.measure(8, bench.length).await?.gateways);
+        let figures = two_nodes.measure(1, bench.length).await?;
+        two.push(figures.gateways);
+        redis.push(figures.redis_per_entry);
+    }
+    let bytes = frame.len();
+    let bare_name = "bare epoll writer";
+    Ok(vec![
+        Line::new(
+            "fan-out",
+            "delivery to 1 000 sockets, one entry at a time",
+            "µs CPU",
+            one.clone(),
+        )
+        .beside(bare_name, alone.clone())
+        .goal(Goal::RatioAtMost(1.2))
+        .note(format!(
+            "one user, {bytes} bytes a frame; entries are appended straight to Redis, durable"
+        )),
+        Line::new("fan-out", "the same, 8 entries in flight", "µs CPU", eight)
+            .beside(bare_name, alone)
+            .goal(Goal::RatioAtMost(0.4)),
+        Line::new(
+            "fan-out",
+            "the same one at a time, 500 sockets on each of two nodes",
+            "µs CPU",
+            two,
+        )
+        .beside("one node", one)
+        .goal(Goal::RatioAtMost(1.1)),
+        Line::new(
+            "fan-out",
+            "Redis, per entry to 1 000 sockets on two nodes",
+            "µs CPU",
+            redis,
+        ),
+    ])
+}
+
+/// Sockets of one user on one or more gateways, and a publisher of that user's entries.
+struct Readers {
+    world: World,
+    swarm: Swarm<Fleet>,
+    deliveries: Arc<Deliveries>,
+    store: Store,
+}
+
+struct Figures {
+    /// CPU of all gateways per delivery, µs.
+    gateways: f64,
+    redis_per_entry: f64,
+}
+
+impl Readers {
+    async fn start(bench: &Bench, gateways: usize) -> anyhow::Result<Self> {
+        let world = World::start(&bench.postgres, gateways).await?;
+        let store = world.store().await?;
+        let swarm = Swarm::start(Fleet::of_gateway(32))?;
+        let targets = (0..SOCKETS)
+            .map(|n| {
+                let address = world.address(n % gateways);
+                Ok((address, READER.upgrade("bench", address)?))
+            })
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        swarm.ask(move |fleet, sockets| fleet.open(targets, sockets))?;
+        super::connect::until_connected(&swarm, SOCKETS, Duration::from_secs(30))?;
+        let deliveries = swarm.ask(|fleet, _| fleet.deliveries.clone())?;
+        Ok(Self {
+            world,
+            swarm,
+            deliveries,
+            store,
+        })
+    }
+
+    /// The frame a socket gets for an entry, header included.
+    async fn sample(&self) -> anyhow::Result<Vec<u8>> {
+        self.publish(u64::MAX).await?;
+        self.reach(self.deliveries.count() + 1).await?;
+        let text = self.swarm.ask(|fleet, _| fleet.sample.clone())?;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        Ok(server_text(&text))
+    }
+
+    /// Publishes with `in_flight` entries under way: a third of the time to warm up, then counted.
+    async fn measure(&self, in_flight: u64, length: Duration) -> anyhow::Result<Figures> {
+        self.publish_for(in_flight, length / 3).await?;
+        let (pids, redis) = (self.world.gateway_pids(), [self.world.redis.pid()]);
+        let before = (cpu_us(&pids)?, cpu_us(&redis)?);
+        let entries = self.publish_for(in_flight, length).await?;
+        let after = (cpu_us(&pids)?, cpu_us(&redis)?);
+        let ended = self.swarm.ask(|fleet, _| fleet.ended.len())?;
+        anyhow::ensure!(
+            ended == 0,
+            "sockets ended: {}",
+            self.swarm.ask(|fleet, _| fleet.reasons())?
+        );
+        Ok(Figures {
+            gateways: (after.0 - before.0) / (entries * SOCKETS as u64) as f64,
+            redis_per_entry: (after.1 - before.1) / entries as f64,
+        })
+    }
+
+    /// How many entries reached everybody.
+    async fn publish_for(&self, in_flight: u64, length: Duration) -> anyhow::Result<u64> {
+        let start = Instant::now();
+        let before = self.deliveries.count();
+        let mut published = 0;
+        let mut under_way = tokio::task::JoinSet::new();
+        while start.elapsed() < length {
+            let ahead = in_flight
+                - (published - (self.deliveries.count() - before) / SOCKETS as u64).min(in_flight);
+            for _ in 0..ahead {
+                let store = self.store.clone();
+                under_way.spawn(async move { publish(&store, published).await });
+                published += 1;
+            }
+            self.reach(before + (published + 1 - in_flight) * SOCKETS as u64)
+                .await?;
+        }
+        self.reach(before + published * SOCKETS as u64).await?;
+        while let Some(result) = under_way.join_next().await {
+            result??;
+        }
+        Ok(published)
+    }
+
+    async fn publish(&self, n: u64) -> anyhow::Result<()> {
+        publish(&self.store, n).await
+    }
+
+    async fn reach(&self, count: u64) -> anyhow::Result<()> {
+        let reached =
+            tokio::time::timeout(Duration::from_secs(10), self.deliveries.reach(count)).await;
+        if reached.is_err() {
+            let reasons = self.swarm.ask(|fleet, _| fleet.reasons())?;
+            anyhow::bail!(
+                "{} deliveries instead of {count} after 10 s; ended: {reasons}\n{}",
+                self.deliveries.count(),
+                self.world.complaints()
+            );
+        }
+        Ok(())
+    }
+}
+
+async fn publish(store: &Store, n: u64) -> anyhow::Result<()> {
+    let entry = entry(SENDER, READER, n)?;
+    store.append(entry).await.context("publishing")?;
+    Ok(())
+}
+
+/// A direct command as the gateway appends it.
+pub fn entry(sender: User, receiver: User, n: u64) -> anyhow::Result<Append> {
+    let body = CommandBody {
+        command_type: CommandType::Message,
+        content: "x".repeat(128),
+        data: None,
+        sender_id: sender.id(),
+        sender_name: "bench".to_owned(),
+        broadcast: Broadcast::User,
+        recipient_id: receiver.id(),
+        categories: Vec::new(),
+        files: Vec::new(),
+        expires_at: Timestamp(4_000_000_000_000),
+    };
+    let body = serde_json::to_vec(&body)?;
+    Ok(Append {
+        topic: Topic::User(receiver.id()),
+        kind: Kind::CommandNew,
+        digest: Digest::of(&body),
+        body: body.into(),
+        key: IdempotencyKey(format!("{}:{n}:{:x}", sender.0, rand::random::<u64>())),
+        durability: Durability::Durable,
+        remove: None,
+        unless_delivered: None,
+    })
+}
+
+/// The same sockets at a bare writer.
+struct Bare {
+    writer: BareWriter,
+    deliveries: Arc<Deliveries>,
+    swarm: Swarm<Fleet>,
+}
+
+impl Bare {
+    fn start(frame: &[u8]) -> anyhow::Result<Self> {
+        let writer = BareWriter::start(frame)?;
+        let swarm = Swarm::start(Fleet::of_bare_writer(32))?;
+        let address = writer.address;
+        let targets = (0..SOCKETS)
+            .map(|_| (address, crate::swarm::upgrade_request("/", "", address)))
+            .collect();
+        swarm.ask(move |fleet, sockets| fleet.open(targets, sockets))?;
+        super::connect::until_connected(&swarm, SOCKETS, Duration::from_secs(30))?;
+        let deliveries = swarm.ask(|fleet, _| fleet.deliveries.clone())?;
+        Ok(Self {
+            writer,
+            deliveries,
+            swarm,
+        })
+    }
+
+    /// CPU per delivery, µs.
+    async fn measure(&mut self, length: Duration) -> anyhow::Result<f64> {
+        self.publish_for(length / 3).await?;
+        let pid = [self.writer.pid()];
+        let before = cpu_us(&pid)?;
+        let rounds = self.publish_for(length).await?;
+        Ok((cpu_us(&pid)? - before) / (rounds * SOCKETS as u64) as f64)
+    }
+
+    async fn publish_for(&mut self, length: Duration) -> anyhow::Result<u64> {
+        let start = Instant::now();
+        let before = self.deliveries.count();
+        let mut rounds = 0;
+        while start.elapsed() < length {
+            self.writer.publish()?;
+            rounds += 1;
+            let reached = self.deliveries.reach(before + rounds * SOCKETS as u64);
+            if tokio::time::timeout(Duration::from_secs(10), reached)
+                .await
+                .is_err()
+            {
+                anyhow::bail!(
+                    "the bare writer stopped: {}",
+                    self.swarm.ask(|fleet, _| fleet.reasons())?
+                );
+            }
+        }
+        Ok(rounds)
+    }
+}

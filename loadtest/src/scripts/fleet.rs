@@ -1,0 +1,146 @@
+//! Many sockets that listen: idle ones, readers of a fan-out, clients of a connect storm.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use tokio::sync::Notify;
+
+use super::kind_of;
+use crate::swarm::{Ended, Script, SocketId, Sockets};
+
+/// Where a socket goes and what it asks for.
+pub type Target = (SocketAddr, Vec<u8>);
+
+/// Opens what it is given, so many at a time, and counts what arrives.
+pub struct Fleet {
+    waiting: VecDeque<Target>,
+    /// A socket without gateway is open as soon as it is upgraded.
+    greeted: bool,
+    at_a_time: usize,
+    opening: usize,
+    /// Sockets that have been greeted with `connected`.
+    pub connected: usize,
+    /// Sockets that ended, by reason.
+    pub ended: BTreeMap<String, usize>,
+    /// The last entry that came, as it was on the wire, without frame header.
+    pub sample: Vec<u8>,
+    pub deliveries: Arc<Deliveries>,
+}
+
+/// Entries that arrived on any socket, for a publisher to wait for.
+#[derive(Default)]
+pub struct Deliveries {
+    count: AtomicU64,
+    wanted: AtomicU64,
+    reached: Notify,
+}
+
+impl Deliveries {
+    /// Entries so far.
+    pub fn count(&self) -> u64 {
+        self.count.load(Ordering::Acquire)
+    }
+
+    /// Waits until there are this many.
+    pub async fn reach(&self, wanted: u64) {
+        self.wanted.store(wanted, Ordering::Release);
+        while self.count() < wanted {
+            self.reached.notified().await;
+        }
+    }
+
+    fn one_more(&self) {
+        let count = self.count.fetch_add(1, Ordering::AcqRel) + 1;
+        if count >= self.wanted.load(Ordering::Acquire) {
+            self.reached.notify_one();
+        }
+    }
+}
+
+impl Fleet {
+    /// Sockets of a gateway, which greets each with `connected`.
+    pub fn of_gateway(at_a_time: usize) -> Self {
+        Self {
+            waiting: VecDeque::new(),
+            greeted: true,
+            at_a_time,
+            opening: 0,
+            connected: 0,
+            ended: BTreeMap::new(),
+            sample: Vec::new(),
+            deliveries: Arc::default(),
+        }
+    }
+
+    /// Sockets of a server that only writes.
+    pub fn of_bare_writer(at_a_time: usize) -> Self {
+        Self {
+            greeted: false,
+            ..Self::of_gateway(at_a_time)
+        }
+    }
+
+    /// Opens these, too.
+    pub fn open(&mut self, targets: Vec<Target>, sockets: &mut Sockets) {
+        self.waiting.extend(targets);
+        self.go_on(sockets);
+    }
+
+    /// Why sockets ended, in one line.
+    pub fn reasons(&self) -> String {
+        format!("{:?}", self.ended)
+    }
+
+    fn go_on(&mut self, sockets: &mut Sockets) {
+        while self.opening < self.at_a_time {
+            let Some((address, request)) = self.waiting.pop_front() else {
+                return;
+            };
+            match sockets.open(address, request) {
+                Ok(_) => self.opening += 1,
+                Err(error) => *self.ended.entry(error.to_string()).or_default() += 1,
+            }
+        }
+    }
+
+    fn is_there(&mut self, sockets: &mut Sockets) {
+        self.connected += 1;
+        self.opening = self.opening.saturating_sub(1);
+        self.go_on(sockets);
+    }
+}
+
+impl Script for Fleet {
+    fn opened(&mut self, _socket: SocketId, sockets: &mut Sockets) {
+        if !self.greeted {
+            self.is_there(sockets);
+        }
+    }
+
+    fn text(&mut self, _socket: SocketId, text: &[u8], sockets: &mut Sockets) {
+        if !self.greeted {
+            self.deliveries.one_more();
+            return;
+        }
+        match kind_of(text) {
+            b"command.new" => {
+                if self.sample.len() != text.len() {
+                    self.sample = text.to_vec();
+                }
+                self.deliveries.one_more();
+            }
+            b"connected" => self.is_there(sockets),
+            _ => {}
+        }
+    }
+
+    fn ended(&mut self, _socket: SocketId, why: &Ended, _sockets: &mut Sockets) {
+        *self.ended.entry(format!("{why:?}")).or_default() += 1;
+    }
+}

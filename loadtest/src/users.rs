@@ -1,0 +1,86 @@
+//! Users by the thousand: rows straight into Postgres, tokens signed here. Registering them
+//! would hash twenty thousand passwords.
+
+use std::net::SocketAddr;
+
+use anyhow::Context as _;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde_json::json;
+use shared::domain::UserId;
+use testkit::Database;
+use uuid::Uuid;
+
+use crate::swarm::upgrade_request;
+
+/// Most users a bench has.
+pub const MOST: u64 = 40_000;
+
+/// A user known to Postgres.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct User(pub u64);
+
+impl User {
+    /// The id; the same in every deployment of the kit.
+    pub fn id(self) -> UserId {
+        UserId(Uuid::from_u128(
+            0x7000_8000_0000_0000_0000 + u128::from(self.0),
+        ))
+    }
+
+    /// The upgrade request of one of its devices.
+    pub fn upgrade(self, device: &str, host: SocketAddr) -> anyhow::Result<Vec<u8>> {
+        let token = self.token()?;
+        let headers = format!("Authorization: Bearer {token}\r\n");
+        Ok(upgrade_request(
+            &format!("/api/ws?device={device}"),
+            &headers,
+            host,
+        ))
+    }
+
+    fn token(self) -> anyhow::Result<String> {
+        let now = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)?
+            .as_secs();
+        let claims = json!({
+            "sub": self.id(), "jti": format!("bench-{}", self.0),
+            "iat": now - 1, "nbf": now - 1, "exp": now + 3600,
+            "iss": "tidegate", "aud": "tidegate",
+        });
+        let header = Header {
+            kid: Some("main".to_owned()),
+            ..Header::new(Algorithm::HS256)
+        };
+        let key = EncodingKey::from_secret(testkit::deployment::JWT_SECRET.as_bytes());
+        jsonwebtoken::encode(&header, &claims, &key).context("signing a token")
+    }
+}
+
+/// Writes all of them into the database.
+pub async fn insert(database: &Database) -> anyhow::Result<()> {
+    let sql = format!(
+        "INSERT INTO users (id, username, password_hash) \
+         SELECT ('00000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 'bench' || n, 'none' \
+         FROM generate_series(0, {}) n",
+        MOST - 1
+    );
+    database.try_query(&sql).await.map_err(anyhow::Error::msg)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_those_of_the_statement() {
+        assert_eq!(
+            User(0).id().to_string(),
+            "00000000-0000-7000-8000-000000000000"
+        );
+        assert_eq!(
+            User(255).id().to_string(),
+            "00000000-0000-7000-8000-0000000000ff"
+        );
+    }
+}
