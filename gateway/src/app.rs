@@ -2,18 +2,14 @@
 
 mod limiter;
 mod reused_ids;
-mod store_clock;
 mod users;
 
 use std::sync::Arc;
 
-use shared::{
-    clock::Clock, domain::Durability, lifecycle::Lifecycle, postgres::Postgres, redis::Store,
-};
+use shared::{domain::Durability, lifecycle::Lifecycle, postgres::Postgres, redis::Store};
 
 pub use limiter::{Limiter, Rate};
 pub use reused_ids::ReusedIds;
-pub use store_clock::StoreClock;
 pub use users::{Profile, Users};
 
 use crate::fanout::Fanout;
@@ -41,14 +37,12 @@ pub struct App {
     pub limiter: Limiter,
     /// For whom senders' request ids were used, on this node.
     pub reused_ids: ReusedIds,
-    /// The clock of Redis.
-    pub clock: StoreClock,
     /// See there.
     pub settings: AppSettings,
 }
 
 impl App {
-    /// Puts the parts together and follows the clock of Redis.
+    /// Puts the parts together.
     pub fn start(
         store: Store,
         postgres: Postgres,
@@ -56,11 +50,6 @@ impl App {
         settings: AppSettings,
         lifecycle: &Lifecycle,
     ) -> Arc<Self> {
-        let clock = StoreClock::new(Clock::system());
-        lifecycle.spawn(
-            "follow redis' clock",
-            clock.clone().follow(store.clone(), lifecycle.clone()),
-        );
         Arc::new(Self {
             users: Users::new(postgres.clone(), lifecycle.clone()),
             limiter: Limiter::new(settings.requests),
@@ -68,7 +57,6 @@ impl App {
             store,
             postgres,
             fanout,
-            clock,
             settings,
         })
     }

@@ -1,8 +1,9 @@
 -- append: everything of a publish, for many entries in one call.
 -- KEYS     meta of each partition touched
--- ARGV[1]  how long an idempotency key lives, ms; then nine per entry:
---   tag, topic, kind, idempotency key, digest (32 hex), tail of the UUIDv7 (from its 3rd group),
---   position to remove or '', position that must not be confirmed yet or '', body
+-- ARGV[1]  how long an idempotency key lives, ms
+-- ARGV[2]  '1' where another server may take over behind this one's back (Sentinel); then nine
+--          per entry: tag, topic, kind, idempotency key, digest (32 hex), id, position to remove or
+--          '', position that must not be confirmed yet or '', body
 -- Answers a text per entry:
 --   N <id> <epoch> <offset> <ms> <persist id> <listeners>   new
 --   D <id> <epoch> <offset> <ms> <persist id>               duplicate of an earlier call
@@ -11,7 +12,7 @@
 --   E <message>                                             failed before anything was written
 local DIGEST = 32
 
-local function append_one(a, i, now, id_head, ttl, epochs)
+local function append_one(a, i, now, ttl, epochs)
   local tag, topic = a[i], a[i + 1]
   local idem = key(tag, 'idem', a[i + 3])
   local seen = redis.call('GET', idem)
@@ -48,7 +49,7 @@ local function append_one(a, i, now, id_head, ttl, epochs)
     if e > epoch then epoch = e end
   end
   local e_text, n_text, ms = int(epoch), int(n), int(now)
-  local kind, body, id = a[i + 2], a[i + 8], id_head .. a[i + 5]
+  local kind, id, body = a[i + 2], a[i + 5], a[i + 8]
 
   local p = redis.call('XADD', stream, '*', 'topic', topic, 'e', e_text, 'n', n_text,
     'id', id, 'k', kind, 't', ms, 'd', body)
@@ -75,9 +76,11 @@ end
 
 redis.register_function('tidegate_v1_append', function(_, a)
   local now, ttl, epochs, answers = now_ms(), a[1], {}, {}
-  local id_head = string.format('%08x-%04x-', math.floor(now / 65536), now % 65536)
-  for i = 2, #a, 9 do
-    local ok, answer = pcall(append_one, a, i, now, id_head, ttl, epochs)
+  if a[2] == '1' and not is_followed(now) then
+    return redis.error_reply('NOREPLICAS nobody has replicated from this server yet')
+  end
+  for i = 3, #a, 9 do
+    local ok, answer = pcall(append_one, a, i, now, ttl, epochs)
     if not ok then
       answer = 'E ' .. tostring(type(answer) == 'table' and answer.err or answer)
     end

@@ -54,23 +54,47 @@ local function raise_persist(tag, ms, seq)
   end
 end
 
--- The id of this server process. It never changes while the process lives, and a library is
--- loaded anew in every process, so it is read once: INFO costs more than an append.
-local run
-local function run_id()
+-- Who serves this partition: the server process and its reign. A process has its run id as long
+-- as it lives, a reign its replication id: that changes whenever a replica takes over, so also
+-- when a process that was replaced takes over again without having restarted. INFO costs more
+-- than an append, so the reign is looked up at most every REIGN_MS; to lose a reign and win
+-- another takes longer.
+local REIGN_MS = 100
+local run, reign, looked_at
+local followed = false -- whether anybody has replicated from this process
+local function look(now)
+  if looked_at and now >= looked_at and now - looked_at < REIGN_MS then return end
   run = run or string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
-  return run
+  local info = redis.call('INFO', 'replication')
+  reign = string.match(info, 'master_replid:(%x+)')
+  followed = followed or string.find(info, 'state=online', 1, true) ~= nil
+  looked_at = now
 end
 
--- The fence: the epoch of a partition. A server process that has not written to the partition
+local function server_id(now)
+  look(now)
+  return run .. ':' .. reign
+end
+
+-- Behind Sentinel, a primary that restarts after it was replaced takes itself for the primary
+-- until it is told. Its epochs would be newer than those of its successor, and readers who
+-- followed it would take what the successor writes for old. Nobody replicates from it, though:
+-- so there, a process takes entries only once it has had a replica.
+local function is_followed(now)
+  look(now)
+  return followed
+end
+
+-- The fence: the epoch of a partition. A server or a reign that has not written to the partition
 -- yet (restart, failover, moved slot, restored backup) may lack its tail, so the epoch rises
 -- and the ids of `persist` jump ahead: nothing new can hide behind an old position.
 local function fence(tag, now)
   local meta = tag .. ':meta'
-  local known = redis.call('HMGET', meta, 'run', 'epoch')
-  if known[1] == run_id() then return tonumber(known[2]) end
+  local known = redis.call('HMGET', meta, 'server', 'epoch')
+  local server = server_id(now)
+  if known[1] == server then return tonumber(known[2]) end
   local epoch = math.max((tonumber(known[2]) or 0) + 1, math.floor(now / 1000))
   raise_persist(tag, math.max(now, (persist_last(tag))) + PERSIST_JUMP, 0)
-  redis.call('HSET', meta, 'run', run_id(), 'epoch', int(epoch))
+  redis.call('HSET', meta, 'server', server, 'epoch', int(epoch))
   return epoch
 end

@@ -75,5 +75,5 @@ CREATE TABLE commands_archive (
     PRIMARY KEY (id, recipient_id)
 );
 
-CREATE INDEX commands_archive_recipient ON commands_archive (recipient_id, id);
+CREATE INDEX commands_archive_recipient ON commands_archive (recipient_id, epoch, "offset");
 CREATE INDEX commands_archive_age ON commands_archive (archived_at);

@@ -273,9 +273,8 @@ async fn the_queue_lists_commands_by_state_and_page() {
         }
         assert!(listed.len() <= 7, "pages without end");
     }
-    listed.sort();
     let open: Vec<String> = ids.iter().filter(|id| **id != ids[2]).cloned().collect();
-    assert_eq!(listed, open);
+    assert_eq!(listed, open, "each once, oldest first");
 
     testkit::eventually(
         "the completed one is listed as such",

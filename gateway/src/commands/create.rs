@@ -167,7 +167,7 @@ pub(super) async fn run(
     caller: &Caller,
     request: &Request,
 ) -> Result<Reply, Refusal> {
-    let now = app.clock.now();
+    let now = app.store.clock().now();
     let valid = request.body.parse::<Create<'_>>()?.validate(now)?;
     let (sender, recipient) =
         tokio::try_join!(app.users.get(caller.user), app.users.get(valid.recipient),)?;

@@ -16,7 +16,7 @@ const ASK_AGAIN: Duration = Duration::from_millis(100);
 
 /// The command, or `not_found` if it does not turn up in time.
 pub(super) async fn stored(app: &Arc<App>, id: MessageId) -> Result<StoredCommand, Refusal> {
-    let deadline = Instant::now() + wait_for(id, app.clock.now().0);
+    let deadline = Instant::now() + wait_for(id, app.store.clock().now().0);
     loop {
         let found = app
             .postgres

@@ -29,7 +29,7 @@ pub(super) fn run(app: &App, request: &Request) -> Result<Reply, Refusal> {
     let Heartbeat { timestamp } = request.body.parse()?;
     let answer = Answer {
         timestamp,
-        server_time: app.clock.now(),
+        server_time: app.store.clock().now(),
     };
     Ok(Reply::answer("heartbeat", Json::of(&answer)))
 }

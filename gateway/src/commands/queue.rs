@@ -49,15 +49,15 @@ struct Valid {
 enum Cursor {
     /// Behind a position of the log.
     After(Position),
-    /// Below a command of the record.
-    Below(MessageId),
+    /// Before a position of the log, in the record.
+    Before(Position),
 }
 
 impl Cursor {
     fn parse(text: &str) -> Option<Self> {
         match text.split_at_checked(1)? {
             ("p", position) => position.parse().ok().map(Self::After),
-            ("c", id) => id.parse().ok().map(Self::Below),
+            ("r", position) => position.parse().ok().map(Self::Before),
             _ => None,
         }
     }
@@ -67,7 +67,7 @@ impl std::fmt::Display for Cursor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::After(position) => write!(f, "p{position}"),
-            Self::Below(id) => write!(f, "c{id}"),
+            Self::Before(position) => write!(f, "r{position}"),
         }
     }
 }
@@ -86,7 +86,7 @@ impl Query {
         let cursor = match self.cursor.as_deref().map(Cursor::parse) {
             None => None,
             Some(Some(cursor @ Cursor::After(_))) if !is_ended => Some(cursor),
-            Some(Some(cursor @ Cursor::Below(_))) if is_ended => Some(cursor),
+            Some(Some(cursor @ Cursor::Before(_))) if is_ended => Some(cursor),
             Some(_) => return Err(bad("cursor: not one that this query was given")),
         };
         Ok(Valid {
@@ -170,26 +170,25 @@ async fn ended(
     query: &Valid,
     state: CommandState,
 ) -> Result<List, Refusal> {
-    let below = match query.cursor {
-        Some(Cursor::Below(id)) => Some(id),
-        _ => None,
+    let before = match query.cursor {
+        Some(Cursor::Before(position)) => position,
+        _ => Position::END,
     };
     // One more tells whether there are more.
     let found = app
         .postgres
-        .commands_in_state(user, state, query.since, below, query.limit + 1)
+        .commands_in_state(user, state, query.since, before, query.limit + 1)
         .await
         .map_err(|error| postgres_refusal(&error))?;
     let mut list = List::new();
-    let mut shown = None;
     for command in found {
         if list.is_full(query.limit) {
-            list.next = shown.map(Cursor::Below);
+            list.next = Some(Cursor::Before(list.last));
             break;
         }
         let body = serde_json::to_vec(&command.body).unwrap_or_default();
         list.push(command.id, command.created_at, state, &body);
-        shown = Some(command.id);
+        list.last = command.position;
     }
     Ok(list)
 }
@@ -269,8 +268,7 @@ mod tests {
     fn queries_keep_the_rules() {
         assert!(query("{}").is_ok_and(|q| q.limit == 50 && q.cursor.is_none()));
         assert!(query(r#"{"limit":200,"cursor":"p7:9","status":"pending"}"#).is_ok());
-        let id = Uuid::from_u128(5);
-        assert!(query(&format!(r#"{{"cursor":"c{id}","status":"expired"}}"#)).is_ok());
+        assert!(query(r#"{"cursor":"r7:9","status":"expired"}"#).is_ok());
         for wrong in [
             r#"{"limit":0}"#,
             r#"{"limit":201}"#,
@@ -279,7 +277,7 @@ mod tests {
             r#"{"cursor":"é"}"#,
             r#"{"cursor":"p7"}"#,
             r#"{"cursor":"p7:9","status":"completed"}"#,
-            r#"{"cursor":"c00000000-0000-0000-0000-000000000005"}"#,
+            r#"{"cursor":"r7:9"}"#,
         ] {
             let refusal = query(wrong).err().map(|refusal| refusal.code);
             assert_eq!(refusal, Some(Code::BadRequest), "{wrong}");

@@ -219,10 +219,11 @@ async fn every_rule_of_a_new_command_has_its_code() {
         with("durability", json!("memory")),
     )
     .await;
-    let soon = shared::domain::Timestamp(desk.app.clock.now().0 + 60_000).to_string();
+    let soon = shared::domain::Timestamp(desk.app.store.clock().now().0 + 60_000).to_string();
     desk.answer(anna, None, "command.create", with("expiresAt", json!(soon)))
         .await;
-    let far = shared::domain::Timestamp(desk.app.clock.now().0 + 15 * 86_400_000).to_string();
+    let far =
+        shared::domain::Timestamp(desk.app.store.clock().now().0 + 15 * 86_400_000).to_string();
     let seventeen: Vec<_> = (0..17).map(|n| format!("t{n}")).collect();
     let file = json!([{ "hash": "00", "filename": "a" }]);
     for (body, code) in [

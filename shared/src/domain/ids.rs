@@ -41,8 +41,8 @@ uuid_id!(
     UserId, "user id"
 );
 uuid_id!(
-    /// A durable entry, for example a command: a UUIDv7 minted from the clock of Redis when
-    /// the entry is appended. Receivers and Postgres recognise duplicates by it.
+    /// A durable entry, for example a command: a UUIDv7 minted by the clock of Redis before
+    /// the entry is appended, the same for every try. Receivers and Postgres recognise duplicates by it.
     MessageId, "message id"
 );
 uuid_id!(

@@ -28,6 +28,12 @@ impl Position {
         offset: 0,
     };
 
+    /// Behind every entry; fits Postgres' bigint.
+    pub const END: Self = Self {
+        epoch: i64::MAX as u64,
+        offset: i64::MAX as u64,
+    };
+
     /// True if `next` follows this position with nothing in between.
     pub fn is_followed_by(self, next: Self) -> bool {
         self.epoch == next.epoch && self.offset + 1 == next.offset

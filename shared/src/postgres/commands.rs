@@ -42,14 +42,14 @@ impl Postgres {
         row.as_ref().map(rows::stored_command).transpose()
     }
 
-    /// Commands of a recipient in one state, newest id first, below `before`, created at or
-    /// after `since`.
+    /// Commands of a recipient in one state, in the order of the log, newest first: below `before`,
+    /// created at or after `since`.
     pub async fn commands_in_state(
         &self,
         recipient: UserId,
         state: CommandState,
         since: Option<Timestamp>,
-        before: Option<MessageId>,
+        before: Position,
         limit: u32,
     ) -> Result<Vec<StoredCommand>, PgError> {
         let mut found = self
@@ -58,43 +58,36 @@ impl Postgres {
         if state == CommandState::Expired {
             found.extend(self.archived(recipient, since, before, limit).await?);
         }
-        // Ids and positions are given in the same step, so this order is the log's but for a
-        // clock that was set back.
-        found.sort_by_key(|command| std::cmp::Reverse(command.id));
+        found.retain(|command| since.is_none_or(|since| command.created_at >= since));
+        found.sort_by_key(|command| std::cmp::Reverse(command.position));
         found.truncate(limit as usize);
         Ok(found)
     }
 
-    /// Walks the recipient's log backwards, which has an index; the page starts at the position
-    /// of `before`.
     async fn assigned_in_state(
         &self,
         recipient: UserId,
         state: CommandState,
         since: Option<Timestamp>,
-        before: Option<MessageId>,
+        before: Position,
         limit: u32,
     ) -> Result<Vec<StoredCommand>, PgError> {
         let rows = sqlx::query(
-            r#"WITH start AS (
-                   SELECT epoch, "offset" FROM command_assignments
-                   WHERE command_id = $4 AND recipient_id = $1
-               ), page AS MATERIALIZED (
+            r#"WITH page AS MATERIALIZED (
                    SELECT command_id, epoch, "offset", state, delivered_at, completed_at
                    FROM command_assignments
-                   WHERE recipient_id = $1 AND state = $2 AND command_id >= $3 AND command_id < $4
-                     AND (epoch, "offset") < (
-                         coalesce((SELECT epoch FROM start), 9223372036854775807),
-                         coalesce((SELECT "offset" FROM start), 9223372036854775807))
-                   ORDER BY epoch DESC, "offset" DESC LIMIT $5
+                   WHERE recipient_id = $1 AND state = $2 AND command_id >= $3
+                     AND (epoch, "offset") < ($4, $5)
+                   ORDER BY epoch DESC, "offset" DESC LIMIT $6
                )
                SELECT c.id, c.body, c.created_at, p.epoch, p."offset", p.state, p.delivered_at, p.completed_at
                FROM page p, LATERAL (SELECT * FROM commands WHERE id = p.command_id OFFSET 0) AS c"#,
         )
         .bind(recipient.0)
         .bind(state.as_str())
-        .bind(since.map_or(Uuid::nil(), rows::first_id_at))
-        .bind(before.map_or(Uuid::max(), |id| id.0))
+        .bind(since.map_or(Uuid::nil(), rows::first_id_about))
+        .bind(before.epoch as i64)
+        .bind(before.offset as i64)
         .bind(i64::from(limit))
         .fetch_all(&self.pool)
         .await?;
@@ -105,18 +98,20 @@ impl Postgres {
         &self,
         recipient: UserId,
         since: Option<Timestamp>,
-        before: Option<MessageId>,
+        before: Position,
         limit: u32,
     ) -> Result<Vec<StoredCommand>, PgError> {
         let rows = sqlx::query(
             r#"SELECT id, body, created_at, epoch, "offset", status AS state, delivered_at,
                       NULL::timestamptz AS completed_at
                FROM commands_archive
-               WHERE recipient_id = $1 AND id >= $2 AND id < $3 ORDER BY id DESC LIMIT $4"#,
+               WHERE recipient_id = $1 AND id >= $2 AND (epoch, "offset") < ($3, $4)
+               ORDER BY epoch DESC, "offset" DESC LIMIT $5"#,
         )
         .bind(recipient.0)
-        .bind(since.map_or(Uuid::nil(), rows::first_id_at))
-        .bind(before.map_or(Uuid::max(), |id| id.0))
+        .bind(since.map_or(Uuid::nil(), rows::first_id_about))
+        .bind(before.epoch as i64)
+        .bind(before.offset as i64)
         .bind(i64::from(limit))
         .fetch_all(&self.pool)
         .await?;

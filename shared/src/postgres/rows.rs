@@ -13,9 +13,11 @@ pub(super) fn unreadable(what: &str, found: &str) -> PgError {
     ))
 }
 
-/// The smallest id minted at `at` or later.
-pub(super) fn first_id_at(at: Timestamp) -> Uuid {
-    Uuid::from_u128(u128::from(at.0.max(0) as u64) << 80)
+/// No entry accepted at `at` or later has a smaller id. Ids are minted before the entry is taken,
+/// tried again for some seconds, and by a clock that is off by a round trip.
+pub(super) fn first_id_about(at: Timestamp) -> Uuid {
+    const SLACK_MS: i64 = 60_000;
+    Uuid::from_u128(u128::from((at.0 - SLACK_MS).max(0) as u64) << 80)
 }
 
 pub(super) fn state(text: &str) -> Result<CommandState, PgError> {

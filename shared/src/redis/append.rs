@@ -36,7 +36,7 @@ pub struct Append {
 pub enum Appended {
     /// In the log now.
     New {
-        /// The entry's identity, minted by Redis' clock.
+        /// The entry's identity.
         id: MessageId,
         /// Its place in the log.
         position: Position,
@@ -75,7 +75,12 @@ pub(super) struct Outcome {
 pub(super) const STRIDE: usize = 9;
 
 /// Writes the arguments of one entry as `append.lua` reads them.
-pub(super) fn push_args(args: &mut Vec<Value>, partition: Partition, append: &Append) {
+pub(super) fn push_args(
+    args: &mut Vec<Value>,
+    partition: Partition,
+    append: &Append,
+    id: MessageId,
+) {
     let place = |position: Option<Position>| match position {
         Some(position) => Value::from(position.to_string()),
         None => Value::from_static_str(""),
@@ -85,21 +90,10 @@ pub(super) fn push_args(args: &mut Vec<Value>, partition: Partition, append: &Ap
     args.push(Value::from_static_str(append.kind.as_str()));
     args.push(append.key.0.as_str().into());
     args.push(append.digest.to_string().into());
-    args.push(id_tail().into());
+    args.push(id.to_string().into());
     args.push(place(append.remove));
     args.push(place(append.unless_delivered));
     args.push(Value::Bytes(append.body.clone()));
-}
-
-/// The random end of a `UUIDv7`, from its version digit on; Redis puts its clock before it.
-fn id_tail() -> String {
-    let random: u128 = rand::random();
-    format!(
-        "7{:03x}-{:04x}-{:012x}",
-        random & 0xfff,
-        0x8000 | ((random >> 12) & 0x3fff),
-        (random >> 26) & 0xffff_ffff_ffff
-    )
 }
 
 /// Reads the answer for one entry.
@@ -159,16 +153,6 @@ fn defect(error: impl std::fmt::Display) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn tails_make_uuids_of_version_7() {
-        for _ in 0..100 {
-            let text = format!("01a1fcfc-e0b9-{}", id_tail());
-            let id = uuid::Uuid::try_parse(&text).unwrap();
-            assert_eq!(id.get_version_num(), 7, "{text}");
-            assert_eq!(id.get_variant(), uuid::Variant::RFC4122);
-        }
-    }
 
     #[test]
     fn an_error_of_an_entry_keeps_its_meaning() {

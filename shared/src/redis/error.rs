@@ -34,7 +34,8 @@ impl StoreError {
 /// What to do about a failed call; finer than [`StoreError`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Trouble {
-    /// This node does not serve the key (any more): look at the topology, try there.
+    /// This node does not serve the key (any more), or was perhaps replaced: look at the
+    /// topology, try there.
     Elsewhere,
     /// The functions are not loaded.
     NoFunction,
@@ -74,11 +75,9 @@ impl Failure {
     pub(super) fn of_reply(text: &str) -> Self {
         let trouble = match text.split_whitespace().next().unwrap_or("") {
             "MOVED" | "ASK" | "READONLY" | "CLUSTERDOWN" | "TRYAGAIN" | "MASTERDOWN"
-            | "UNBLOCKED" => Trouble::Elsewhere,
+            | "UNBLOCKED" | "NOREPLICAS" => Trouble::Elsewhere,
             "OOM" => Trouble::OutOfMemory,
-            "LOADING" | "BUSY" | "NOREPLICAS" | "MISCONF" | "NOAUTH" | "WRONGPASS" | "NOPERM" => {
-                Trouble::Refused
-            }
+            "LOADING" | "BUSY" | "MISCONF" | "NOAUTH" | "WRONGPASS" | "NOPERM" => Trouble::Refused,
             // A slot that is being moved: some of its keys are gone already.
             _ if text.contains("non local key")
                 || text.contains("do not hash to the same slot") =>

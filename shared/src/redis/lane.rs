@@ -7,7 +7,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Weak},
+    sync::{
+        Arc, LazyLock, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -29,7 +32,7 @@ use super::{
     reply,
     topology::Topology,
 };
-use crate::domain::{Durability, Partition};
+use crate::domain::{Durability, MessageId, Partition};
 
 /// Most appends that wait for a lane; above it they are refused at once.
 pub(super) const QUEUE: usize = 4096;
@@ -47,6 +50,8 @@ pub(super) type Routes = Arc<RwLock<Option<Arc<Topology>>>>;
 pub(super) struct Waiting {
     pub(super) append: Append,
     pub(super) partition: Partition,
+    /// The same for every try.
+    id: MessageId,
     pub(super) answer: oneshot::Sender<Result<Outcome, StoreError>>,
     /// Until when it may wait to be sent for the first time.
     pub(super) patience: Instant,
@@ -64,6 +69,7 @@ impl Waiting {
     pub(super) fn new(
         append: Append,
         partition: Partition,
+        id: MessageId,
         timeout: Duration,
     ) -> (Self, oneshot::Receiver<Result<Outcome, StoreError>>) {
         let (answer, receiver) = oneshot::channel();
@@ -71,6 +77,7 @@ impl Waiting {
         let waiting = Self {
             append,
             partition,
+            id,
             answer,
             patience: now + timeout,
             deadline: now + timeout * 2,
@@ -201,7 +208,7 @@ async fn send(node: &Arc<Node>, by_partition: bool, batch: Vec<Waiting>, again: 
     };
     let calls: Vec<_> = groups
         .iter()
-        .map(|group| arguments(group, node.idempotency_ttl))
+        .map(|group| arguments(group, node))
         .map(|args| node.lane.custom::<Value, Value>(command("FCALL"), args))
         .collect();
 
@@ -222,16 +229,17 @@ async fn send(node: &Arc<Node>, by_partition: bool, batch: Vec<Waiting>, again: 
         return;
     }
 
-    // All of this is written at once. The connection's id before and after tells whether the
-    // barrier was on the connection of the writes: on a new one it would hold at once.
-    let id = || {
-        node.lane
-            .custom::<Value, Value>(command("CLIENT"), vec!["ID".into()])
-    };
-    let mut writes = std::pin::pin!(async { tokio::join!(biased; id(), join_all(calls)) });
-    let mut rest = std::pin::pin!(async { tokio::join!(biased; wait(node, barrier), id()) });
+    // All of this is written at once. The connection is given a name before and asked for it
+    // after: on a new connection, perhaps to another server, the barrier would hold at once. (The
+    // connection's id would not do. Each server counts from one.)
+    let name = batch_name();
+    let client = |args| node.lane.custom::<Value, Value>(command("CLIENT"), args);
+    let set_name = client(vec!["SETNAME".into(), name.as_str().into()]);
+    let get_name = client(vec!["GETNAME".into()]);
+    let mut writes = std::pin::pin!(async { tokio::join!(biased; set_name, join_all(calls)).1 });
+    let mut rest = std::pin::pin!(async { tokio::join!(biased; wait(node, barrier), get_name) });
     let mut early = None;
-    let (before, answers) = tokio::select! {
+    let answers = tokio::select! {
         biased;
         done = &mut writes => done,
         done = &mut rest => {
@@ -257,11 +265,11 @@ async fn send(node: &Arc<Node>, by_partition: bool, batch: Vec<Waiting>, again: 
         )
         .await;
     }
-    let (waited, after) = match early {
+    let (waited, found) = match early {
         Some(done) => done,
         None => rest.await,
     };
-    let same = matches!((&before, &after), (Ok(before), Ok(after)) if before == after);
+    let same = found.is_ok_and(|found| found.as_str().as_deref() == Some(name.as_str()));
     let durable = same && waited.as_ref().is_ok_and(|enough| *enough);
     if let Err(failure) = &waited {
         node.note(Some(failure));
@@ -275,6 +283,14 @@ async fn send(node: &Arc<Node>, by_partition: bool, batch: Vec<Waiting>, again: 
             put_back(waiting, again);
         }
     }
+}
+
+/// A name for a lane's connection that no other batch gives, of this process or another.
+fn batch_name() -> String {
+    static PROCESS: LazyLock<u64> = LazyLock::new(rand::random);
+    static BATCHES: AtomicU64 = AtomicU64::new(0);
+    let batch = BATCHES.fetch_add(1, Ordering::Relaxed);
+    format!("tidegate-lane-{:016x}-{batch}", *PROCESS)
 }
 
 /// Waits until what was written on this connection is durable; false if it is not in time.
@@ -383,10 +399,10 @@ fn split(batch: Vec<Waiting>, by_partition: bool) -> Vec<Vec<Waiting>> {
     groups
 }
 
-fn arguments(group: &[Waiting], idempotency_ttl: Duration) -> Vec<Value> {
+fn arguments(group: &[Waiting], node: &Node) -> Vec<Value> {
     // One partition stands for all: keys route the call, and without a cluster there is nothing
     // to route.
-    let mut args = Vec::with_capacity(4 + group.len() * STRIDE);
+    let mut args = Vec::with_capacity(5 + group.len() * STRIDE);
     args.push(Value::from_static_str(functions::APPEND.name));
     args.push(1.into());
     args.push(
@@ -396,9 +412,14 @@ fn arguments(group: &[Waiting], idempotency_ttl: Duration) -> Vec<Value> {
             .unwrap_or_default()
             .into(),
     );
-    args.push((idempotency_ttl.as_millis() as i64).into());
+    args.push((node.idempotency_ttl.as_millis() as i64).into());
+    args.push(Value::from_static_str(if node.behind_sentinel {
+        "1"
+    } else {
+        ""
+    }));
     for waiting in group {
-        push_args(&mut args, waiting.partition, &waiting.append);
+        push_args(&mut args, waiting.partition, &waiting.append, waiting.id);
     }
     args
 }

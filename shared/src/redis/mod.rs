@@ -10,6 +10,7 @@
 mod append;
 mod bells;
 mod client;
+mod clock;
 mod cursors;
 mod error;
 mod facts;
@@ -17,6 +18,7 @@ mod functions;
 mod keys;
 mod lane;
 mod leases;
+mod mint;
 mod node;
 mod persist;
 mod probe;
@@ -31,6 +33,7 @@ mod topology;
 
 pub use append::{Append, Appended, IdempotencyKey};
 pub use bells::{BellEvent, Bells};
+pub use clock::RedisClock;
 pub use cursors::Ack;
 pub use error::StoreError;
 pub use persist::TrimStep;

@@ -29,6 +29,7 @@ use super::{
     facts::{Barrier, Facts},
     functions::{self, Function},
     lane::{self, Waiting},
+    mint::Mint,
     task,
 };
 
@@ -48,6 +49,7 @@ pub(super) struct NodeContext {
     /// Rung when a node answers that it does not serve a key.
     pub(super) look_again: Arc<Notify>,
     pub(super) lanes: lane::Routes,
+    pub(super) mint: Mint,
 }
 
 /// A Redis node with its connections.
@@ -68,7 +70,7 @@ pub(super) struct Node {
     hung: AtomicBool,
     facts: Mutex<Facts>,
     memory_limit: f64,
-    behind_sentinel: bool,
+    pub(super) behind_sentinel: bool,
     look_again: Arc<Notify>,
     _stop_when_dropped: DropGuard,
 }

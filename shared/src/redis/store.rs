@@ -16,10 +16,12 @@ use super::{
     append::{Append, Appended},
     bells::Ears,
     client::Connector,
+    clock::{self, RedisClock},
     error::{Failure, StoreError},
     functions::Function,
     keys,
     lane::{Routes, Waiting},
+    mint::Mint,
     node::{Node, NodeContext},
     reply,
     settings::StoreSettings,
@@ -51,6 +53,7 @@ pub(super) struct Inner {
     pub(super) look_again: Arc<Notify>,
     pub(super) context: Arc<NodeContext>,
     pub(super) stored: StoredMarks,
+    clock: RedisClock,
     /// The open subscriber, if there is one.
     pub(super) ears: Mutex<std::sync::Weak<Ears>>,
     _stop_when_dropped: DropGuard,
@@ -76,6 +79,7 @@ impl Store {
         let slots = topology::partition_slots(settings.partitions);
         let routes: Routes = Arc::new(RwLock::new(None));
         let look_again = Arc::new(Notify::new());
+        let clock = RedisClock::new();
         let context = Arc::new(NodeContext {
             connector,
             max_in_flight: settings.max_in_flight,
@@ -83,6 +87,7 @@ impl Store {
             memory_limit: settings.memory_limit,
             look_again: look_again.clone(),
             lanes: routes.clone(),
+            mint: Mint::new(clock.clone()),
         });
         let found = first_topology(&settings, &context, &slots).await?;
         *routes.write() = Some(Arc::new(found));
@@ -95,12 +100,15 @@ impl Store {
                 look_again,
                 context,
                 stored: StoredMarks::default(),
+                clock,
                 ears: Mutex::new(std::sync::Weak::new()),
                 _stop_when_dropped: stop.clone().drop_guard(),
             }),
         };
         store.claim_partitions().await?;
+        store.set_clock().await?;
         let watched = Arc::downgrade(&store.inner);
+        task::spawn(stop.clone(), clock::follow(watched.clone()));
         task::spawn(
             stop,
             watch_topology(watched, slots, store.inner.look_again.clone()),
@@ -147,7 +155,8 @@ impl Store {
         let node = topology.owner(partition)?;
         let stored = entry.durability == Durability::Stored;
         let limit = self.inner.settings.command_timeout;
-        let (waiting, answer) = Waiting::new(entry, partition, limit);
+        let (waiting, answer) =
+            Waiting::new(entry, partition, self.inner.context.mint.next(), limit);
         node.queue
             .try_send(waiting)
             .map_err(|_| StoreError::Unavailable("too many appends are waiting".into()))?;
@@ -186,7 +195,12 @@ impl Store {
         self.inner.settings.partitions
     }
 
-    /// Redis' clock.
+    /// Redis' clock as it was learnt last, for whoever cannot wait.
+    pub fn clock(&self) -> &RedisClock {
+        &self.inner.clock
+    }
+
+    /// Asks Redis what time it is.
     pub async fn time(&self) -> Result<Timestamp, StoreError> {
         let node = self.topology()?.owner_of_key(keys::DEPLOYMENT)?.clone();
         let parts = reply::list(node.command("TIME", Vec::new()).await?)?;

@@ -145,7 +145,9 @@ fn judge_device(
         let position = (one.epoch, one.offset);
         if let Some(known) = positions.get(one.id.as_str()) {
             repeats += 1;
-            if *known != position {
+            // Heard before a failover that lost it, and appended again before it was promised.
+            let again = position.0 > known.0;
+            if *known != position && !again {
                 verdict.doubled.push(format!(
                     "{name}: id {} at {known:?} and at {position:?}",
                     one.id

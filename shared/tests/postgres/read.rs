@@ -2,11 +2,6 @@ use shared::{domain::*, postgres::PartitionBatch};
 
 use crate::support::*;
 
-const END: Position = Position {
-    epoch: i64::MAX as u64,
-    offset: 0,
-};
-
 #[tokio::test]
 async fn a_log_comes_back_as_one_sequence_without_ended_commands() {
     let record = Record::new().await;
@@ -54,14 +49,14 @@ async fn a_log_comes_back_as_one_sequence_without_ended_commands() {
         (at(12), changed),
         (late.position, new),
     ];
-    assert_eq!(read(Position::START, END, 100).await, all);
-    assert_eq!(read(Position::START, END, 3).await, all[..3]);
+    assert_eq!(read(Position::START, Position::END, 100).await, all);
+    assert_eq!(read(Position::START, Position::END, 3).await, all[..3]);
     assert_eq!(read(at(4), late.position, 100).await, all[2..5]);
     assert_eq!(read(at(12), at(13), 100).await, []);
 
     let found = record
         .postgres
-        .entries_between(bob, at(12), END, 1)
+        .entries_between(bob, at(12), Position::END, 1)
         .await
         .unwrap();
     assert_eq!(found, [late], "byte for byte");
@@ -146,15 +141,16 @@ async fn commands_of_a_state_come_newest_first_page_by_page() {
             .unwrap();
         found.into_iter().map(|it| it.id).collect::<Vec<_>>()
     };
-    assert_eq!(page(None, None, 3).await, [ids[4], ids[3], ids[2]]);
-    assert_eq!(page(None, Some(ids[2]), 3).await, [ids[1], ids[0]]);
+    let first = page(None, Position::END, 3).await;
+    assert_eq!(first, [ids[4], ids[3], ids[2]]);
+    assert_eq!(page(None, at(3), 3).await, [ids[1], ids[0]]);
     assert_eq!(
-        page(Some(Timestamp(start.0 + 3000)), None, 9).await,
+        page(Some(Timestamp(start.0 + 3000)), Position::END, 9).await,
         [ids[4], ids[3]]
     );
     let pending = record
         .postgres
-        .commands_in_state(bob, CommandState::Pending, None, None, 9)
+        .commands_in_state(bob, CommandState::Pending, None, Position::END, 9)
         .await
         .unwrap();
     assert_eq!(pending.len(), 1);

@@ -139,7 +139,7 @@ pub fn command_entry(id: MessageId, offset: u64, body: &CommandBody) -> Entry {
         position: at(offset),
         id,
         kind: Kind::CommandNew,
-        at: now(),
+        at: Timestamp((id.0.as_u128() >> 80) as i64),
         body: serde_json::to_vec(body).unwrap().into(),
     }
 }

@@ -210,11 +210,11 @@ async fn a_slot_that_moves_takes_its_topics_along() {
 #[tokio::test]
 async fn what_a_replica_confirmed_survives_a_failover() {
     let mut master = Server::with(&["--repl-diskless-sync-delay", "0"]);
-    let replica = Server::with(&["--replicaof", "127.0.0.1", &master.port.to_string()]);
-    eventually("the replica follows", || async {
-        master
-            .cli(&["info", "replication"])
-            .contains("state=online")
+    let follower = || Server::with(&["--replicaof", "127.0.0.1", &master.port.to_string()]);
+    let replicas = [follower(), follower()];
+    eventually("both replicas follow", || async {
+        let state = master.cli(&["info", "replication"]);
+        state.matches("state=online").count() == 2
     })
     .await;
     let port = free_port();
@@ -226,10 +226,11 @@ async fn what_a_replica_confirmed_survives_a_failover() {
     );
     std::fs::write(&config, lines).unwrap();
     let sentinel = Server::on(port, &[config.to_str().unwrap(), "--sentinel"]);
-    eventually("sentinel knows the replica", || async {
-        sentinel
-            .cli(&["sentinel", "replicas", "main"])
-            .contains(&replica.port.to_string())
+    eventually("sentinel knows both", || async {
+        let known = sentinel.cli(&["sentinel", "replicas", "main"]);
+        replicas
+            .iter()
+            .all(|replica| known.contains(&replica.port.to_string()))
     })
     .await;
 
@@ -248,12 +249,8 @@ async fn what_a_replica_confirmed_survives_a_failover() {
     .await;
 
     master.kill();
-    // Nobody is left to confirm it: `durable` would be refused.
-    let first_after = Append {
-        durability: Durability::Memory,
-        ..entry(user, "after")
-    };
-    eventually("the replica took over", || async {
+    let first_after = entry(user, "after");
+    eventually("a replica took over", || async {
         store.append(first_after.clone()).await.is_ok()
     })
     .await;
@@ -312,4 +309,103 @@ async fn durable_is_not_accepted_before_a_replica_has_it() {
         matches!(again, Ok(Appended::Duplicate { .. }))
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_server_that_takes_over_again_begins_a_new_epoch() {
+    let (one, two) = (
+        Server::with(&["--repl-diskless-sync-delay", "0"]),
+        Server::with(&["--repl-diskless-sync-delay", "0"]),
+    );
+    let follow = async |server: &Server, primary: &Server| {
+        server.cli(&["replicaof", "127.0.0.1", &primary.port.to_string()]);
+        eventually("it follows", || async {
+            let state = server.cli(&["info", "replication"]);
+            state.contains("master_link_status:up")
+        })
+        .await;
+    };
+    let store = connect(&one.url()).await;
+    let user = user();
+    append(&store, entry(user, "1")).await;
+    follow(&two, &one).await;
+    two.cli(&["replicaof", "no", "one"]);
+    // The other one reigns; it never gets these, and has nothing to write itself.
+    let mut lost = Vec::new();
+    for n in 2..5 {
+        let in_memory = Append {
+            durability: Durability::Memory,
+            ..entry(user, &n.to_string())
+        };
+        lost.push(append(&store, in_memory).await);
+    }
+    follow(&one, &two).await;
+    one.cli(&["replicaof", "no", "one"]);
+
+    let retried = entry(user, "after");
+    eventually("it takes entries again", || async {
+        store.append(retried.clone()).await.is_ok()
+    })
+    .await;
+    let (_, position, persist_id) = append(&store, entry(user, "and one more")).await;
+    for (_, seen, persisted) in lost {
+        assert!(
+            position.epoch > seen.epoch,
+            "{position} hides behind {seen}"
+        );
+        assert!(persist_order(&persist_id) > persist_order(&persisted));
+    }
+}
+
+fn persist_order(id: &str) -> (u64, u64) {
+    let (ms, number) = id.split_once('-').unwrap();
+    (ms.parse().unwrap(), number.parse().unwrap())
+}
+
+#[tokio::test]
+async fn a_primary_that_was_replaced_takes_nothing_on_its_own() {
+    let server = Server::start();
+    let _store = connect(&server.url()).await; // loads the functions
+    let id = uuid::Uuid::now_v7().to_string();
+    let digest = "0".repeat(32);
+    let take = |guarded| {
+        let entry = [
+            "{p1}",
+            "user:ann",
+            "command.new",
+            "key",
+            &digest,
+            &id,
+            "",
+            "",
+            "{}",
+        ];
+        let mut args = vec![
+            "fcall",
+            "tidegate_v1_append",
+            "1",
+            "{p1}:meta",
+            "1000",
+            guarded,
+        ];
+        args.extend(entry);
+        server.cli(&args)
+    };
+    assert!(take("1").contains("NOREPLICAS"));
+    let follower = Server::with(&["--replicaof", "127.0.0.1", &server.port.to_string()]);
+    eventually("it takes entries once it has a replica", || async {
+        take("1").starts_with("N ")
+    })
+    .await;
+    drop(follower);
+    eventually("its replica is gone", || async {
+        server
+            .cli(&["info", "replication"])
+            .contains("connected_slaves:0")
+    })
+    .await;
+    assert!(
+        take("1").starts_with("D "),
+        "the barrier is what counts then"
+    );
 }

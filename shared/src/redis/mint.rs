@@ -1,0 +1,113 @@
+//! Where the ids of entries come from: `UUIDv7` by the clock of Redis, rising within a process.
+//!
+//! An entry gets its id before it is sent for the first time and keeps it however often it is
+//! tried again. So a receiver that heard it from a server which was lost before it was accepted
+//! recognises it when it comes again.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use uuid::Uuid;
+
+use super::clock::RedisClock;
+use crate::domain::MessageId;
+
+/// Bits below the millisecond that count entries within it.
+const COUNTER_BITS: u32 = 12;
+/// How far ids may run ahead of the clock after it was set back, before they follow it.
+const LEAD: Duration = Duration::from_secs(60);
+
+/// Mints ids. Clones share the order.
+#[derive(Debug, Clone)]
+pub(super) struct Mint {
+    clock: RedisClock,
+    /// The millisecond and the counter of the last id.
+    last: Arc<AtomicU64>,
+}
+
+impl Mint {
+    pub(super) fn new(clock: RedisClock) -> Self {
+        Self {
+            clock,
+            last: Arc::default(),
+        }
+    }
+
+    /// A new id, greater than those before.
+    pub(super) fn next(&self) -> MessageId {
+        let now = (self.clock.now().0.max(0) as u64) << COUNTER_BITS;
+        let furthest = now + ((LEAD.as_millis() as u64) << COUNTER_BITS);
+        let after = |last: u64| {
+            if last < furthest {
+                now.max(last + 1)
+            } else {
+                now
+            }
+        };
+        let last = self
+            .last
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| {
+                Some(after(last))
+            })
+            .unwrap_or_else(|last| last);
+        compose(after(last), rand::random())
+    }
+}
+
+/// The layout of RFC 9562: 48 bits of milliseconds, version, 12 bits of counter, variant, random.
+fn compose(time_and_counter: u64, random: u64) -> MessageId {
+    let (ms, counter) = (time_and_counter >> COUNTER_BITS, time_and_counter & 0xfff);
+    let high = (ms << 16) | 0x7000 | counter;
+    let low = (random >> 2) | (1 << 63);
+    MessageId(Uuid::from_u64_pair(high, low))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::domain::Timestamp;
+
+    fn at(ms: i64) -> (Mint, RedisClock) {
+        let clock = RedisClock::new();
+        clock.set(Instant::now(), Timestamp(ms));
+        (Mint::new(clock.clone()), clock)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ids_are_version_7_and_rise() {
+        let (mint, _clock) = at(1_790_000_000_000);
+        let ids: Vec<Uuid> = (0..10_000).map(|_| mint.next().0).collect();
+        assert!(ids.is_sorted());
+        assert!(ids.iter().all(|id| id.get_version_num() == 7));
+        assert!(
+            ids.iter()
+                .all(|id| id.get_variant() == uuid::Variant::RFC4122)
+        );
+        let (seconds, nanos) = ids[0].get_timestamp().unwrap().to_unix();
+        assert_eq!(
+            seconds * 1000 + u64::from(nanos) / 1_000_000,
+            1_790_000_000_000
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_was_wrong_for_a_moment_leaves_no_trace() {
+        let (mint, clock) = at(1_790_000_000_000);
+        let year = 365 * 86_400_000;
+        clock.set(Instant::now(), Timestamp(1_790_000_000_000 + year));
+        let wrong = mint.next();
+        clock.set(Instant::now(), Timestamp(1_790_000_000_000));
+        assert!(mint.next() < wrong);
+
+        clock.set(Instant::now(), Timestamp(1_790_000_000_000 - 1000));
+        let (before, after) = (mint.next(), mint.next());
+        assert!(before < after, "a second back: ids go on rising");
+    }
+}
