@@ -7,7 +7,7 @@ use super::{error::Failure, keys, reply};
 use crate::domain::{Digest, Durability, Kind, MessageId, Partition, Position, Timestamp, Topic};
 
 /// The scope of an idempotency key: the sender plus the client's request id, or a derived name.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct IdempotencyKey(pub String);
 
 /// An entry to append.

@@ -1,20 +1,24 @@
 //! Where the ids of entries come from: `UUIDv7` by the clock of Redis, rising within a process.
 //!
 //! An entry gets its id before it is sent for the first time and keeps it however often it is
-//! tried again. So a receiver that heard it from a server which was lost before it was accepted
-//! recognises it when it comes again.
+//! tried again, here or by its sender. So a receiver that heard it from a server which was lost
+//! before it was accepted recognises it when it comes again. (A sender that tries again on
+//! another node after that gets another id: the two have only Redis in common, which forgot.)
 
 use std::{
+    collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
+use parking_lot::Mutex;
+use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::clock::RedisClock;
+use super::{append::IdempotencyKey, clock::RedisClock};
 use crate::domain::MessageId;
 
 /// Bits below the millisecond that count entries within it.
@@ -22,12 +26,24 @@ const COUNTER_BITS: u32 = 12;
 /// How far ids may run ahead of the clock after it was set back, before they follow it.
 const LEAD: Duration = Duration::from_secs(60);
 
+/// Most appends of unknown outcome whose ids are remembered.
+const UNSETTLED: usize = 1 << 16;
+
 /// Mints ids. Clones share the order.
 #[derive(Debug, Clone)]
 pub(super) struct Mint {
     clock: RedisClock,
     /// The millisecond and the counter of the last id.
     last: Arc<AtomicU64>,
+    unsettled: Arc<Unsettled>,
+}
+
+/// Ids of appends whose outcome stayed unknown.
+#[derive(Debug, Default)]
+struct Unsettled {
+    /// So that nobody takes the lock while all is well.
+    count: AtomicUsize,
+    ids: Mutex<HashMap<IdempotencyKey, (MessageId, Instant)>>,
 }
 
 impl Mint {
@@ -35,11 +51,35 @@ impl Mint {
         Self {
             clock,
             last: Arc::default(),
+            unsettled: Arc::default(),
         }
     }
 
+    /// The id that an append under `key` was tried with before, or a new one.
+    pub(super) fn id_for(&self, key: &IdempotencyKey) -> MessageId {
+        if self.unsettled.count.load(Ordering::Relaxed) > 0
+            && let Some((id, _)) = self.unsettled.ids.lock().get(key)
+        {
+            return *id;
+        }
+        self.next()
+    }
+
+    /// Remembers the id of an append whose outcome is unknown, for as long as Redis would.
+    pub(super) fn remember(&self, key: IdempotencyKey, id: MessageId, ttl: Duration) {
+        let now = Instant::now();
+        let mut ids = self.unsettled.ids.lock();
+        if ids.len() >= UNSETTLED {
+            ids.retain(|_, (_, until)| *until > now);
+        }
+        if ids.len() < UNSETTLED {
+            ids.insert(key, (id, now + ttl));
+        }
+        self.unsettled.count.store(ids.len(), Ordering::Relaxed);
+    }
+
     /// A new id, greater than those before.
-    pub(super) fn next(&self) -> MessageId {
+    fn next(&self) -> MessageId {
         let now = (self.clock.now().0.max(0) as u64) << COUNTER_BITS;
         let furthest = now + ((LEAD.as_millis() as u64) << COUNTER_BITS);
         let after = |last: u64| {
@@ -69,8 +109,6 @@ fn compose(time_and_counter: u64, random: u64) -> MessageId {
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::Instant;
-
     use super::*;
     use crate::domain::Timestamp;
 
@@ -95,6 +133,26 @@ mod tests {
             seconds * 1000 + u64::from(nanos) / 1_000_000,
             1_790_000_000_000
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_second_try_gets_the_id_of_the_first() {
+        let (mint, _clock) = at(1_790_000_000_000);
+        let key = |n: usize| IdempotencyKey(n.to_string());
+        let ttl = Duration::from_secs(60);
+        let first = mint.id_for(&key(0));
+        mint.remember(key(0), first, ttl);
+        assert_eq!(mint.id_for(&key(0)), first);
+        assert_ne!(mint.id_for(&key(1)), first);
+
+        tokio::time::advance(ttl).await;
+        for n in 1..=UNSETTLED {
+            mint.remember(key(n), mint.next(), ttl);
+        }
+        assert_ne!(mint.id_for(&key(0)), first, "forgotten in time");
+        let full = mint.unsettled.ids.lock().len();
+        mint.remember(key(0), first, ttl);
+        assert_eq!(mint.unsettled.ids.lock().len(), full, "bounded");
     }
 
     #[tokio::test(start_paused = true)]

@@ -155,20 +155,23 @@ impl Store {
         let node = topology.owner(partition)?;
         let stored = entry.durability == Durability::Stored;
         let limit = self.inner.settings.command_timeout;
-        let (waiting, answer) =
-            Waiting::new(entry, partition, self.inner.context.mint.next(), limit);
+        let mint = &self.inner.context.mint;
+        let (key, id) = (entry.key.clone(), mint.id_for(&entry.key));
+        let (waiting, answer) = Waiting::new(entry, partition, id, limit);
         node.queue
             .try_send(waiting)
             .map_err(|_| StoreError::Unavailable("too many appends are waiting".into()))?;
         // The lane keeps the deadline; the margin is for a lane that is held up itself.
         let outcome = match timeout(limit * 2 + Duration::from_millis(250), answer).await {
-            Ok(Ok(outcome)) => outcome?,
-            Ok(Err(_)) | Err(_) => {
-                return Err(StoreError::Unknown(
-                    "no answer from the publish lane".into(),
-                ));
-            }
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) | Err(_) => Err(StoreError::Unknown(
+                "no answer from the publish lane".into(),
+            )),
         };
+        if let Err(StoreError::Unknown(_)) = &outcome {
+            mint.remember(key, id, self.inner.settings.idempotency_ttl);
+        }
+        let outcome = outcome?;
         if stored && let Some(persist_id) = &outcome.persist_id {
             self.wait_stored(partition, persist_id, Instant::now() + STORED_PATIENCE)
                 .await?;
