@@ -74,7 +74,7 @@ local function append_one(a, i, now, ttl, epochs)
   return 'N ' .. place .. ' ' .. heard
 end
 
-redis.register_function('tidegate_v1_append', function(_, a)
+local function append(_, a)
   local now, ttl, epochs, answers = now_ms(), a[1], {}, {}
   if a[2] == '1' and not is_followed(now) then
     return redis.error_reply('NOREPLICAS nobody has replicated from this server yet')
@@ -87,4 +87,14 @@ redis.register_function('tidegate_v1_append', function(_, a)
     answers[#answers + 1] = answer
   end
   return answers
-end)
+end
+
+redis.register_function('tidegate_v1_append', append)
+
+-- The same for what frees memory when there is none left: the ends of commands, and what workers
+-- have to tell before they can commit and trim.
+redis.register_function{
+  function_name = 'tidegate_v1_append_reserve',
+  callback = append,
+  flags = {'allow-oom'},
+}

@@ -2,7 +2,8 @@
 -- KEYS[1] meta   ARGV tag, topic, epoch, offset, most entries, most bytes of bodies
 -- Answers one of
 --   {'E', head epoch, head offset, then five per entry: <e>-<n>, id, kind, ms, body}
---   {'C', first epoch, first offset, head epoch, head offset}   older than what is here
+--   {'C', first epoch, first offset, head epoch, head offset}   older than what is here, or the end
+--                                                               of an epoch: see below
 --   {'R', head epoch, head offset}                              ahead of the log
 local function first_or_cold(tag, e, n)
   -- A topic without a head: it never had an entry, or Redis lost everything. Only if a worker
@@ -16,6 +17,8 @@ local function first_or_cold(tag, e, n)
   return {'C', int(epoch), '1', int(epoch), '0'}
 end
 
+-- A page ends where an epoch ends, and going on from there is answered with `C`: when the epoch
+-- began, Redis may have lost a tail that Postgres has.
 local function read_page(tag, topic, e, n, most, bytes)
   local head = redis.call('HMGET', key(tag, 'head', topic), 'e', 'n', 'f', 'b')
   if not head[1] then return first_or_cold(tag, e, n) end
@@ -26,7 +29,7 @@ local function read_page(tag, topic, e, n, most, bytes)
     and not (head[4] and redis.call('HGET', tag .. ':meta', 'complete') == '1') then
     return {'C', head[3]:match('^%d+'), int(fn), head[1], head[2]}
   end
-  local page, log = {'E', head[1], head[2]}, key(tag, 'log', topic)
+  local page, log, epoch = {'E', head[1], head[2]}, key(tag, 'log', topic), e
   local at, room = int(e) .. '-' .. int(n), bytes
   while most > 0 and room > 0 do
     local wanted = math.min(most, 64)
@@ -35,7 +38,12 @@ local function read_page(tag, topic, e, n, most, bytes)
       local body = field(entry[2], 'd') or ''
       if room < #body and #page > 3 then return page end
       room = room - #body
-      at = entry[1]
+      local ee, en = pair(entry[1])
+      if ee ~= epoch and epoch > 0 then
+        if #page > 3 then return page end
+        return {'C', int(ee), int(en), head[1], head[2]}
+      end
+      at, epoch = entry[1], ee
       page[#page + 1] = at
       page[#page + 1] = field(entry[2], 'id') or ''
       page[#page + 1] = field(entry[2], 'k') or ''

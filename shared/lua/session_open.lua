@@ -3,7 +3,7 @@
 -- ARGV tag, user, session, device, node, incarnation, most sessions, position or '', most entries,
 --      most bytes
 -- Answers {cursor, page as of `read`, displaced session, ...}.
-local DEVICES = 64                    -- above this many, devices unseen for long are forgotten
+local DEVICES = 100                   -- most cursors a user has; the longest unseen goes first
 local FORGET_AFTER = 14 * 86400000    -- ms
 
 -- Removes the oldest sessions until there is room for one more.
@@ -25,25 +25,34 @@ local function displace(tag, user, sessions, most, gone)
   end
 end
 
--- Where the device stands. A new device begins where the user is furthest and is written down at
--- once: otherwise a confirmation by another device would move it ahead of what it has seen.
+-- Makes room for one more device.
+local function forget_devices(cursor, now)
+  local devices, flat = {}, redis.call('HGETALL', cursor)
+  for i = 1, #flat, 2 do
+    if flat[i] ~= '*' then
+      devices[#devices + 1] = {name = flat[i], seen = tonumber(string.match(flat[i + 1], ':(%d+)$'))}
+    end
+  end
+  table.sort(devices, function(x, y) return x.seen < y.seen end)
+  for i, device in ipairs(devices) do
+    if device.seen >= now - FORGET_AFTER and #devices - i + 1 < DEVICES then break end
+    redis.call('HDEL', cursor, device.name)
+  end
+end
+
+-- Where the device stands. A new device begins where the user is furthest, or where it says if that
+-- is before, and is written down at once: otherwise a confirmation by another device would move it
+-- ahead of what it has seen.
 local function start_of(tag, user, device, after, now)
   local cursor = key(tag, 'cursor', user)
   local at = redis.call('HMGET', cursor, device, '*')
   local e, n = cursor_of(at[1] or at[2])
-  if after ~= '' then e, n = pair(after) end
-  local place = int(e) .. ':' .. int(n)
-  if not at[1] then
-    if redis.call('HLEN', cursor) > DEVICES then
-      local flat = redis.call('HGETALL', cursor)
-      for i = 1, #flat, 2 do
-        local seen = tonumber(string.match(flat[i + 1], ':(%d+)$'))
-        if flat[i] ~= '*' and seen < now - FORGET_AFTER then redis.call('HDEL', cursor, flat[i]) end
-      end
-    end
-    if after == '' then redis.call('HSET', cursor, device, place .. ':' .. int(now)) end
-  end
-  return place, e, n
+  if not at[1] and redis.call('HLEN', cursor) >= DEVICES then forget_devices(cursor, now) end
+  local ae, an = e, n
+  if after ~= '' then ae, an = pair(after) end
+  if not at[1] and is_before(ae, an, e, n) then e, n = ae, an end
+  redis.call('HSET', cursor, device, int(e) .. ':' .. int(n) .. ':' .. int(now))
+  return int(ae) .. ':' .. int(an), ae, an
 end
 
 redis.register_function{
@@ -60,5 +69,5 @@ redis.register_function{
     local page = read_page(tag, 'user:' .. user, e, n, tonumber(a[9]), tonumber(a[10]))
     return {place, page, unpack(gone)}
   end,
-  flags = {'allow-oom'}, -- bounded by the sockets there are; nobody is locked out by a full log
+  flags = {'allow-oom'}, -- bounded per user; nobody is locked out by a full log
 }

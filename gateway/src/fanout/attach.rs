@@ -69,7 +69,7 @@ impl Attached {
         let advance = fanout
             .hub
             .feed(self.topic, outbox, self.first, self.walk.at());
-        if let Advance::Read(_) = advance {
+        if let Advance::Read { .. } = advance {
             fanout.spawn_catch_up(outbox.clone(), Some(self.walk));
         }
         self.attachment

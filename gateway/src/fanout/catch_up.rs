@@ -29,7 +29,7 @@ impl Fanout {
         let mut retry = FIRST_RETRY;
         let mut advance = self.hub.advance(topic, outbox);
         outbox.wake_if_queued();
-        while let Advance::Read(after) = advance {
+        while let Advance::Read { after, target } = advance {
             let permit = tokio::select! {
                 permit = self.catch_ups.acquire() => permit,
                 () = self.lifecycle.stopping() => return,
@@ -41,7 +41,8 @@ impl Fanout {
             match self.reader.next(topic, &mut at, CHUNK).await {
                 Ok(chunk) => {
                     retry = FIRST_RETRY;
-                    advance = self.hub.feed(topic, outbox, chunk.entries, at.at());
+                    let reached = chunk.end.map_or(at.at(), |end| end.max(target));
+                    advance = self.hub.feed(topic, outbox, chunk.entries, reached);
                     walk = Some(at);
                 }
                 Err(error) => {

@@ -86,14 +86,11 @@ impl Walk {
     /// Takes what Redis answered.
     pub fn hot(&mut self, page: Page) -> Chunk {
         match page {
-            Page::Entries { entries, head } => {
-                let last = entries.last().map(|entry| entry.position);
-                let is_end = last.is_none_or(|last| last >= head);
-                // Trailing entries may have been removed: nothing exists up to the head.
-                self.at = self.at.max(last.unwrap_or(head));
+            Page::Entries { entries, end, head } => {
+                self.at = self.at.max(end);
                 Chunk {
                     entries,
-                    end: is_end.then_some(self.at),
+                    end: (end >= head).then_some(self.at),
                     reset: false,
                 }
             }

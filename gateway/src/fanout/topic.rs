@@ -87,8 +87,13 @@ impl Recent {
 pub(super) enum Advance {
     /// The socket is live, has no room, or is gone: nothing left to do.
     Done,
-    /// What comes next has to be read from the log, after this position.
-    Read(Position),
+    /// What comes next has to be read from the log.
+    Read {
+        /// Where to begin.
+        after: Position,
+        /// Where the topic stands. A log that turns out to end before has lost what was between.
+        target: Position,
+    },
 }
 
 impl TopicState {
@@ -296,7 +301,10 @@ impl TopicState {
                 Some(Err(sent)) => sent,
             };
             let Some(recent) = self.recent.as_ref().filter(|recent| recent.from <= sent) else {
-                return Advance::Read(sent);
+                return Advance::Read {
+                    after: sent,
+                    target: position,
+                };
             };
             let begin = recent
                 .entries

@@ -24,6 +24,8 @@ pub(super) struct Facts {
     pub(super) is_master: bool,
     pub(super) is_cluster: bool,
     pub(super) replicas: u32,
+    /// On a cluster: whether another node may take over from this one.
+    pub(super) has_successor: bool,
     pub(super) used_memory: u64,
     pub(super) max_memory: u64,
     /// What CONFIG GET said; empty where it is not allowed.
@@ -73,9 +75,15 @@ impl Facts {
                 field(&format!("slave{n}")).is_some_and(|line| line.contains("state=online"))
             })
             .count() as u32;
+        let is_cluster = self.is_cluster;
         let number = |name| field(name).and_then(|n| n.parse().ok()).unwrap_or(0);
         self.used_memory = number("used_memory");
         self.max_memory = number("maxmemory");
+        if is_cluster {
+            let nodes = ask("CLUSTER", vec!["NODES".into()]).await?;
+            let nodes = String::from_utf8_lossy(&reply::bytes(nodes)).into_owned();
+            self.has_successor = has_successor(&nodes);
+        }
         if all {
             let mut args = vec!["GET".into()];
             args.extend(SETTINGS.map(Value::from));
@@ -104,11 +112,11 @@ impl Facts {
     }
 
     /// What has to follow a write before it counts as durable. Behind Sentinel, and on a cluster
-    /// with replicas, another server may take over: only what it has survives. There even a
-    /// primary without replicas is asked to wait: it may be one that was replaced and does not
-    /// know it yet.
+    /// with replicas, another server may take over: only what it has survives. There a primary is
+    /// asked to wait even while no replica is connected: it may be one that was replaced and does
+    /// not know it yet.
     pub(super) fn barrier(&self, behind_sentinel: bool) -> Barrier {
-        if behind_sentinel || self.is_cluster && self.replicas > 0 {
+        if behind_sentinel || self.has_successor {
             Barrier::Replica
         } else if self.fsyncs_always() {
             Barrier::None
@@ -182,6 +190,24 @@ impl Facts {
     }
 }
 
+/// Reads CLUSTER NODES: is there a replica of the node that answered, connected or not, or a master
+/// that failed and lost its slots? That may have been its predecessor, and will be its replica.
+fn has_successor(nodes: &str) -> bool {
+    let nodes: Vec<Vec<&str>> = nodes
+        .lines()
+        .map(|line| line.split_whitespace().collect())
+        .collect();
+    let flags = |node: &[&str]| node.get(2).copied().unwrap_or("").to_owned();
+    let me = nodes.iter().find(|node| flags(node).contains("myself"));
+    let my_id = me.and_then(|node| node.first()).copied().unwrap_or("");
+    nodes.iter().any(|node| {
+        let flags = flags(node);
+        let follows_me = flags.contains("slave") && node.get(3) == Some(&my_id);
+        let was_replaced = flags.contains("master") && flags.contains("fail") && node.len() <= 8;
+        follows_me || was_replaced
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,15 +241,32 @@ mod tests {
             let behind_sentinel = facts(replicas, (7, 0), "yes", "always").barrier(true);
             assert_eq!(behind_sentinel, Barrier::Replica);
         }
-        let of_cluster = |replicas| {
+        let of_cluster = |has_successor| {
             let facts = Facts {
                 is_cluster: true,
-                ..facts(replicas, (7, 0), "yes", "always")
+                has_successor,
+                ..facts(0, (7, 0), "yes", "always")
             };
             facts.barrier(false)
         };
-        assert_eq!(of_cluster(0), Barrier::None);
-        assert_eq!(of_cluster(1), Barrier::Replica);
+        assert_eq!(of_cluster(false), Barrier::None);
+        assert_eq!(of_cluster(true), Barrier::Replica);
+    }
+
+    #[test]
+    fn who_may_take_over_is_read_from_the_list_of_nodes() {
+        let me = "aaa 127.0.0.1:1@2 myself,master - 0 0 1 connected 0-5460";
+        let other = "bbb 127.0.0.1:2@3 master - 0 0 2 connected 5461-16383";
+        let with = |line: &str| has_successor(&[me, other, line].join("\n"));
+        assert!(!with(""));
+        assert!(
+            !with("ccc 127.0.0.1:3@4 master - 0 0 0 connected"),
+            "a new, empty one"
+        );
+        assert!(!with("ccc 127.0.0.1:3@4 slave bbb 0 0 2 connected"));
+        assert!(with("ccc 127.0.0.1:3@4 slave aaa 0 0 1 connected"));
+        assert!(with("ccc 127.0.0.1:3@4 slave,fail aaa 0 0 1 disconnected"));
+        assert!(with("ccc 127.0.0.1:3@4 master,fail - 0 0 1 disconnected"));
     }
 
     #[test]

@@ -53,6 +53,7 @@ const fn reads(name: &'static str) -> Function {
 }
 
 pub(super) const APPEND: Function = writes("tidegate_v1_append");
+pub(super) const APPEND_RESERVE: Function = writes("tidegate_v1_append_reserve");
 pub(super) const READ: Function = reads("tidegate_v1_read");
 pub(super) const HEADS: Function = reads("tidegate_v1_heads");
 pub(super) const FIND: Function = reads("tidegate_v1_find");
@@ -68,9 +69,26 @@ pub(super) const RELEASE: Function = writes("tidegate_v1_release");
 pub(super) const HEARTBEAT: Function = writes("tidegate_v1_heartbeat");
 pub(super) const ANNOUNCE: Function = writes("tidegate_v1_announce");
 
-/// Loads the library; functions are lost with the data, so this runs on every connect.
+/// Loads the library where it is not there: functions are lost with the data, so this runs on every
+/// connect. Loading what is there would be refused by a server that is out of memory.
 pub(super) async fn load(client: &Client) -> Result<(), Failure> {
+    let args: Vec<Value> = ["LIST", "LIBRARYNAME", "tidegate_v1", "WITHCODE"]
+        .map(Value::from)
+        .into();
+    let found: Value = client.custom(command("FUNCTION"), args).await?;
+    if has_code(&found, &LIBRARY) {
+        return Ok(());
+    }
     let args: Vec<Value> = vec!["LOAD".into(), "REPLACE".into(), LIBRARY.as_str().into()];
     client.custom::<Value, _>(command("FUNCTION"), args).await?;
     Ok(())
+}
+
+/// Looks for a text in an answer of maps and lists.
+fn has_code(answer: &Value, code: &str) -> bool {
+    match answer {
+        Value::Array(items) => items.iter().any(|item| has_code(item, code)),
+        Value::Map(map) => map.values().any(|value| has_code(value, code)),
+        value => value.as_bytes() == Some(code.as_bytes()),
+    }
 }

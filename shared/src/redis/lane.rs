@@ -52,6 +52,8 @@ pub(super) struct Waiting {
     pub(super) partition: Partition,
     /// The same for every try.
     id: MessageId,
+    /// May use the memory that is kept free.
+    reserve: bool,
     pub(super) answer: oneshot::Sender<Result<Outcome, StoreError>>,
     /// Until when it may wait to be sent for the first time.
     pub(super) patience: Instant,
@@ -70,6 +72,7 @@ impl Waiting {
         append: Append,
         partition: Partition,
         id: MessageId,
+        reserve: bool,
         timeout: Duration,
     ) -> (Self, oneshot::Receiver<Result<Outcome, StoreError>>) {
         let (answer, receiver) = oneshot::channel();
@@ -78,6 +81,7 @@ impl Waiting {
             append,
             partition,
             id,
+            reserve,
             answer,
             patience: now + timeout,
             deadline: now + timeout * 2,
@@ -403,7 +407,13 @@ fn arguments(group: &[Waiting], node: &Node) -> Vec<Value> {
     // One partition stands for all: keys route the call, and without a cluster there is nothing
     // to route.
     let mut args = Vec::with_capacity(5 + group.len() * STRIDE);
-    args.push(Value::from_static_str(functions::APPEND.name));
+    // Who shares a call with an append from the reserve was let in below the limit.
+    let function = if group.iter().any(|waiting| waiting.reserve) {
+        functions::APPEND_RESERVE
+    } else {
+        functions::APPEND
+    };
+    args.push(Value::from_static_str(function.name));
     args.push(1.into());
     args.push(
         group

@@ -68,6 +68,8 @@ pub(super) struct Node {
     permits: Semaphore,
     unanswered: AtomicU32,
     hung: AtomicBool,
+    /// Set once the server was asked about itself.
+    known: AtomicBool,
     facts: Mutex<Facts>,
     memory_limit: f64,
     pub(super) behind_sentinel: bool,
@@ -95,6 +97,7 @@ impl Node {
             permits: Semaphore::new(context.max_in_flight),
             unanswered: AtomicU32::new(0),
             hung: AtomicBool::new(false),
+            known: AtomicBool::new(false),
             facts: Mutex::new(Facts::default()),
             memory_limit: context.memory_limit,
             behind_sentinel: matches!(context.connector.deployment, Deployment::Sentinel { .. }),
@@ -191,9 +194,12 @@ impl Node {
         }
     }
 
-    /// True if publishing to the node makes sense now.
+    /// True if publishing to the node makes sense now. Before it was asked about itself nobody
+    /// knows what makes a write durable there.
     pub(super) fn is_usable(&self) -> bool {
-        !self.hung.load(Ordering::Relaxed) && self.lane.is_connected()
+        self.known.load(Ordering::Relaxed)
+            && !self.hung.load(Ordering::Relaxed)
+            && self.lane.is_connected()
     }
 
     /// What is known about the server.
@@ -216,6 +222,9 @@ impl Node {
         let mut facts = self.facts();
         facts.learn(&self.calls, all).await?;
         *self.facts.lock() = facts;
+        if all {
+            self.known.store(true, Ordering::Relaxed);
+        }
         Ok(())
     }
 }
@@ -276,7 +285,9 @@ async fn watch_health(node: Weak<Node>) {
                 }
             }
         }
-        let pause = if node.hung.load(Ordering::Relaxed) {
+        let pause = if !node.known.load(Ordering::Relaxed) {
+            CONNECT_PATIENCE / 10
+        } else if node.hung.load(Ordering::Relaxed) {
             HEALTH_INTERVAL / 4
         } else {
             HEALTH_INTERVAL

@@ -21,15 +21,18 @@ const HEADS_PER_CALL: usize = 500;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Page {
     /// Entries after the position asked for, oldest first, and the last position of the log at
-    /// that moment. No entries: there is nothing between the position asked for and `head`.
+    /// that moment.
     Entries {
         /// May have holes where ended commands were removed.
         entries: Vec<Entry>,
+        /// Everything up to here is among them: the head, if the page reached the end.
+        end: Position,
         /// The last position of the log.
         head: Position,
     },
-    /// The position is older than what Redis surely holds: read Postgres up to, not including,
-    /// `first`, and go on here from the position before `first`.
+    /// The position is older than what Redis surely holds, or an epoch ends with it and Redis may
+    /// have lost what followed: read Postgres up to, not including, `first`, and go on here from
+    /// the position before `first`.
     Cold {
         /// The first position that is surely here; its offset is at least 1.
         first: Position,
@@ -113,7 +116,7 @@ impl Store {
         let mut args = texts([&keys::tag(partition), &topic.to_string(), &id.to_string()]);
         args.push(FIND_WITHIN.into());
         let answer = self.call(partition, functions::FIND, args).await?;
-        Ok(reply::entries(topic, reply::list(answer)?)?.pop())
+        Ok(reply::entries(topic, reply::list(answer)?)?.0.pop())
     }
 }
 
@@ -129,10 +132,15 @@ pub(super) fn page(topic: Topic, answer: Value) -> Result<Page, StoreError> {
     let (epoch, offset) = (next()?, next()?);
     let place = reply::position(reply::text(&epoch)?, reply::text(&offset)?)?;
     match reply::text(&what)? {
-        "E" => Ok(Page::Entries {
-            entries: reply::entries(topic, items)?,
-            head: place,
-        }),
+        "E" => {
+            let (entries, last) = reply::entries(topic, items)?;
+            Ok(Page::Entries {
+                entries,
+                // Trailing entries may have been removed: nothing exists up to the head.
+                end: last.unwrap_or(place),
+                head: place,
+            })
+        }
         "C" => {
             let (epoch, offset) = (next()?, next()?);
             let head = reply::position(reply::text(&epoch)?, reply::text(&offset)?)?;

@@ -70,14 +70,15 @@ pub(super) fn stream_position(id: &str) -> Result<Position, StoreError> {
     position(epoch, offset)
 }
 
-/// Reads entries given as five values each: stream id, id, kind, ms, body. An entry of a kind
-/// this release does not know is left out: it was written by a newer one.
+/// Reads entries given as five values each: stream id, id, kind, ms, body; answers the position of
+/// the last one, too. An entry of a kind this release does not know is left out: it was written by
+/// a newer one.
 pub(super) fn entries(
     topic: Topic,
     values: impl IntoIterator<Item = Value>,
-) -> Result<Vec<Entry>, StoreError> {
+) -> Result<(Vec<Entry>, Option<Position>), StoreError> {
     let mut values = values.into_iter();
-    let mut entries = Vec::new();
+    let (mut entries, mut last) = (Vec::new(), None);
     while let Some(place) = values.next() {
         let [Some(id), Some(kind), Some(at), Some(body)] =
             [values.next(), values.next(), values.next(), values.next()]
@@ -85,6 +86,7 @@ pub(super) fn entries(
             return Err(StoreError::unexpected("half an entry"));
         };
         let position = stream_position(text(&place)?)?;
+        last = Some(position);
         let (Ok(kind), Ok(id)) = (text(&kind)?.parse(), parse::<MessageId>(&id)) else {
             tracing::warn!(%topic, %position, "left out an entry that does not parse");
             continue;
@@ -99,5 +101,5 @@ pub(super) fn entries(
             body: bytes(body),
         });
     }
-    Ok(entries)
+    Ok((entries, last))
 }

@@ -34,6 +34,8 @@ use crate::domain::{Durability, Partition, PartitionCount, Timestamp, Topic};
 /// How often the topology is looked up when nothing is wrong, and when something is.
 const LOOK_SELDOM: Duration = Duration::from_secs(5);
 const LOOK_OFTEN: Duration = Duration::from_secs(1);
+/// How often at the start.
+const FIRST_LOOKS: Duration = Duration::from_millis(200);
 /// For how long after a sign of trouble the topology is looked up often.
 const SUSPICION: Duration = Duration::from_secs(15);
 /// How long `Durability::Stored` waits for the workers.
@@ -105,15 +107,30 @@ impl Store {
                 _stop_when_dropped: stop.clone().drop_guard(),
             }),
         };
-        store.claim_partitions().await?;
-        store.set_clock().await?;
         let watched = Arc::downgrade(&store.inner);
-        task::spawn(stop.clone(), clock::follow(watched.clone()));
         task::spawn(
-            stop,
-            watch_topology(watched, slots, store.inner.look_again.clone()),
+            stop.clone(),
+            watch_topology(watched.clone(), slots, store.inner.look_again.clone()),
         );
+        store.prepare().await?;
+        task::spawn(stop, clock::follow(watched));
         Ok(store)
+    }
+
+    /// What has to be known before the first call; tries until Redis answers.
+    async fn prepare(&self) -> Result<(), StoreError> {
+        loop {
+            let prepared = match self.claim_partitions().await {
+                Ok(()) => self.set_clock().await,
+                failed => failed,
+            };
+            match prepared {
+                Err(StoreError::Misconfigured(why)) => return Err(StoreError::Misconfigured(why)),
+                Err(error) => tracing::warn!(%error, "waiting for redis"),
+                Ok(()) => return Ok(()),
+            }
+            tokio::time::sleep(FIRST_LOOKS).await;
+        }
     }
 
     /// The number of partitions is fixed by whoever comes first.
@@ -121,10 +138,15 @@ impl Store {
         let wanted = self.inner.settings.partitions.0;
         let node = self.topology()?.owner_of_key(keys::DEPLOYMENT)?.clone();
         let args = || vec![Value::from(keys::DEPLOYMENT), "partitions".into()];
-        let mut claim = args();
-        claim.push(i64::from(wanted).into());
-        node.command("HSETNX", claim).await?;
-        let found: u16 = reply::parse(&node.command("HGET", args()).await?)?;
+        // Looks first: a write would be refused by a server that is out of memory.
+        let mut found = node.command("HGET", args()).await?;
+        if found.is_null() {
+            let mut claim = args();
+            claim.push(i64::from(wanted).into());
+            node.command("HSETNX", claim).await?;
+            found = node.command("HGET", args()).await?;
+        }
+        let found: u16 = reply::parse(&found)?;
         if found != wanted {
             return Err(StoreError::Misconfigured(
                 format!(
@@ -139,17 +161,22 @@ impl Store {
     /// Through the publish lane of the topic's shard: calls are joined, one barrier follows, then
     /// all are answered. An unknown outcome is looked into until twice `command_timeout`; then it
     /// is [`StoreError::Unknown`]. `Durability::Stored` waits for the workers' commit (5 s, then
-    /// Unknown). Above the memory limit, only `Durability::Memory` is taken.
+    /// Unknown). Above the memory limit nothing is taken.
     pub async fn append(&self, entry: Append) -> Result<Appended, StoreError> {
-        if entry.durability > Durability::Memory && self.owner(entry.topic)?.is_full() {
+        if self.owner(entry.topic)?.is_full() {
             return Err(StoreError::OutOfMemory);
         }
-        self.append_from_reserve(entry).await
+        self.publish(entry, false).await
     }
 
-    /// [`Store::append`], also into the memory that is kept free for workers: without their
-    /// entries nothing could be committed, trimmed and freed.
+    /// [`Store::append`], also into the memory that is kept free, and when there is none left: for
+    /// what ends commands, and for workers, without whose entries nothing could be committed,
+    /// trimmed and freed.
     pub async fn append_from_reserve(&self, entry: Append) -> Result<Appended, StoreError> {
+        self.publish(entry, true).await
+    }
+
+    async fn publish(&self, entry: Append, reserve: bool) -> Result<Appended, StoreError> {
         let partition = self.partition_of(entry.topic);
         let topology = self.topology()?;
         let node = topology.owner(partition)?;
@@ -157,7 +184,7 @@ impl Store {
         let limit = self.inner.settings.command_timeout;
         let mint = &self.inner.context.mint;
         let (key, id) = (entry.key.clone(), mint.id_for(&entry.key));
-        let (waiting, answer) = Waiting::new(entry, partition, id, limit);
+        let (waiting, answer) = Waiting::new(entry, partition, id, reserve, limit);
         node.queue
             .try_send(waiting)
             .map_err(|_| StoreError::Unavailable("too many appends are waiting".into()))?;
@@ -352,7 +379,7 @@ async fn first_topology(
             tracing::warn!(url = settings.masked_url(), problem, "waiting for redis");
             last_line = Some(Instant::now());
         }
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        tokio::time::sleep(FIRST_LOOKS).await;
     }
 }
 

@@ -11,6 +11,7 @@ use super::{
     error::Failure,
     keys,
     node::{Node, NodeContext},
+    reply,
 };
 use crate::domain::{Partition, PartitionCount};
 
@@ -167,13 +168,10 @@ async fn ask_cluster(
 ) -> Result<(Vec<Address>, Vec<Option<u16>>), Failure> {
     let mut last = Failure::refused("no cluster node configured");
     for node in known.iter().filter(|node| node.calls.is_connected()) {
-        match node
-            .calls
-            .custom::<Value, _>(command("CLUSTER"), vec!["SLOTS"])
-            .await
-        {
-            Ok(answer) => return read_slots(&node.address, answer),
-            Err(error) => last = error.into(),
+        match slots_by(node).await {
+            Ok(Some(answer)) => return read_slots(&node.address, answer),
+            Ok(None) => last = Failure::refused("the cluster is down"),
+            Err(failure) => last = failure,
         }
     }
     let known = known.iter().map(|node| &node.address);
@@ -184,6 +182,20 @@ async fn ask_cluster(
         }
     }
     Err(last)
+}
+
+/// The slots by the word of one node, unless it says that the cluster is down: one that is cut off
+/// from the others knows nothing of their failovers.
+async fn slots_by(node: &Node) -> Result<Option<Value>, Failure> {
+    let ask = |what: &'static str| {
+        node.calls
+            .custom::<Value, _>(command("CLUSTER"), vec![what])
+    };
+    let info = reply::bytes(ask("INFO").await?);
+    if !String::from_utf8_lossy(&info).contains("cluster_state:ok") {
+        return Ok(None);
+    }
+    Ok(Some(ask("SLOTS").await?))
 }
 
 /// Reads `[[from, to, [host, port, ...], ...], ...]`.

@@ -260,6 +260,7 @@ async fn a_session_of_a_user_without_a_log_begins_at_the_start() {
         opened.page,
         Page::Entries {
             entries: vec![],
+            end: Position::START,
             head: Position::START
         }
     );

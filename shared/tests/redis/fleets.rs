@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use shared::{
-    domain::{Durability, Partition, Position, Topic, UserId},
-    redis::{Append, Appended, Page, Store},
+    domain::{Durability, Partition, Position, Topic},
+    redis::{Append, Appended},
 };
 
 use super::{
     server::{Server, free_port},
-    support::{Heard, append, connect, entries, entry, eventually, user},
+    support::{Heard, all_after, append, connect, entry, eventually, user},
 };
 
 struct Cluster {
@@ -91,21 +91,6 @@ impl Cluster {
         for master in &self.masters {
             master.cli(&["cluster", "setslot", &slot, "node", &self.id(to)]);
         }
-    }
-}
-
-/// Everything of a log that Redis has.
-async fn all(store: &Store, user: UserId) -> Vec<(Position, String)> {
-    let topic = Topic::User(user);
-    match store.read(topic, Position::START, 1000).await.unwrap() {
-        Page::Cold { first, .. } => {
-            let from = Position {
-                offset: first.offset - 1,
-                ..first
-            };
-            entries(store.read(topic, from, 1000).await.unwrap())
-        }
-        page => entries(page),
     }
 }
 
@@ -199,7 +184,7 @@ async fn a_slot_that_moves_takes_its_topics_along() {
         }
     }
     assert!(n <= 30, "bells never came back");
-    let bodies: Vec<_> = all(&store, user)
+    let bodies: Vec<_> = all_after(&store, user, Position::START)
         .await
         .into_iter()
         .map(|(_, body)| body)
@@ -254,7 +239,7 @@ async fn what_a_replica_confirmed_survives_a_failover() {
         store.append(first_after.clone()).await.is_ok()
     })
     .await;
-    let found: Vec<_> = all(&store, user)
+    let found: Vec<_> = all_after(&store, user, Position::START)
         .await
         .into_iter()
         .map(|(position, _)| position)

@@ -103,6 +103,7 @@ async fn trimming_stops_at_what_postgres_has_and_readers_are_told() {
         store.read(topic, third, 10).await.unwrap(),
         Page::Entries {
             entries: vec![],
+            end: third,
             head: third
         }
     );

@@ -80,6 +80,33 @@ pub fn entries(page: Page) -> Vec<(Position, String)> {
     }
 }
 
+/// Everything that Redis holds of a user's log after a position, as if Postgres had nothing.
+pub async fn all_after(
+    store: &Store,
+    user: UserId,
+    mut after: Position,
+) -> Vec<(Position, String)> {
+    let mut found = Vec::new();
+    loop {
+        match store.read(Topic::User(user), after, 1000).await.unwrap() {
+            Page::Cold { first, .. } => {
+                after = Position {
+                    offset: first.offset - 1,
+                    ..first
+                };
+            }
+            page => {
+                let more = entries(page);
+                let Some((last, _)) = more.last() else {
+                    return found;
+                };
+                after = *last;
+                found.extend(more);
+            }
+        }
+    }
+}
+
 /// Tries until it holds, at most 15 s.
 pub async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl FnMut() -> F) {
     let tries = async {

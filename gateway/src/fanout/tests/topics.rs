@@ -84,12 +84,15 @@ impl Log {
                         head: self.head,
                     }
                 } else {
-                    let entries = self
+                    let entries: Vec<Entry> = self
                         .hot
                         .range(next(after)..)
-                        .map(|(_, entry)| entry.clone());
+                        .map(|(_, entry)| entry.clone())
+                        .take(limit)
+                        .collect();
                     Page::Entries {
-                        entries: entries.take(limit).collect(),
+                        end: entries.last().map_or(self.head, |last| last.position),
+                        entries,
                         head: self.head,
                     }
                 })
@@ -262,7 +265,7 @@ impl World {
             Stage::Opened(page, at) => {
                 let page = std::mem::take(page);
                 let advance = self.hub.feed(TOPIC, &socket.outbox, page, *at);
-                let more = matches!(advance, Advance::Read(_));
+                let more = matches!(advance, Advance::Read { .. });
                 socket.stage = Stage::Started(more.then(CatchUp::default));
             }
             Stage::Started(catch_up) => {
@@ -278,11 +281,12 @@ impl World {
                 };
                 match advance {
                     Advance::Done => *catch_up = None,
-                    Advance::Read(after) => {
+                    Advance::Read { after, target } => {
                         let known = running.walk.filter(|walk| walk.at() == after);
                         let mut walk = known.unwrap_or(Walk::from(after));
                         let chunk = self.log.read(&mut walk, PAGE);
-                        running.read = Some((chunk.entries, walk.at()));
+                        let reached = chunk.end.map_or(walk.at(), |end| end.max(target));
+                        running.read = Some((chunk.entries, reached));
                         running.walk = Some(walk);
                     }
                 }
