@@ -53,8 +53,10 @@ local function read_page(tag, topic, e, n, most, bytes)
     if #got < wanted then break end
     most = most - wanted
   end
-  if #page == 3 and is_before(e, n, he, hn) and redis.call('EXISTS', log) == 0 then
-    return {'C', head[1], int(hn + 1), head[1], head[2]} -- the log is gone, its head is not
+  -- Nothing is left up to the head: the log was trimmed, or an epoch ends here (see above).
+  local is_cold = redis.call('EXISTS', log) == 0 or (e > 0 and e ~= he)
+  if #page == 3 and is_before(e, n, he, hn) and is_cold then
+    return {'C', head[1], int(hn + 1), head[1], head[2]}
   end
   return page
 end

@@ -41,8 +41,8 @@ impl Fanout {
             match self.reader.next(topic, &mut at, CHUNK).await {
                 Ok(chunk) => {
                     retry = FIRST_RETRY;
-                    let reached = chunk.end.map_or(at.at(), |end| end.max(target));
-                    advance = self.hub.feed(topic, outbox, chunk.entries, reached);
+                    at.expect(chunk.end, target);
+                    advance = self.hub.feed(topic, outbox, chunk.entries, at.at());
                     walk = Some(at);
                 }
                 Err(error) => {

@@ -107,6 +107,17 @@ impl Walk {
         }
     }
 
+    /// The log was known to reach `target`. If Redis has lost its tail, what follows its end is to
+    /// be had from Postgres, if anywhere.
+    pub fn expect(&mut self, end: Option<Position>, target: Position) {
+        if end.is_some_and(|end| end < target) {
+            self.cold_before = Some(Position {
+                offset: target.offset + 1,
+                ..target
+            });
+        }
+    }
+
     /// Takes what Postgres answered to a question for at most `limit` entries.
     pub fn cold(&mut self, entries: Vec<Entry>, limit: u32) -> Chunk {
         if let Some(last) = entries.last() {

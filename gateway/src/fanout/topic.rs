@@ -91,7 +91,7 @@ pub(super) enum Advance {
     Read {
         /// Where to begin.
         after: Position,
-        /// Where the topic stands. A log that turns out to end before has lost what was between.
+        /// Where the topic stands: if the log ends before, Redis lost what was between.
         target: Position,
     },
 }

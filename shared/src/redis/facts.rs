@@ -9,12 +9,14 @@ use super::{client::command, error::Failure, reply};
 /// What has to follow a write before it counts as durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Barrier {
-    /// Nothing: the answer came after the fsync, or there is nothing to wait for.
+    /// Nothing: the answer came after the fsync.
     None,
     /// A replica has it.
     Replica,
     /// It is in the append-only file, fsynced.
     File,
+    /// Nothing helps: the server may lose it, or does not say whether.
+    Impossible,
 }
 
 /// What a server says about itself.
@@ -125,7 +127,7 @@ impl Facts {
         } else if self.version >= (7, 2) && self.setting("appendonly") == Some("yes") {
             Barrier::File
         } else {
-            Barrier::None
+            Barrier::Impossible
         }
     }
 
@@ -141,7 +143,7 @@ impl Facts {
         if self.config.is_empty() {
             weak(
                 "config",
-                "CONFIG GET is not allowed, so persistence cannot be checked",
+                "CONFIG GET is not allowed: without replicas nothing can be taken as `durable`",
             );
         } else {
             let file = self.setting("appendonly") == Some("yes");
@@ -150,15 +152,15 @@ impl Facts {
                 weak(
                     "appendonly",
                     if saves {
-                        "snapshots only: a crash loses everything since the last one"
+                        "snapshots only, so nothing is taken as `durable`"
                     } else {
-                        "no persistence: a crash loses everything that is not in Postgres yet"
+                        "no persistence, so nothing is taken as `durable`"
                     },
                 );
             } else if file && !self.fsyncs_always() && self.replicas == 0 && self.version < (7, 2) {
                 weak(
                     "appendfsync",
-                    "without replicas only `always` makes a durable entry survive a power cut",
+                    "without replicas nothing but `always` is taken as `durable`",
                 );
             }
             if self.max_memory > 0 && self.setting("maxmemory-policy") != Some("noeviction") {
@@ -231,7 +233,8 @@ mod tests {
         assert_eq!(alone(1, (7, 0), "yes", "always"), Barrier::None);
         assert_eq!(alone(1, (7, 0), "yes", "everysec"), Barrier::Replica);
         assert_eq!(alone(1, (7, 0), "no", "always"), Barrier::Replica);
-        assert_eq!(alone(0, (7, 0), "yes", "everysec"), Barrier::None);
+        assert_eq!(alone(0, (7, 0), "yes", "everysec"), Barrier::Impossible);
+        assert_eq!(alone(0, (7, 4), "no", "always"), Barrier::Impossible);
         assert_eq!(alone(0, (7, 4), "yes", "everysec"), Barrier::File);
     }
 

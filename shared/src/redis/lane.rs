@@ -92,6 +92,10 @@ impl Waiting {
         (waiting, receiver)
     }
 
+    fn is_durable(&self) -> bool {
+        self.append.durability > Durability::Memory
+    }
+
     fn is_over(&self, now: Instant) -> bool {
         now >= if self.unknown {
             self.deadline
@@ -196,20 +200,27 @@ fn here(
     Some(waiting)
 }
 
-async fn send(node: &Arc<Node>, by_partition: bool, batch: Vec<Waiting>, again: &mut Vec<Waiting>) {
+async fn send(
+    node: &Arc<Node>,
+    by_partition: bool,
+    mut batch: Vec<Waiting>,
+    again: &mut Vec<Waiting>,
+) {
+    let mut barrier = node.barrier();
+    if barrier == Barrier::Impossible {
+        for waiting in batch.extract_if(.., |waiting| waiting.is_durable()) {
+            waiting.fail(Failure::refused(
+                "redis is not set up to keep what it takes",
+            ));
+        }
+    }
+    if !batch.iter().any(Waiting::is_durable) {
+        barrier = Barrier::None;
+    }
     if batch.is_empty() {
         return;
     }
     let groups = split(batch, by_partition);
-    let barrier = if groups
-        .iter()
-        .flatten()
-        .any(|waiting| waiting.append.durability > Durability::Memory)
-    {
-        node.barrier()
-    } else {
-        Barrier::None
-    };
     let calls: Vec<_> = groups
         .iter()
         .map(|group| arguments(group, node))
@@ -260,7 +271,7 @@ async fn send(node: &Arc<Node>, by_partition: bool, batch: Vec<Waiting>, again: 
             again,
             |waiting, outcome| {
                 let needs_barrier = outcome.persist_id.is_some();
-                if needs_barrier && waiting.append.durability > Durability::Memory {
+                if needs_barrier && waiting.is_durable() {
                     held.push((waiting, outcome));
                 } else {
                     waiting.succeed(outcome);
@@ -302,6 +313,7 @@ async fn wait(node: &Node, barrier: Barrier) -> Result<bool, Failure> {
     let patience = (node.timeout.as_millis() / 2) as i64;
     let answer = match barrier {
         Barrier::None => return Ok(true),
+        Barrier::Impossible => return Ok(false),
         Barrier::Replica => {
             node.lane
                 .custom::<Value, Value>(command("WAIT"), vec![1.into(), patience.into()])

@@ -254,3 +254,23 @@ async fn weak_settings_are_named() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_server_that_would_lose_it_takes_nothing_durable() {
+    let server = Server::with(&["--appendonly", "yes", "--appendfsync", "everysec"]);
+    let store = connect(&server.url()).await;
+    let user = user();
+    let refused = store.append(entry(user, "durable")).await;
+    assert!(
+        matches!(refused, Err(StoreError::Unavailable(_))),
+        "{refused:?}"
+    );
+    let mut fleeting = entry(user, "memory");
+    fleeting.durability = Durability::Memory;
+    store.append(fleeting).await.unwrap();
+    server.cli(&["config", "set", "appendfsync", "always"]);
+    eventually("the new setting is noticed", || async {
+        store.append(entry(user, "durable")).await.is_ok()
+    })
+    .await;
+}

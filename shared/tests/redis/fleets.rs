@@ -298,10 +298,10 @@ async fn durable_is_not_accepted_before_a_replica_has_it() {
 
 #[tokio::test]
 async fn a_server_that_takes_over_again_begins_a_new_epoch() {
-    let (one, two) = (
-        Server::with(&["--repl-diskless-sync-delay", "0"]),
-        Server::with(&["--repl-diskless-sync-delay", "0"]),
-    );
+    let (one, two) = (Server::start(), Server::start());
+    for server in [&one, &two] {
+        server.cli(&["config", "set", "repl-diskless-sync-delay", "0"]);
+    }
     let follow = async |server: &Server, primary: &Server| {
         server.cli(&["replicaof", "127.0.0.1", &primary.port.to_string()]);
         eventually("it follows", || async {

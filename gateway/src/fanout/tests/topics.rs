@@ -37,13 +37,18 @@ struct Log {
     cold: BTreeMap<Position, Entry>,
     /// The first entry that Redis has ever kept since it trimmed.
     first: Position,
+    /// Redis lost a tail and has not begun the next epoch yet.
+    fenced: bool,
+    /// Epochs follow the clock, so they grow whatever is lost.
+    epochs: u64,
 }
 
 impl Log {
     fn append(&mut self, new_epoch: bool) -> Entry {
-        self.head = if new_epoch {
+        self.head = if new_epoch || std::mem::take(&mut self.fenced) {
+            self.epochs += 1;
             Position {
-                epoch: self.head.epoch + 1,
+                epoch: 1 + self.epochs,
                 offset: self.head.offset + 1_000_000,
             }
         } else {
@@ -58,6 +63,16 @@ impl Log {
         let entry = entry(self.head);
         self.hot.insert(self.head, entry.clone());
         entry
+    }
+
+    /// Redis loses what it took last; Postgres has it.
+    fn lose_tail(&mut self, count: usize) {
+        for _ in 0..count.min(self.hot.len().saturating_sub(1)) {
+            let (position, entry) = self.hot.pop_last().unwrap();
+            self.cold.insert(position, entry);
+            self.head = *self.hot.keys().next_back().unwrap();
+            self.fenced = true;
+        }
     }
 
     /// Moves the older half to Postgres.
@@ -83,10 +98,16 @@ impl Log {
                         first: self.first,
                         head: self.head,
                     }
+                } else if let Some(first) = self.begins_epoch(after) {
+                    Page::Cold {
+                        first,
+                        head: self.head,
+                    }
                 } else {
-                    let entries: Vec<Entry> = self
-                        .hot
-                        .range(next(after)..)
+                    let mut newer = self.hot.range(next(after)..).peekable();
+                    let epoch = newer.peek().map_or(0, |(first, _)| first.epoch);
+                    let entries: Vec<Entry> = newer
+                        .take_while(|(position, _)| position.epoch == epoch)
                         .map(|(_, entry)| entry.clone())
                         .take(limit)
                         .collect();
@@ -107,9 +128,18 @@ impl Log {
         }
     }
 
+    /// The entry after a position, if another epoch begins with it.
+    fn begins_epoch(&self, after: Position) -> Option<Position> {
+        let newer = self.hot.keys().find(|position| **position > after);
+        let first = newer.copied().unwrap_or(next(self.head));
+        (after.epoch > 0 && first.epoch != after.epoch).then_some(first)
+    }
+
     fn positions_after(&self, cursor: Position) -> Vec<Position> {
         let all = self.cold.keys().chain(self.hot.keys());
-        all.copied().filter(|position| *position > cursor).collect()
+        let mut after: Vec<_> = all.copied().filter(|position| *position > cursor).collect();
+        after.sort_unstable();
+        after
     }
 }
 
@@ -285,8 +315,8 @@ impl World {
                         let known = running.walk.filter(|walk| walk.at() == after);
                         let mut walk = known.unwrap_or(Walk::from(after));
                         let chunk = self.log.read(&mut walk, PAGE);
-                        let reached = chunk.end.map_or(walk.at(), |end| end.max(target));
-                        running.read = Some((chunk.entries, reached));
+                        walk.expect(chunk.end, target);
+                        running.read = Some((chunk.entries, walk.at()));
                         running.walk = Some(walk);
                     }
                 }
@@ -355,6 +385,11 @@ impl World {
 
     /// Lets everything that was begun end, and checks what sockets got.
     fn settle(mut self) -> Result<(), TestCaseError> {
+        if self.log.fenced {
+            // What Redis lost is found when the next epoch begins.
+            let entry = self.log.append(true);
+            self.bells.push_back(entry);
+        }
         self.ring(usize::MAX, false);
         for _ in 0..200 {
             self.compare();
@@ -391,6 +426,7 @@ enum Op {
     Publish { count: usize, new_epoch: bool },
     Ring { count: usize, twice: bool },
     LoseBells(usize),
+    LoseTail(usize),
     Compare,
     Repair,
     Join(u64),
@@ -408,6 +444,7 @@ fn op() -> impl Strategy<Value = Op> {
             .prop_map(|(count, new_epoch)| Op::Publish { count, new_epoch }),
         8 => (1usize..6, prop::bool::weighted(0.1)).prop_map(|(count, twice)| Op::Ring { count, twice }),
         1 => (1usize..4).prop_map(Op::LoseBells),
+        1 => (1usize..4).prop_map(Op::LoseTail),
         1 => Just(Op::Compare),
         6 => Just(Op::Repair),
         2 => (0u64..12).prop_map(Op::Join),
@@ -439,6 +476,7 @@ proptest! {
                     let count = count.min(world.bells.len());
                     world.bells.drain(..count);
                 }
+                Op::LoseTail(count) => world.log.lose_tail(count),
                 Op::Compare => world.compare(),
                 Op::Repair => world.repair_step(),
                 Op::Join(back) => if world.sockets.len() < 4 { world.join(back) },
