@@ -129,16 +129,21 @@ impl Deployment {
     /// Starts everything and waits until every node is ready.
     pub async fn start_with(plan: Plan) -> Self {
         let deployment = Self::prepare(plan).await;
-        for node in deployment.nodes() {
+        deployment.launch().await;
+        deployment
+    }
+
+    /// Starts every node that was prepared and waits until all are ready.
+    pub async fn launch(&self) {
+        for node in self.nodes() {
             node.launch();
         }
-        for node in deployment.nodes() {
+        for node in self.nodes() {
             node.until_listening().await;
         }
-        for node in deployment.nodes() {
+        for node in self.nodes() {
             node.until_ready().await;
         }
-        deployment
     }
 
     /// Servers and a migrated database; nodes described, not started.
