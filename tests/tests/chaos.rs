@@ -3,6 +3,8 @@
 //!
 //! `TIDEGATE_CHAOS=long` makes every fault last longer and come more often.
 
+mod power;
+
 use std::{sync::Arc, time::Duration};
 
 use testkit::{
@@ -27,7 +29,16 @@ fn times(short: usize, many: usize) -> usize {
 /// Load, fault, more load, drain, verdict.
 async fn under_load(plan: Plan, fault: impl AsyncFnOnce(&Deployment, &Load)) {
     let _turn = TURN.lock().await;
-    let tidegate = Arc::new(Deployment::start_with(plan).await);
+    let tidegate = Deployment::start_with(plan).await;
+    let load = loaded(tidegate, fault).await;
+    let (promised, verdict) = load.finish().await;
+    eprintln!("{promised} commands promised");
+    verdict.assert_clean();
+}
+
+/// Load, fault, more load; the verdict is for the caller to ask for.
+async fn loaded(tidegate: Deployment, fault: impl AsyncFnOnce(&Deployment, &Load)) -> Load {
+    let tidegate = Arc::new(tidegate);
     let size = LoadSize {
         senders: 4,
         recipients: 3,
@@ -39,9 +50,7 @@ async fn under_load(plan: Plan, fault: impl AsyncFnOnce(&Deployment, &Load)) {
     load.flows(100).await;
     fault(&tidegate, &load).await;
     load.flows(100).await;
-    let (promised, verdict) = load.finish().await;
-    eprintln!("{promised} commands promised");
-    verdict.assert_clean();
+    load
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
@@ -266,7 +266,12 @@ impl Load {
     }
 
     /// Ends sending, waits until everything has arrived everywhere, and judges.
-    pub async fn finish(mut self) -> (usize, Verdict) {
+    pub async fn finish(self) -> (usize, Verdict) {
+        self.finish_within(Duration::from_secs(30)).await
+    }
+
+    /// The same, for a run that is known to be at rest sooner than another.
+    pub async fn finish_within(mut self, patience: Duration) -> (usize, Verdict) {
         self.stop_sending.store(!self.bounded, Ordering::Relaxed);
         for sender in self.senders.drain(..) {
             testkit::within(
@@ -279,15 +284,15 @@ impl Load {
         }
         let promised = self.history.promised();
         // Not `eventually`: what is missing then is for the verdict to say.
-        let mut rows = Vec::new();
-        for _ in 0..300 {
-            rows = self.rows().await;
+        let end = Instant::now() + patience;
+        let rows = loop {
+            let rows = self.rows().await;
             let verdict = self.history.verdict(Senders::OneAtATime, Some(&rows));
-            if verdict.lost.is_empty() && rows.len() >= promised {
-                break;
+            if verdict.lost.is_empty() && rows.len() >= promised || Instant::now() >= end {
+                break rows;
             }
             tokio::time::sleep(RECONNECT).await;
-        }
+        };
         self.stop_receiving.store(true, Ordering::Relaxed);
         for receiver in self.receivers.drain(..) {
             receiver.await.expect("receivers do not panic");
