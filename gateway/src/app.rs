@@ -2,7 +2,7 @@
 
 mod limiter;
 mod reused_ids;
-mod store_clock;
+pub mod store_clock;
 mod users;
 
 use std::sync::Arc;
@@ -13,18 +13,19 @@ use shared::{
 
 pub use limiter::{Limiter, Rate};
 pub use reused_ids::ReusedIds;
-pub use store_clock::StoreClock;
 pub use users::{Profile, Users};
 
 use crate::fanout::Fanout;
 
-/// Settings that commands obey.
-#[derive(Debug, Clone, Copy)]
+/// What commands obey.
+#[derive(Debug, Clone)]
 pub struct AppSettings {
     /// What "accepted" means where a request does not say.
     pub durability: Durability,
     /// Requests of one user that create or change something.
     pub requests: Rate,
+    /// The clock of Redis, see [`store_clock`].
+    pub clock: Clock,
 }
 
 /// The context of commands and of REST.
@@ -42,13 +43,13 @@ pub struct App {
     /// For whom senders' request ids were used, on this node.
     pub reused_ids: ReusedIds,
     /// The clock of Redis.
-    pub clock: StoreClock,
-    /// See there.
-    pub settings: AppSettings,
+    pub clock: Clock,
+    /// What "accepted" means where a request does not say.
+    pub durability: Durability,
 }
 
 impl App {
-    /// Puts the parts together and follows the clock of Redis.
+    /// Puts the parts together.
     pub fn start(
         store: Store,
         postgres: Postgres,
@@ -56,11 +57,6 @@ impl App {
         settings: AppSettings,
         lifecycle: &Lifecycle,
     ) -> Arc<Self> {
-        let clock = StoreClock::new(Clock::system());
-        lifecycle.spawn(
-            "follow redis' clock",
-            clock.clone().follow(store.clone(), lifecycle.clone()),
-        );
         Arc::new(Self {
             users: Users::new(postgres.clone(), lifecycle.clone()),
             limiter: Limiter::new(settings.requests),
@@ -68,8 +64,8 @@ impl App {
             store,
             postgres,
             fanout,
-            clock,
-            settings,
+            clock: settings.clock,
+            durability: settings.durability,
         })
     }
 }

@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use gateway::{
-    app::{App, AppSettings, Rate},
+    app::{App, AppSettings, Rate, store_clock},
     config::Settings,
     fanout::{Fanout, FanoutSettings},
     http::{self, Admission, Api, Backend, Door, Origins, Server},
@@ -19,6 +19,7 @@ use gateway::{
     session::Sockets,
 };
 use shared::{
+    clock::Clock,
     config::Settings as _,
     health::{self, redis::Probed},
     logging::LogControl,
@@ -110,7 +111,7 @@ async fn run(settings: Settings, log: LogControl) -> anyhow::Result<()> {
     for (setting, warning) in settings.warnings() {
         tracing::warn!(setting, warning, "a setting is allowed but unwise");
     }
-    let api = Api::new(settings.clone(), process.clock.clone()).map_err(anyhow::Error::msg)?;
+    let api = Api::new(settings.clone(), Clock::told()).map_err(anyhow::Error::msg)?;
     api.tokens().spawn_refresh(&process.lifecycle);
 
     // Up before the stores answer, so that `/ready` can say what it waits for.
@@ -197,7 +198,9 @@ async fn start(
         life.clone(),
     );
     let fanout = fanout.await.context("redis")?;
+    store_clock::follow(api.clock(), &store, life).await;
     let app_settings = AppSettings {
+        clock: api.clock().clone(),
         durability: settings.delivery.durability,
         requests: Rate {
             per_second: settings.delivery.requests_per_second,

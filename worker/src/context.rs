@@ -27,7 +27,7 @@ pub struct Context {
     pub me: NodeId,
     /// When this process began: tells it from an earlier one of the same name.
     pub incarnation: u64,
-    /// The host's clock, for measuring only.
+    /// The clock of Redis, for measuring only: the keeper sets it.
     pub clock: Clock,
     /// How this process stops.
     pub lifecycle: Lifecycle,
@@ -62,7 +62,7 @@ impl Context {
         }
     }
 
-    /// How long ago this was by the host's clock; nothing for the future.
+    /// How long ago this was; nothing for the future.
     pub fn age(&self, at: Timestamp) -> Duration {
         Duration::from_millis((self.clock.now().0 - at.0).max(0) as u64)
     }

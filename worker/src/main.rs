@@ -5,6 +5,7 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use shared::{
+    clock::Clock,
     config::Settings as _,
     health::{self, redis::Probed},
     logging::LogControl,
@@ -114,13 +115,7 @@ async fn work(settings: Settings, process: &Process) -> anyhow::Result<()> {
         "watch redis",
         health::redis::watch(redis_check, life.clone(), health::redis::LOOK_INTERVAL, ask),
     );
-    let context = Context::new(
-        store,
-        postgres,
-        settings,
-        process.clock.clone(),
-        life.clone(),
-    );
+    let context = Context::new(store, postgres, settings, Clock::told(), life.clone());
     tracing::info!(name = %context.me, "working");
     runner::start(&Arc::new(context));
     process.started();

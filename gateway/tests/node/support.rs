@@ -19,6 +19,7 @@ use gateway::{
 };
 use parking_lot::Mutex;
 use shared::{
+    clock::Clock,
     domain::{Digest, Durability, Kind, Partition, Position, Refusal, SessionId, Topic, UserId},
     lifecycle::Lifecycle,
     postgres::Postgres,
@@ -87,6 +88,7 @@ impl World {
                 per_second: 1000,
                 burst: 1000,
             },
+            clock: Clock::system(),
         };
         let (store, postgres) = (self.store.clone(), self.postgres.clone());
         App::start(store, postgres, self.node().await, settings, &self.life)

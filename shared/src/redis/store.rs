@@ -27,7 +27,10 @@ use super::{
     task,
     topology::{self, Topology},
 };
-use crate::domain::{Durability, Partition, PartitionCount, Timestamp, Topic};
+use crate::{
+    clock::Clock,
+    domain::{Durability, Partition, PartitionCount, Timestamp, Topic},
+};
 
 /// How often the topology is looked up when nothing is wrong, and when something is.
 const LOOK_SELDOM: Duration = Duration::from_secs(5);
@@ -195,6 +198,14 @@ impl Store {
         };
         let (seconds, micros): (i64, i64) = (reply::parse(seconds)?, reply::parse(micros)?);
         Ok(Timestamp(seconds * 1000 + micros / 1000))
+    }
+
+    /// Sets a clock by Redis'.
+    pub async fn set_clock(&self, clock: &Clock) -> Result<(), StoreError> {
+        let asked = Instant::now();
+        let theirs = self.time().await?;
+        clock.set(theirs, asked + asked.elapsed() / 2);
+        Ok(())
     }
 
     /// Weaknesses of the servers' configuration, for the log at start: `name: sentence`.

@@ -61,6 +61,7 @@ impl Keeper {
     async fn look(&mut self) -> Result<(), StoreError> {
         let context = self.context.clone();
         let ttl = context.settings.persist.lease_ttl;
+        context.store.set_clock(&context.clock).await?;
         context
             .store
             .node_heartbeat(&context.me, context.incarnation, ttl)
