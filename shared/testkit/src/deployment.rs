@@ -95,7 +95,7 @@ impl Plan {
 /// The Redis of a deployment.
 pub enum Backing {
     Standalone(Redis),
-    Sentinel(Sentinel),
+    Sentinel(Box<Sentinel>),
     Cluster(Cluster),
 }
 
@@ -154,7 +154,7 @@ impl Deployment {
         let name = test_name();
         let backing = match plan.redis {
             RedisKind::Standalone(options) => Backing::Standalone(Redis::start_with(options).await),
-            RedisKind::Sentinel => Backing::Sentinel(Sentinel::start().await),
+            RedisKind::Sentinel => Backing::Sentinel(Box::new(Sentinel::start().await)),
             RedisKind::Cluster => Backing::Cluster(Cluster::start().await),
         };
         let postgres = if plan.own_postgres {

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
-        TcpStream,
+        TcpSocket, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
     sync::{Mutex as AsyncMutex, Notify, watch},
@@ -44,6 +44,8 @@ pub struct SocketOptions {
     pub headers: Vec<(String, String)>,
     /// Answer pings, as RFC 6455 demands.
     pub auto_pong: bool,
+    /// How much the kernel keeps for a client that does not read, in bytes.
+    pub receive_buffer: Option<u32>,
     listener: Option<Listener>,
 }
 
@@ -57,6 +59,7 @@ impl Default for SocketOptions {
             query: Vec::new(),
             headers: Vec::new(),
             auto_pong: true,
+            receive_buffer: None,
             listener: None,
         }
     }
@@ -94,6 +97,12 @@ impl SocketOptions {
     #[must_use]
     pub fn without_pongs(mut self) -> Self {
         self.auto_pong = false;
+        self
+    }
+
+    #[must_use]
+    pub fn receive_buffer(mut self, bytes: u32) -> Self {
+        self.receive_buffer = Some(bytes);
         self
     }
 
@@ -192,7 +201,15 @@ impl Socket {
         address: SocketAddr,
         options: SocketOptions,
     ) -> io::Result<Result<Self, Refused>> {
-        let mut stream = TcpStream::connect(address).await?;
+        let socket = if address.is_ipv4() {
+            TcpSocket::new_v4()?
+        } else {
+            TcpSocket::new_v6()?
+        };
+        if let Some(bytes) = options.receive_buffer {
+            socket.set_recv_buffer_size(bytes)?;
+        }
+        let mut stream = socket.connect(address).await?;
         stream.set_nodelay(true)?;
         let key = generate_key();
         stream
@@ -393,6 +410,14 @@ impl Socket {
             inbox.closed.clone()
         })
         .await
+    }
+
+    /// The end, if it comes within this time.
+    pub async fn closed_by(&self, deadline: Duration) -> Option<Closed> {
+        let mut look = |inbox: &mut Inbox| inbox.closed.clone();
+        tokio::time::timeout(deadline, self.watch(&mut look))
+            .await
+            .ok()
     }
 
     pub fn is_closed(&self) -> bool {

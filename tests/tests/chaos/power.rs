@@ -4,7 +4,7 @@
 
 use testkit::{Deployment, Disk, RedisKind, RedisOptions};
 
-use super::{Load, Plan, TURN, loaded, times, under_load, unlimited};
+use super::{Load, Plan, TURN, loaded, times, under_load, unlimited, usual};
 
 /// A Redis that fsyncs like this, on a disk that can be cut.
 fn on_a_watched_disk(appendfsync: &'static str) -> Plan {
@@ -55,7 +55,7 @@ async fn the_power_of_redis_fails() {
 async fn a_redis_that_does_not_fsync_loses_what_was_promised() {
     let _turn = TURN.lock().await;
     let tidegate = Deployment::start_with(on_a_watched_disk("no")).await;
-    let load = loaded(tidegate, async |tidegate, load| {
+    let load = loaded(tidegate, usual(), async |tidegate, load| {
         assert!(power_fails(tidegate, load).await > 0);
     })
     .await;
