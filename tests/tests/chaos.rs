@@ -5,6 +5,7 @@
 
 mod clocks;
 mod power;
+mod slow;
 
 use std::{sync::Arc, time::Duration};
 
