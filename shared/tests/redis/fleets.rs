@@ -4,95 +4,12 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use shared::{
-    domain::{Durability, Partition, Position, Topic, UserId},
+    domain::{Durability, Position, Topic, UserId},
     redis::{Append, Appended, Page, Store},
 };
+use testkit::{Redis, RedisOptions, cluster::Cluster, sentinel::Sentinel};
 
-use super::{
-    server::{Server, free_port},
-    support::{Heard, append, connect, entries, entry, eventually, user},
-};
-
-struct Cluster {
-    masters: Vec<Server>,
-}
-
-impl Cluster {
-    async fn start() -> Self {
-        let options = [
-            "--cluster-enabled",
-            "yes",
-            "--appendonly",
-            "yes",
-            "--appendfsync",
-            "always",
-        ];
-        let masters: Vec<_> = (0..3).map(|_| Server::with(&options)).collect();
-        for (index, master) in masters.iter().enumerate() {
-            let (from, to) = (
-                index * 5461,
-                if index == 2 {
-                    16383
-                } else {
-                    index * 5461 + 5460
-                },
-            );
-            master.cli(&[
-                "cluster",
-                "addslotsrange",
-                &from.to_string(),
-                &to.to_string(),
-            ]);
-            master.cli(&["cluster", "set-config-epoch", &(index + 1).to_string()]);
-            master.cli(&["cluster", "meet", "127.0.0.1", &masters[0].port.to_string()]);
-        }
-        eventually("the cluster stands", || async {
-            masters.iter().all(|master| {
-                let info = master.cli(&["cluster", "info"]);
-                info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3")
-            })
-        })
-        .await;
-        Self { masters }
-    }
-
-    fn url(&self) -> String {
-        let ports: Vec<_> = self.masters.iter().map(|master| master.port).collect();
-        format!(
-            "redis-cluster://127.0.0.1:{}?node=127.0.0.1:{}&node=127.0.0.1:{}",
-            ports[0], ports[1], ports[2]
-        )
-    }
-
-    fn id(&self, index: usize) -> String {
-        self.masters[index].cli(&["cluster", "myid"])
-    }
-
-    /// Moves a partition's slot with its keys between living masters.
-    fn move_slot(&self, partition: Partition, from: usize, to: usize) {
-        let slot = self.masters[0].cli(&["cluster", "keyslot", &format!("{{{partition}}}")]);
-        let (source, target) = (&self.masters[from], &self.masters[to]);
-        target.cli(&["cluster", "setslot", &slot, "importing", &self.id(from)]);
-        source.cli(&["cluster", "setslot", &slot, "migrating", &self.id(to)]);
-        loop {
-            let keys = source.cli(&["cluster", "getkeysinslot", &slot, "100"]);
-            let keys: Vec<_> = keys.lines().filter(|key| !key.is_empty()).collect();
-            if keys.is_empty() {
-                break;
-            }
-            let port = target.port.to_string();
-            let mut args = vec!["migrate", "127.0.0.1", &port, "", "0", "5000", "keys"];
-            args.extend(keys);
-            source.cli(&args);
-        }
-        for master in [target, source] {
-            master.cli(&["cluster", "setslot", &slot, "node", &self.id(to)]);
-        }
-        for master in &self.masters {
-            master.cli(&["cluster", "setslot", &slot, "node", &self.id(to)]);
-        }
-    }
-}
+use super::support::{Heard, append, connect, entries, entry, eventually, user};
 
 /// Everything of a log that Redis has.
 async fn all(store: &Store, user: UserId) -> Vec<(Position, String)> {
@@ -164,19 +81,10 @@ async fn a_slot_that_moves_takes_its_topics_along() {
     let (_, before, _) = append(&store, entry(user, "1")).await;
     assert_eq!(heard.entry().await.0, before);
 
-    let port = |shard: usize| cluster.masters[shard].port;
-    let slot: usize = cluster.masters[0]
-        .cli(&[
-            "cluster",
-            "keyslot",
-            &format!("{{{}}}", topic.partition(store.partitions())),
-        ])
-        .parse()
-        .unwrap();
-    let from = (slot / 5461).min(2);
-    let to = (from + 1) % 3;
-    assert_ne!(port(from), port(to));
-    cluster.move_slot(topic.partition(store.partitions()), from, to);
+    let tag = format!("{{{}}}", topic.partition(store.partitions()));
+    let slot = cluster.slot_of(&tag).await;
+    let from = cluster.owner_of(slot).await;
+    cluster.move_slot(slot, (from + 1) % 3).await;
 
     let moved = entry(user, "2");
     eventually("appends follow the slot", || async {
@@ -209,34 +117,8 @@ async fn a_slot_that_moves_takes_its_topics_along() {
 
 #[tokio::test]
 async fn what_a_replica_confirmed_survives_a_failover() {
-    let mut master = Server::with(&["--repl-diskless-sync-delay", "0"]);
-    let replica = Server::with(&["--replicaof", "127.0.0.1", &master.port.to_string()]);
-    eventually("the replica follows", || async {
-        master
-            .cli(&["info", "replication"])
-            .contains("state=online")
-    })
-    .await;
-    let port = free_port();
-    let config = std::env::temp_dir().join(format!("tidegate-sentinel-{port}.conf"));
-    let lines = format!(
-        "sentinel monitor main 127.0.0.1 {} 1\nsentinel down-after-milliseconds main 1000\n\
-         sentinel failover-timeout main 5000\n",
-        master.port
-    );
-    std::fs::write(&config, lines).unwrap();
-    let sentinel = Server::on(port, &[config.to_str().unwrap(), "--sentinel"]);
-    eventually("sentinel knows the replica", || async {
-        sentinel
-            .cli(&["sentinel", "replicas", "main"])
-            .contains(&replica.port.to_string())
-    })
-    .await;
-
-    let store = connect(&format!(
-        "redis-sentinel://127.0.0.1:{port}?sentinelServiceName=main"
-    ))
-    .await;
+    let sentinel = Sentinel::start().await;
+    let store = connect(&sentinel.url()).await;
     let (bells, events) = store.subscriber().await.unwrap();
     let mut heard = Heard::new(events);
     let user = user();
@@ -247,7 +129,7 @@ async fn what_a_replica_confirmed_survives_a_failover() {
     }))
     .await;
 
-    master.kill();
+    sentinel.fail_over().await;
     // Nobody is left to confirm it: `durable` would be refused.
     let first_after = Append {
         durability: Durability::Memory,
@@ -277,17 +159,21 @@ async fn what_a_replica_confirmed_survives_a_failover() {
         store.append(first_after).await.unwrap(),
         Appended::Duplicate { .. }
     ));
-    let _ = std::fs::remove_file(config);
 }
 
 #[tokio::test]
 async fn durable_is_not_accepted_before_a_replica_has_it() {
-    let master = Server::with(&["--repl-diskless-sync-delay", "0"]);
-    let replica = Server::with(&["--replicaof", "127.0.0.1", &master.port.to_string()]);
+    let everysec = |replica_of| {
+        Redis::start_with(RedisOptions {
+            appendfsync: "everysec",
+            replica_of,
+            ..RedisOptions::default()
+        })
+    };
+    let master = everysec(None).await;
+    let replica = everysec(Some(master.port())).await;
     eventually("the replica follows", || async {
-        master
-            .cli(&["info", "replication"])
-            .contains("state=online")
+        replica.info("master_link_status").await.as_deref() == Some("up")
     })
     .await;
     let store = connect(&master.url()).await;
