@@ -23,6 +23,7 @@ async fn a_killed_redis_comes_back_with_its_data() {
     assert_eq!(redis.info("maxmemory").await.as_deref(), Some("104857600"));
 }
 
+#[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_power_cut_takes_what_was_not_fsynced_and_nothing_else() {
     for (appendfsync, kept) in [("always", Reply::Text("1".to_owned())), ("no", Reply::Nil)] {
@@ -40,6 +41,7 @@ async fn a_power_cut_takes_what_was_not_fsynced_and_nothing_else() {
     }
 }
 
+#[cfg(target_os = "linux")]
 #[tokio::test]
 async fn the_clock_of_a_server_jumps_while_it_runs() {
     let clock = HostClock::off_by(-3_600_000);

@@ -1,5 +1,6 @@
 //! Clients that stop reading while entries pour in. What they do not take waits in the log, not in
 //! the gateway; nobody else notices.
+#![cfg(target_os = "linux")]
 
 use std::time::Duration;
 
