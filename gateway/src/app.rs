@@ -14,7 +14,7 @@ pub use users::{Profile, Users};
 
 use crate::fanout::Fanout;
 
-/// Settings that commands obey.
+/// What commands obey.
 #[derive(Debug, Clone, Copy)]
 pub struct AppSettings {
     /// What "accepted" means where a request does not say.
@@ -37,8 +37,8 @@ pub struct App {
     pub limiter: Limiter,
     /// For whom senders' request ids were used, on this node.
     pub reused_ids: ReusedIds,
-    /// See there.
-    pub settings: AppSettings,
+    /// What "accepted" means where a request does not say.
+    pub durability: Durability,
 }
 
 impl App {
@@ -57,7 +57,7 @@ impl App {
             store,
             postgres,
             fanout,
-            settings,
+            durability: settings.durability,
         })
     }
 }

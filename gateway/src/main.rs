@@ -19,6 +19,7 @@ use gateway::{
     session::Sockets,
 };
 use shared::{
+    clock::Clock,
     config::Settings as _,
     health::{self, redis::Probed},
     logging::LogControl,
@@ -110,7 +111,7 @@ async fn run(settings: Settings, log: LogControl) -> anyhow::Result<()> {
     for (setting, warning) in settings.warnings() {
         tracing::warn!(setting, warning, "a setting is allowed but unwise");
     }
-    let api = Api::new(settings.clone(), process.clock.clone()).map_err(anyhow::Error::msg)?;
+    let api = Api::new(settings.clone(), Clock::told()).map_err(anyhow::Error::msg)?;
     api.tokens().spawn_refresh(&process.lifecycle);
 
     // Up before the stores answer, so that `/ready` can say what it waits for.
@@ -177,7 +178,7 @@ async fn start(
     let postgres = postgres(settings)?;
     redis_check.starting("redis does not answer");
     let (store, ()) = tokio::join!(
-        Store::connect(settings.redis.store()),
+        Store::connect(settings.redis.store(api.clock().clone())),
         health::postgres::reached(&postgres_check, &postgres),
     );
     let store = store.context("redis")?;

@@ -5,7 +5,6 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use shared::{
-    clock::Clock,
     domain::{Code, MAX_CONTENT_BYTES, NodeId, Position, Refusal, Timestamp},
     lifecycle::Lifecycle,
 };
@@ -26,7 +25,6 @@ pub struct Node {
     id: NodeId,
     api: Arc<Api>,
     app: Arc<App>,
-    clock: Clock,
     lifecycle: Lifecycle,
     closing: CancellationToken,
     sessions: session::Settings,
@@ -47,7 +45,6 @@ impl Node {
             id,
             api,
             app,
-            clock: Clock::system(),
             closing,
             lifecycle,
             sessions: sessions(settings),
@@ -124,7 +121,7 @@ impl Host for Node {
     }
 
     fn now(&self) -> Timestamp {
-        self.clock.now()
+        self.app.store.clock().now()
     }
 
     fn closing(&self) -> &CancellationToken {

@@ -100,12 +100,8 @@ impl World {
     /// Our own way to its Redis.
     pub async fn store(&self) -> anyhow::Result<Store> {
         let settings = StoreSettings {
-            url: self.redis.url(),
-            partitions: PartitionCount(256),
             command_timeout: Duration::from_secs(2),
-            max_in_flight: 512,
-            idempotency_ttl: Duration::from_hours(1),
-            memory_limit: 0.85,
+            ..StoreSettings::new(self.redis.url())
         };
         Ok(Store::connect(settings).await?)
     }

@@ -84,8 +84,6 @@ pub struct Process {
     pub incarnation: u64,
     /// Its tasks and its end.
     pub lifecycle: Lifecycle,
-    /// The time of day.
-    pub clock: Clock,
     /// Where parts tell how they are.
     pub health: Health,
     /// Where gauges are read.
@@ -104,7 +102,8 @@ impl Process {
     ) -> io::Result<Self> {
         let lifecycle = Lifecycle::new();
         lifecycle.follow_signals()?;
-        let clock = Clock::system();
+        // Nobody sets it: how old a look is must not depend on the host's clock being turned.
+        let clock = Clock::told();
         let workers = tokio::runtime::Handle::current().metrics().num_workers();
         let health = Health::new(clock.clone(), Some(Watchdog::start(&lifecycle, workers)));
         let life = lifecycle.clone();
@@ -139,7 +138,6 @@ impl Process {
             node,
             incarnation,
             lifecycle,
-            clock,
             health,
             metrics,
             ops,

@@ -3,6 +3,10 @@
 //!
 //! `TIDEGATE_CHAOS=long` makes every fault last longer and come more often.
 
+mod clocks;
+mod power;
+mod slow;
+
 use std::{sync::Arc, time::Duration};
 
 use testkit::{
@@ -27,21 +31,41 @@ fn times(short: usize, many: usize) -> usize {
 /// Load, fault, more load, drain, verdict.
 async fn under_load(plan: Plan, fault: impl AsyncFnOnce(&Deployment, &Load)) {
     let _turn = TURN.lock().await;
-    let tidegate = Arc::new(Deployment::start_with(plan).await);
-    let size = LoadSize {
+    let tidegate = Deployment::start_with(plan).await;
+    judged(loaded(tidegate, usual(), fault).await).await;
+}
+
+/// Drain, verdict.
+async fn judged(load: Load) {
+    let (promised, verdict) = load.finish().await;
+    eprintln!("{promised} commands promised");
+    verdict.assert_clean();
+}
+
+/// The load of most scenarios.
+fn usual() -> LoadSize {
+    LoadSize {
         senders: 4,
         recipients: 3,
         devices: 2,
         pause: Duration::from_millis(5),
         each: None,
-    };
+        padding: 0,
+    }
+}
+
+/// Load, fault, more load; the verdict is for the caller to ask for.
+async fn loaded(
+    tidegate: Deployment,
+    size: LoadSize,
+    fault: impl AsyncFnOnce(&Deployment, &Load),
+) -> Load {
+    let tidegate = Arc::new(tidegate);
     let load = Load::start(tidegate.clone(), size).await;
     load.flows(100).await;
     fault(&tidegate, &load).await;
     load.flows(100).await;
-    let (promised, verdict) = load.finish().await;
-    eprintln!("{promised} commands promised");
-    verdict.assert_clean();
+    load
 }
 
 #[tokio::test]

@@ -193,6 +193,7 @@ async fn two_thousand_commands_of_twenty_senders_arrive_in_order_and_once() {
         devices: 3,
         pause: Duration::ZERO,
         each: Some(100),
+        padding: 0,
     };
     let load = Load::start(tidegate, size).await;
     let (promised, verdict) = load.finish().await;

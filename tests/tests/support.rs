@@ -2,10 +2,10 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
@@ -131,9 +131,10 @@ async fn reconnect(
 pub struct Load {
     deployment: Arc<Deployment>,
     history: History,
-    devices: Vec<(String, String)>,
+    recipients: Arc<Vec<User>>,
     senders: Vec<JoinHandle<()>>,
     receivers: Vec<JoinHandle<()>>,
+    kept: Mutex<Vec<Socket>>,
     /// Each sender has a number of commands of its own and ends by itself.
     bounded: bool,
     stop_sending: Arc<AtomicBool>,
@@ -149,6 +150,8 @@ pub struct LoadSize {
     pub pause: Duration,
     /// Commands of each sender; without: until told to stop.
     pub each: Option<usize>,
+    /// Bytes that each command carries beside its content.
+    pub padding: usize,
 }
 
 impl Load {
@@ -157,9 +160,10 @@ impl Load {
         let mut load = Self {
             deployment,
             history: History::new(),
-            devices: Vec::new(),
+            recipients: Arc::default(),
             senders: Vec::new(),
             receivers: Vec::new(),
+            kept: Mutex::default(),
             bounded: size.each.is_some(),
             stop_sending: Arc::default(),
             stop_receiving: Arc::default(),
@@ -172,16 +176,15 @@ impl Load {
             }
             recipients.push(user);
         }
-        let recipients = Arc::new(recipients);
+        load.recipients = Arc::new(recipients);
         for n in 0..size.senders {
             let user = load.deployment.user(&format!("sender{n}")).await;
-            load.send(n, user, recipients.clone(), size.pause, size.each);
+            load.send(n, user, &size);
         }
         load
     }
 
     fn receive(&mut self, first: usize, user: &User, device: &str) {
-        self.devices.push((user.name.clone(), device.to_owned()));
         let (deployment, history, stop) = (
             self.deployment.clone(),
             self.history.clone(),
@@ -208,20 +211,15 @@ impl Load {
         }));
     }
 
-    fn send(
-        &mut self,
-        first: usize,
-        user: User,
-        recipients: Arc<Vec<User>>,
-        pause: Duration,
-        each: Option<usize>,
-    ) {
+    fn send(&mut self, first: usize, user: User, size: &LoadSize) {
         let (deployment, history, stop) = (
             self.deployment.clone(),
             self.history.clone(),
             self.stop_sending.clone(),
         );
         let never = AtomicBool::new(false);
+        let (recipients, pause, each) = (self.recipients.clone(), size.pause, size.each);
+        let padding = "x".repeat(size.padding);
         self.senders.push(tokio::spawn(async move {
             let options = || SocketOptions::bearer(&user.token).device("sending");
             let mut turn = first;
@@ -232,15 +230,25 @@ impl Load {
                 }
                 let recipient = &recipients[(first + number) % recipients.len()];
                 let asking = history.ask(&user.name, &recipient.name);
+                let mut payload = message(recipient, asking.mark());
+                if !padding.is_empty() {
+                    payload["data"] = json!({ "padding": padding });
+                }
                 // The same id until there is an answer: that is what makes a retry safe.
                 loop {
                     let open = match socket.take() {
                         Some(open) => open,
-                        None => reconnect(&deployment, turn, options, &never).await.expect("never stopped"),
+                        None => reconnect(&deployment, turn, options, &never)
+                            .await
+                            .expect("never stopped"),
                     };
-                    let frame = json!({"type": "command.create", "id": asking.mark(), "payload": message(recipient, asking.mark())});
+                    let frame =
+                        json!({"type": "command.create", "id": asking.mark(), "payload": payload});
                     open.send(&frame).await;
-                    match open.try_take(REPLY, |frame| frame["replyTo"] == asking.mark()).await {
+                    match open
+                        .try_take(REPLY, |frame| frame["replyTo"] == asking.mark())
+                        .await
+                    {
                         Some(reply) => {
                             socket = Some(open);
                             if asking.answered(&reply) != Outcome::Info {
@@ -256,6 +264,19 @@ impl Load {
         }));
     }
 
+    /// For one more device of a recipient, which the verdict then covers.
+    pub fn device(&self, recipient: usize, device: &str) -> SocketOptions {
+        let user = &self.recipients[recipient];
+        SocketOptions::bearer(&user.token)
+            .device(device)
+            .listener(self.history.listen(&user.name, device))
+    }
+
+    /// These stay open until the verdict.
+    pub fn keep(&self, sockets: Vec<Socket>) {
+        self.kept.lock().unwrap().extend(sockets);
+    }
+
     /// Waits until this many more commands are promised: the load flows.
     pub async fn flows(&self, more: usize) {
         let before = self.history.promised();
@@ -266,7 +287,12 @@ impl Load {
     }
 
     /// Ends sending, waits until everything has arrived everywhere, and judges.
-    pub async fn finish(mut self) -> (usize, Verdict) {
+    pub async fn finish(self) -> (usize, Verdict) {
+        self.finish_within(Duration::from_secs(30)).await
+    }
+
+    /// The same, for a run that is known to be at rest sooner than another.
+    pub async fn finish_within(mut self, patience: Duration) -> (usize, Verdict) {
         self.stop_sending.store(!self.bounded, Ordering::Relaxed);
         for sender in self.senders.drain(..) {
             testkit::within(
@@ -279,15 +305,15 @@ impl Load {
         }
         let promised = self.history.promised();
         // Not `eventually`: what is missing then is for the verdict to say.
-        let mut rows = Vec::new();
-        for _ in 0..300 {
-            rows = self.rows().await;
+        let end = Instant::now() + patience;
+        let rows = loop {
+            let rows = self.rows().await;
             let verdict = self.history.verdict(Senders::OneAtATime, Some(&rows));
-            if verdict.lost.is_empty() && rows.len() >= promised {
-                break;
+            if verdict.lost.is_empty() && rows.len() >= promised || Instant::now() >= end {
+                break rows;
             }
             tokio::time::sleep(RECONNECT).await;
-        }
+        };
         self.stop_receiving.store(true, Ordering::Relaxed);
         for receiver in self.receivers.drain(..) {
             receiver.await.expect("receivers do not panic");
@@ -298,12 +324,15 @@ impl Load {
         )
     }
 
-    /// Id and content of every command in Postgres.
+    /// Id and content of every command of our senders in Postgres.
     async fn rows(&self) -> Vec<(String, String)> {
         let rows = self
             .deployment
             .database
-            .try_query("SELECT id, body::json->>'content' FROM commands")
+            .try_query(
+                "SELECT c.id, body::json->>'content' FROM commands c JOIN users u ON u.id = sender_id \
+                 WHERE username LIKE 'sender%'",
+            )
             .await;
         rows.unwrap_or_default()
             .into_iter()

@@ -6,7 +6,6 @@ use std::{
 };
 
 use shared::{
-    clock::Clock,
     domain::{NodeId, Timestamp},
     lifecycle::Lifecycle,
     postgres::Postgres,
@@ -27,8 +26,6 @@ pub struct Context {
     pub me: NodeId,
     /// When this process began: tells it from an earlier one of the same name.
     pub incarnation: u64,
-    /// The host's clock, for measuring only.
-    pub clock: Clock,
     /// How this process stops.
     pub lifecycle: Lifecycle,
     /// What the reaper remembers between two looks.
@@ -42,29 +39,22 @@ pub const WORKER_PREFIX: &str = "worker.";
 
 impl Context {
     /// Everything together.
-    pub fn new(
-        store: Store,
-        postgres: Postgres,
-        settings: Settings,
-        clock: Clock,
-        lifecycle: Lifecycle,
-    ) -> Self {
+    pub fn new(store: Store, postgres: Postgres, settings: Settings, lifecycle: Lifecycle) -> Self {
         Self {
             me: worker_name(&settings.node.name()),
-            incarnation: clock.now().0.max(0) as u64,
+            incarnation: store.clock().now().0.max(0) as u64,
             store,
             postgres,
             settings,
-            clock,
             lifecycle,
             reaper: tokio::sync::Mutex::default(),
             outage: Outage::default(),
         }
     }
 
-    /// How long ago this was by the host's clock; nothing for the future.
+    /// How long ago this was; nothing for the future.
     pub fn age(&self, at: Timestamp) -> Duration {
-        Duration::from_millis((self.clock.now().0 - at.0).max(0) as u64)
+        Duration::from_millis((self.store.clock().now().0 - at.0).max(0) as u64)
     }
 }
 

@@ -5,6 +5,7 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use shared::{
+    clock::Clock,
     config::Settings as _,
     health::{self, redis::Probed},
     logging::LogControl,
@@ -88,7 +89,7 @@ async fn work(settings: Settings, process: &Process) -> anyhow::Result<()> {
     .context("postgres.url")?;
     redis_check.starting("redis does not answer");
     let (store, ()) = tokio::join!(
-        Store::connect(settings.redis.store()),
+        Store::connect(settings.redis.store(Clock::told())),
         health::postgres::reached(&postgres_check, &postgres),
     );
     let store = store.context("redis")?;
@@ -114,13 +115,7 @@ async fn work(settings: Settings, process: &Process) -> anyhow::Result<()> {
         "watch redis",
         health::redis::watch(redis_check, life.clone(), health::redis::LOOK_INTERVAL, ask),
     );
-    let context = Context::new(
-        store,
-        postgres,
-        settings,
-        process.clock.clone(),
-        life.clone(),
-    );
+    let context = Context::new(store, postgres, settings, life.clone());
     tracing::info!(name = %context.me, "working");
     runner::start(&Arc::new(context));
     process.started();

@@ -112,7 +112,7 @@ pub(super) fn final_state(
         body: serde_json::to_vec(&body).unwrap_or_default().into(),
         key: IdempotencyKey(format!("final:{id}")),
         digest: Digest::of(status.as_str().as_bytes()),
-        durability: app.settings.durability,
+        durability: app.durability,
         remove: Some(position),
         unless_delivered,
     }

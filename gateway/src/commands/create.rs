@@ -214,7 +214,7 @@ pub(super) async fn run(
             .into(),
         key: IdempotencyKey(key),
         digest,
-        durability: valid.durability.unwrap_or(app.settings.durability),
+        durability: valid.durability.unwrap_or(app.durability),
         remove: None,
         unless_delivered: None,
     };

@@ -97,6 +97,7 @@ mod tests {
         assert_eq!(negotiate(["graphql-ws"], None), Err(Unserved));
         assert_eq!(negotiate(["v12.stomp"], Some("json")), Err(Unserved));
         assert_eq!(negotiate([], Some("stomp")), Err(Unserved));
+        assert_eq!(negotiate([], Some("events")), Err(Unserved));
         assert_eq!(negotiate([], Some("")), Err(Unserved));
         assert_eq!(served().collect::<Vec<_>>(), ["tidegate.json.v1"]);
     }

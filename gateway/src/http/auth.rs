@@ -10,7 +10,7 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 use shared::{
-    auth::{Issued, MAX_LIFETIME, MAX_PASSWORD_BYTES},
+    auth::{CLOCK_ERROR, Issued, MAX_LIFETIME, MAX_PASSWORD_BYTES},
     config::Secret,
     domain::{Code, Digest, Durability, Kind, Refusal, Revocation, Timestamp, Topic, UserId},
     postgres::UserStatus,
@@ -125,7 +125,8 @@ impl Api {
 
     /// A token's end for those who remember revocations: as late as any clock here may see it.
     fn remember_until(&self, end: Timestamp) -> Timestamp {
-        Timestamp(end.0 + self.settings.auth.leeway.as_millis() as i64)
+        let late = self.settings.auth.leeway + CLOCK_ERROR;
+        Timestamp(end.0 + late.as_millis() as i64)
     }
 }
 

@@ -107,6 +107,11 @@ impl Api {
         &self.tokens
     }
 
+    /// What tokens are issued and judged by.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
     /// From now on requests that need the stores are answered. Only the first call counts.
     pub fn connect(&self, backend: Backend) {
         let _ = self.backend.set(backend);

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::*;
+use crate::dialect::{self, DialectId};
 use crate::http::Server;
 use crate::session::{
     Settings, Sockets,
@@ -125,6 +126,11 @@ fn status(head: &str) -> u16 {
     head.split(' ').nth(1).unwrap().parse().unwrap()
 }
 
+/// One that is served, whichever.
+fn a_subprotocol() -> &'static str {
+    dialect::served().next().unwrap()
+}
+
 #[tokio::test]
 async fn one_port_serves_sockets_and_the_rest() {
     let scene = Scene::new(10, 100);
@@ -148,16 +154,13 @@ async fn one_port_serves_sockets_and_the_rest() {
 async fn the_query_says_device_place_and_who_confirms() {
     let scene = Scene::new(10, 100);
     let target = format!(
-        "/ws?device=phone-1&after=7:5&ack=client&protocol=json&token={}",
+        "/ws?device=phone-1&after=7:5&ack=client&protocol={}&token={}",
+        DialectId::ALL[0].name(),
         scene.user
     );
-    let (head, mut client) = scene
-        .upgrade(&target, &["Sec-WebSocket-Protocol: tidegate.json.v1"])
-        .await;
-    assert!(
-        head.contains("sec-websocket-protocol: tidegate.json.v1"),
-        "{head}"
-    );
+    let subprotocol = format!("Sec-WebSocket-Protocol: {}", a_subprotocol());
+    let (head, mut client) = scene.upgrade(&target, &[&subprotocol]).await;
+    assert!(head.contains(&subprotocol.to_lowercase()), "{head}");
     let connected = client.text().await;
     assert_eq!(connected["payload"]["device"], "phone-1");
     assert_eq!(connected["payload"]["resumed"]["offset"], 5);
@@ -230,11 +233,11 @@ async fn what_is_wrong_is_refused_before_the_upgrade() {
         ("/ws", vec!["Origin: null"], 403, "forbidden"),
         (
             "/ws",
-            vec!["Sec-WebSocket-Protocol: v12.stomp"],
+            vec!["Sec-WebSocket-Protocol: unheard.of"],
             400,
             "bad_request",
         ),
-        ("/ws?protocol=events", vec![], 400, "bad_request"),
+        ("/ws?protocol=unheard", vec![], 400, "bad_request"),
         ("/ws?device=a%20b", vec![], 400, "bad_request"),
         ("/ws?device=", vec![], 400, "bad_request"),
         ("/ws?after=1", vec![], 400, "bad_request"),
@@ -255,14 +258,9 @@ async fn what_is_wrong_is_refused_before_the_upgrade() {
         assert_eq!(status, code, "{target} {headers:?} {error}");
         assert_eq!(error["code"], name, "{target} {headers:?}");
     }
-    let (_, error) = scene.refused("/ws?protocol=stomp", &[]).await;
-    assert!(
-        error["message"]
-            .as_str()
-            .unwrap()
-            .contains("tidegate.json.v1"),
-        "{error}"
-    );
+    let (_, error) = scene.refused("/ws?protocol=unheard", &[]).await;
+    let message = error["message"].as_str().unwrap();
+    assert!(message.contains(a_subprotocol()), "{error}");
     let (head, _) = scene.upgrade("/ws?token=x", &[]).await;
     assert!(head.contains("www-authenticate: bearer"), "{head}");
     assert_eq!(scene.sockets.count(), 0);

@@ -3,6 +3,7 @@ use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
 use gateway::fanout::{CloseReason, FanoutSettings, MAX_FRAMES, OutboxLimits, TokenRef};
 use shared::domain::{Code, Kind, Position, Revocation, Timestamp, Topic};
 use testkit::eventually;
+use tokio::sync::watch;
 
 use crate::support::{Ask, PATIENCE, World, publish, publish_to, user};
 
@@ -17,18 +18,20 @@ async fn whoever_attaches_while_others_publish_gets_everything_once_and_in_order
     let nodes = [world.node().await, world.node().await];
     for round in 0..15_u64 {
         let anna = user();
+        let (published, mut progress) = watch::channel(0);
         let publishing = tokio::spawn({
             let world = world.clone();
             async move {
                 for number in 1..=ENTRIES {
                     publish(&world.store, anna, &number.to_string()).await;
+                    published.send_replace(number);
                 }
             }
         });
         let mut clients = Vec::new();
         for (index, device) in ["a", "b", "c", "d"].into_iter().enumerate() {
-            let pause = rand::random_range(0..4_000);
-            tokio::time::sleep(Duration::from_micros(pause)).await;
+            let moment = rand::random_range(0..=ENTRIES / 2) + index * ENTRIES / 10;
+            progress.wait_for(|number| *number >= moment).await.unwrap();
             let after = Some(Position::START);
             let ask = Ask {
                 device,
@@ -60,6 +63,7 @@ async fn an_entry_published_while_somebody_attaches_needs_no_later_one_to_be_see
         let publishing = tokio::spawn({
             let world = world.clone();
             async move {
+                // Not a wait: each round publishes at another moment of attaching.
                 tokio::time::sleep(Duration::from_micros(round * 10)).await;
                 publish(&world.store, anna, "only").await;
             }

@@ -10,5 +10,5 @@ pub use networks::Networks;
 pub use passwords::{MAX_PASSWORD_BYTES, PasswordError, Passwords};
 pub use settings::{Algorithm, NamedSecret, TrustedIssuer};
 pub use tokens::{
-    Identity, Issued, MAX_LIFETIME, MAX_TOKEN_BYTES, TokenError, TokenSettings, Tokens,
+    CLOCK_ERROR, Identity, Issued, MAX_LIFETIME, MAX_TOKEN_BYTES, TokenError, TokenSettings, Tokens,
 };

@@ -29,6 +29,9 @@ pub const MAX_TOKEN_BYTES: usize = 8 * 1024;
 /// No token may live longer from now on, whoever issued it: so long a revocation has to be remembered.
 pub const MAX_LIFETIME: Duration = Duration::from_hours(30 * 24);
 
+/// How wrong a clock of the deployment may be without harm to tokens.
+pub const CLOCK_ERROR: Duration = Duration::from_hours(24);
+
 /// Pause between two looks at the key files of other issuers.
 const REFRESH: Duration = Duration::from_mins(1);
 
@@ -262,13 +265,21 @@ impl Tokens {
         if claims.exp + leeway <= now {
             return Err(TokenError::Expired);
         }
-        if claims.exp > now + MAX_LIFETIME.as_secs_f64() + leeway {
+        // Our own clock may have been set back since: whoever has just logged in stays so. A
+        // date that was put off on purpose, after the one of issue, counts all the same.
+        let set_back = if ours { CLOCK_ERROR.as_secs_f64() } else { 0.0 };
+        if claims.exp > now + MAX_LIFETIME.as_secs_f64() + leeway + set_back {
             return Err(TokenError::LivesTooLong);
         }
-        for ahead in [claims.nbf, claims.iat].into_iter().flatten() {
-            if ahead > now + leeway {
-                return Err(TokenError::NotYet);
-            }
+        let issued = claims.iat.unwrap_or(now);
+        if issued > now + leeway + set_back {
+            return Err(TokenError::NotYet);
+        }
+        if claims
+            .nbf
+            .is_some_and(|from| from > now.max(issued) + leeway)
+        {
+            return Err(TokenError::NotYet);
         }
         Ok(Identity {
             user: claims.sub.parse().map_err(|_| TokenError::Subject)?,

@@ -6,6 +6,7 @@ use rand::RngExt as _;
 
 use super::{Problems, SecretUrl};
 use crate::{
+    clock::Clock,
     domain::{NodeId, PartitionCount},
     redis::StoreSettings,
 };
@@ -67,14 +68,14 @@ crate::section! {
         max_in_flight: u32 = 512 => 1..=65536,
         /// How long the id of a request is remembered, so that a retry happens once.
         idempotency_ttl: Duration = Duration::from_hours(1) => Duration::from_mins(1)..=Duration::from_hours(24),
-        /// Share of `maxmemory` from which on nothing durable is accepted.
+        /// Share of `maxmemory` from which on nothing new is accepted.
         memory_limit: f64 = 0.85 => 0.1..=1.0,
     }
 }
 
 impl RedisSettings {
-    /// As the store takes them.
-    pub fn store(&self) -> StoreSettings {
+    /// As the store takes them; it keeps `clock` by Redis'.
+    pub fn store(&self, clock: Clock) -> StoreSettings {
         StoreSettings {
             url: self.url.expose().to_owned(),
             partitions: PartitionCount(self.partitions),
@@ -82,6 +83,7 @@ impl RedisSettings {
             max_in_flight: self.max_in_flight as usize,
             idempotency_ttl: self.idempotency_ttl,
             memory_limit: self.memory_limit,
+            clock,
         }
     }
 }

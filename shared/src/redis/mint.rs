@@ -18,8 +18,8 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{append::IdempotencyKey, clock::RedisClock};
-use crate::domain::MessageId;
+use super::append::IdempotencyKey;
+use crate::{clock::Clock, domain::MessageId};
 
 /// Bits below the millisecond that count entries within it.
 const COUNTER_BITS: u32 = 12;
@@ -32,7 +32,7 @@ const UNSETTLED: usize = 1 << 16;
 /// Mints ids. Clones share the order.
 #[derive(Debug, Clone)]
 pub(super) struct Mint {
-    clock: RedisClock,
+    clock: Clock,
     /// The millisecond and the counter of the last id.
     last: Arc<AtomicU64>,
     unsettled: Arc<Unsettled>,
@@ -47,7 +47,7 @@ struct Unsettled {
 }
 
 impl Mint {
-    pub(super) fn new(clock: RedisClock) -> Self {
+    pub(super) fn new(clock: Clock) -> Self {
         Self {
             clock,
             last: Arc::default(),
@@ -112,9 +112,8 @@ mod tests {
     use super::*;
     use crate::domain::Timestamp;
 
-    fn at(ms: i64) -> (Mint, RedisClock) {
-        let clock = RedisClock::new();
-        clock.set(Instant::now(), Timestamp(ms));
+    fn at(ms: i64) -> (Mint, Clock) {
+        let clock = Clock::manual(Timestamp(ms));
         (Mint::new(clock.clone()), clock)
     }
 
@@ -159,12 +158,12 @@ mod tests {
     async fn a_clock_that_was_wrong_for_a_moment_leaves_no_trace() {
         let (mint, clock) = at(1_790_000_000_000);
         let year = 365 * 86_400_000;
-        clock.set(Instant::now(), Timestamp(1_790_000_000_000 + year));
+        clock.set(Timestamp(1_790_000_000_000 + year), Instant::now());
         let wrong = mint.next();
-        clock.set(Instant::now(), Timestamp(1_790_000_000_000));
+        clock.set(Timestamp(1_790_000_000_000), Instant::now());
         assert!(mint.next() < wrong);
 
-        clock.set(Instant::now(), Timestamp(1_790_000_000_000 - 1000));
+        clock.set(Timestamp(1_790_000_000_000 - 1000), Instant::now());
         let (before, after) = (mint.next(), mint.next());
         assert!(before < after, "a second back: ids go on rising");
     }

@@ -10,7 +10,6 @@
 mod append;
 mod bells;
 mod client;
-mod clock;
 mod cursors;
 mod error;
 mod facts;
@@ -33,7 +32,6 @@ mod topology;
 
 pub use append::{Append, Appended, IdempotencyKey};
 pub use bells::{BellEvent, Bells};
-pub use clock::RedisClock;
 pub use cursors::Ack;
 pub use error::StoreError;
 pub use persist::TrimStep;

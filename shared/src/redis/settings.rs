@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::domain::PartitionCount;
+use crate::{clock::Clock, domain::PartitionCount};
 
 /// Where Redis is and how to treat it. (The settings section lives in `shared::config`.)
 #[derive(Debug, Clone)]
@@ -18,8 +18,11 @@ pub struct StoreSettings {
     pub max_in_flight: usize,
     /// How long an idempotency key is remembered. Default 1 h.
     pub idempotency_ttl: Duration,
-    /// Share of `maxmemory` above which durable appends are refused. Default 0.85.
+    /// Share of `maxmemory` above which appends are refused. Default 0.85.
     pub memory_limit: f64,
+    /// Kept by Redis' while the store is open: ids and stored deadlines come from it, so pods whose
+    /// clocks differ, or jump, do not disagree.
+    pub clock: Clock,
 }
 
 impl StoreSettings {
@@ -32,6 +35,7 @@ impl StoreSettings {
             max_in_flight: 512,
             idempotency_ttl: Duration::from_hours(1),
             memory_limit: 0.85,
+            clock: Clock::told(),
         }
     }
 

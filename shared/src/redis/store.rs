@@ -16,7 +16,6 @@ use super::{
     append::{Append, Appended},
     bells::Ears,
     client::Connector,
-    clock::{self, RedisClock},
     error::{Failure, StoreError},
     functions::Function,
     keys,
@@ -29,11 +28,16 @@ use super::{
     task,
     topology::{self, Topology},
 };
-use crate::domain::{Durability, Partition, PartitionCount, Timestamp, Topic};
+use crate::{
+    clock::Clock,
+    domain::{Durability, Partition, PartitionCount, Timestamp, Topic},
+};
 
 /// How often the topology is looked up when nothing is wrong, and when something is.
 const LOOK_SELDOM: Duration = Duration::from_secs(5);
 const LOOK_OFTEN: Duration = Duration::from_secs(1);
+/// How often Redis is asked for the time.
+const CLOCK_INTERVAL: Duration = Duration::from_secs(5);
 /// How often at the start.
 const FIRST_LOOKS: Duration = Duration::from_millis(200);
 /// For how long after a sign of trouble the topology is looked up often.
@@ -55,7 +59,6 @@ pub(super) struct Inner {
     pub(super) look_again: Arc<Notify>,
     pub(super) context: Arc<NodeContext>,
     pub(super) stored: StoredMarks,
-    clock: RedisClock,
     /// The open subscriber, if there is one.
     pub(super) ears: Mutex<std::sync::Weak<Ears>>,
     _stop_when_dropped: DropGuard,
@@ -81,7 +84,6 @@ impl Store {
         let slots = topology::partition_slots(settings.partitions);
         let routes: Routes = Arc::new(RwLock::new(None));
         let look_again = Arc::new(Notify::new());
-        let clock = RedisClock::new();
         let context = Arc::new(NodeContext {
             connector,
             max_in_flight: settings.max_in_flight,
@@ -89,7 +91,7 @@ impl Store {
             memory_limit: settings.memory_limit,
             look_again: look_again.clone(),
             lanes: routes.clone(),
-            mint: Mint::new(clock.clone()),
+            mint: Mint::new(settings.clock.clone()),
         });
         let found = first_topology(&settings, &context, &slots).await?;
         *routes.write() = Some(Arc::new(found));
@@ -102,7 +104,6 @@ impl Store {
                 look_again,
                 context,
                 stored: StoredMarks::default(),
-                clock,
                 ears: Mutex::new(std::sync::Weak::new()),
                 _stop_when_dropped: stop.clone().drop_guard(),
             }),
@@ -113,7 +114,7 @@ impl Store {
             watch_topology(watched.clone(), slots, store.inner.look_again.clone()),
         );
         store.prepare().await?;
-        task::spawn(stop, clock::follow(watched));
+        task::spawn(stop, keep_clock(watched));
         Ok(store)
     }
 
@@ -226,8 +227,8 @@ impl Store {
     }
 
     /// Redis' clock as it was learnt last, for whoever cannot wait.
-    pub fn clock(&self) -> &RedisClock {
-        &self.inner.clock
+    pub fn clock(&self) -> &Clock {
+        &self.inner.settings.clock
     }
 
     /// Asks Redis what time it is.
@@ -239,6 +240,13 @@ impl Store {
         };
         let (seconds, micros): (i64, i64) = (reply::parse(seconds)?, reply::parse(micros)?);
         Ok(Timestamp(seconds * 1000 + micros / 1000))
+    }
+
+    async fn set_clock(&self) -> Result<(), StoreError> {
+        let asked = Instant::now();
+        let theirs = self.time().await?;
+        self.clock().set(theirs, asked + asked.elapsed() / 2);
+        Ok(())
     }
 
     /// Weaknesses of the servers' configuration, for the log at start: `name: sentence`.
@@ -448,6 +456,16 @@ async fn watch_topology(store: std::sync::Weak<Inner>, slots: Arc<[u16]>, look_a
                 suspicious_until = Some(Instant::now() + SUSPICION);
             }
         }
+    }
+}
+
+/// Keeps the clock right until the store is dropped.
+async fn keep_clock(store: std::sync::Weak<Inner>) {
+    loop {
+        tokio::time::sleep(CLOCK_INTERVAL).await;
+        let Some(inner) = store.upgrade() else { return };
+        // Until the next look the clock runs on by itself.
+        let _ = Store { inner }.set_clock().await;
     }
 }
 

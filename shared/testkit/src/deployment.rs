@@ -95,7 +95,7 @@ impl Plan {
 /// The Redis of a deployment.
 pub enum Backing {
     Standalone(Redis),
-    Sentinel(Sentinel),
+    Sentinel(Box<Sentinel>),
     Cluster(Cluster),
 }
 
@@ -129,16 +129,21 @@ impl Deployment {
     /// Starts everything and waits until every node is ready.
     pub async fn start_with(plan: Plan) -> Self {
         let deployment = Self::prepare(plan).await;
-        for node in deployment.nodes() {
+        deployment.launch().await;
+        deployment
+    }
+
+    /// Starts every node that was prepared and waits until all are ready.
+    pub async fn launch(&self) {
+        for node in self.nodes() {
             node.launch();
         }
-        for node in deployment.nodes() {
+        for node in self.nodes() {
             node.until_listening().await;
         }
-        for node in deployment.nodes() {
+        for node in self.nodes() {
             node.until_ready().await;
         }
-        deployment
     }
 
     /// Servers and a migrated database; nodes described, not started.
@@ -149,7 +154,7 @@ impl Deployment {
         let name = test_name();
         let backing = match plan.redis {
             RedisKind::Standalone(options) => Backing::Standalone(Redis::start_with(options).await),
-            RedisKind::Sentinel => Backing::Sentinel(Sentinel::start().await),
+            RedisKind::Sentinel => Backing::Sentinel(Box::new(Sentinel::start().await)),
             RedisKind::Cluster => Backing::Cluster(Cluster::start().await),
         };
         let postgres = if plan.own_postgres {

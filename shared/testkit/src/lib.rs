@@ -25,6 +25,7 @@ pub mod redis;
 pub mod resp;
 pub mod rest;
 pub mod sentinel;
+pub mod shims;
 pub mod socket;
 pub mod wait;
 
@@ -36,5 +37,6 @@ pub use postgres::{Database, Postgres};
 pub use process::Process;
 pub use proxy::Proxy;
 pub use redis::{Redis, RedisOptions};
+pub use shims::{Disk, HostClock};
 pub use socket::{Socket, SocketOptions};
 pub use wait::{eventually, within};

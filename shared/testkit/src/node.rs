@@ -17,6 +17,7 @@ use crate::{
     guardian::{End, guardian},
     process::Process,
     rest::{Answer, Rest},
+    shims::{HostClock, preload},
     wait::{PATIENCE, eventually},
 };
 
@@ -37,6 +38,7 @@ pub struct Node {
     name: String,
     folder: PathBuf,
     settings: Settings,
+    clock: Option<HostClock>,
     running: Mutex<Option<Running>>,
 }
 
@@ -54,8 +56,14 @@ impl Node {
             name: name.to_owned(),
             folder: guardian().folder(name),
             settings,
+            clock: None,
             running: Mutex::new(None),
         }
+    }
+
+    /// Gives it another time of day than this host's, from its next start on.
+    pub fn set_clock(&mut self, clock: HostClock) {
+        self.clock = Some(clock);
     }
 
     /// Starts the process and does not wait for anything.
@@ -71,6 +79,8 @@ impl Node {
             .envs(&self.settings)
             .env("TIDEGATE_PORT_FILE", &ports)
             .current_dir(&self.folder);
+        let clock: Vec<_> = self.clock.iter().map(HostClock::preload).collect();
+        preload(&mut command, &clock);
         let process = Process::spawn(&self.name, command, &self.log_file(), End::Kill)
             .expect("our own program can be started");
         *self.running.lock().unwrap_or_else(PoisonError::into_inner) = Some(Running {

@@ -12,6 +12,7 @@ use crate::{
     ports::free_port,
     process::Process,
     resp::{Connection, Reply},
+    shims::{Disk, HostClock, preload},
     wait::{PATIENCE, eventually},
 };
 
@@ -24,6 +25,10 @@ pub struct RedisOptions {
     pub replica_of: Option<u16>,
     /// Cluster mode.
     pub cluster: bool,
+    /// For [`Redis::lose_power`].
+    pub disk: Option<Disk>,
+    /// Another time of day than this host's.
+    pub clock: Option<HostClock>,
     /// Further directives, as in redis.conf: name and value.
     pub extra: Vec<(String, String)>,
 }
@@ -34,6 +39,8 @@ impl Default for RedisOptions {
             appendfsync: "always",
             replica_of: None,
             cluster: false,
+            disk: None,
+            clock: None,
             extra: Vec::new(),
         }
     }
@@ -142,6 +149,17 @@ impl Redis {
         self.process().kill9();
     }
 
+    /// A power cut: SIGKILL, and whatever was not fsynced is gone. Answers how many bytes.
+    ///
+    /// # Panics
+    /// When the options named no disk.
+    pub fn lose_power(&self) -> u64 {
+        let disk = self.options.disk.as_ref();
+        let disk = disk.expect("a server whose disk is watched");
+        self.kill9();
+        disk.cut(&self.folder.join("appendonlydir"))
+    }
+
     /// SIGSTOP: it holds its connections and answers nothing.
     pub fn pause(&self) {
         self.process().signal("STOP");
@@ -221,6 +239,9 @@ fn spawn(port: u16, folder: &Path, options: &RedisOptions, end: End) -> std::io:
     if options.cluster {
         command.args(["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"]);
     }
+    let disk = options.disk.iter().map(Disk::preload);
+    let clock = options.clock.iter().map(HostClock::preload);
+    preload(&mut command, &disk.chain(clock).collect::<Vec<_>>());
     for (name, value) in &options.extra {
         command.arg(format!("--{name}")).arg(value);
     }

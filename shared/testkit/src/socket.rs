@@ -4,9 +4,13 @@
 //! It speaks the frames itself (with tungstenite's header codec), because a well-mannered library
 //! would not let a test do what a bad client does.
 
+mod frame;
+mod options;
+mod reading;
+mod upgrade;
+
 use std::{
-    collections::VecDeque,
-    io::{self, Cursor},
+    io,
     net::SocketAddr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -17,149 +21,22 @@ use std::{
 
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{
-        TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
+    io::AsyncWriteExt,
+    net::TcpStream,
     sync::{Mutex as AsyncMutex, Notify, watch},
     task::JoinHandle,
     time::Instant,
 };
-use tungstenite::{
-    handshake::{client::generate_key, derive_accept_key},
-    protocol::frame::{
-        FrameHeader,
-        coding::{Control, Data, OpCode},
-    },
-};
+use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
+
+pub use frame::masked;
+pub use options::{Listener, SocketOptions};
+pub use reading::Closed;
+pub use upgrade::Refused;
+
+use reading::{Inbox, Shared};
 
 use crate::wait::PATIENCE;
-
-/// How to open a socket.
-#[derive(Clone)]
-pub struct SocketOptions {
-    pub path: String,
-    pub query: Vec<(String, String)>,
-    pub headers: Vec<(String, String)>,
-    /// Answer pings, as RFC 6455 demands.
-    pub auto_pong: bool,
-    listener: Option<Listener>,
-}
-
-/// Sees every JSON frame as it arrives.
-pub type Listener = Arc<dyn Fn(&Value) + Send + Sync>;
-
-impl Default for SocketOptions {
-    fn default() -> Self {
-        Self {
-            path: "/api/ws".to_owned(),
-            query: Vec::new(),
-            headers: Vec::new(),
-            auto_pong: true,
-            listener: None,
-        }
-    }
-}
-
-impl SocketOptions {
-    /// With `Authorization: Bearer`.
-    pub fn bearer(token: &str) -> Self {
-        Self::default().header("Authorization", &format!("Bearer {token}"))
-    }
-
-    #[must_use]
-    pub fn header(mut self, name: &str, value: &str) -> Self {
-        self.headers.push((name.to_owned(), value.to_owned()));
-        self
-    }
-
-    #[must_use]
-    pub fn query(mut self, name: &str, value: &str) -> Self {
-        self.query.push((name.to_owned(), value.to_owned()));
-        self
-    }
-
-    #[must_use]
-    pub fn device(self, device: &str) -> Self {
-        self.query("device", device)
-    }
-
-    #[must_use]
-    pub fn path(mut self, path: &str) -> Self {
-        path.clone_into(&mut self.path);
-        self
-    }
-
-    #[must_use]
-    pub fn without_pongs(mut self) -> Self {
-        self.auto_pong = false;
-        self
-    }
-
-    #[must_use]
-    pub fn listener(mut self, listener: Listener) -> Self {
-        self.listener = Some(listener);
-        self
-    }
-}
-
-/// The HTTP answer of a server that did not upgrade.
-#[derive(Debug, Clone)]
-pub struct Refused {
-    pub status: u16,
-    /// Names in lower case.
-    pub headers: Vec<(String, String)>,
-    pub body: String,
-}
-
-impl Refused {
-    pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.as_str())
-    }
-
-    /// The body as JSON; null if it is none.
-    pub fn json(&self) -> Value {
-        serde_json::from_str(&self.body).unwrap_or_default()
-    }
-}
-
-/// How a connection came to its end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Closed {
-    /// The server's close frame: its code and reason.
-    Frame(u16, String),
-    /// No close frame: the connection just ended.
-    Lost(String),
-}
-
-impl Closed {
-    pub fn code(&self) -> Option<u16> {
-        match self {
-            Self::Frame(code, _) => Some(*code),
-            Self::Lost(_) => None,
-        }
-    }
-}
-
-#[derive(Default)]
-struct Inbox {
-    frames: VecDeque<Value>,
-    pings: u64,
-    closed: Option<Closed>,
-}
-
-struct Shared {
-    inbox: Mutex<Inbox>,
-    bell: Notify,
-    auto_pong: AtomicBool,
-    writer: AsyncMutex<OwnedWriteHalf>,
-    listener: Option<Listener>,
-    reading: watch::Sender<bool>,
-}
 
 /// An open socket. Dropping it closes the TCP connection without a close frame.
 pub struct Socket {
@@ -185,60 +62,9 @@ impl Socket {
         address: SocketAddr,
         options: SocketOptions,
     ) -> io::Result<Result<Self, Refused>> {
-        tokio::time::timeout(PATIENCE, Self::upgrade(address, options)).await?
-    }
-
-    async fn upgrade(
-        address: SocketAddr,
-        options: SocketOptions,
-    ) -> io::Result<Result<Self, Refused>> {
-        let mut stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
-        let key = generate_key();
-        stream
-            .write_all(request_of(address, &options, &key).as_bytes())
-            .await?;
-        let mut buffer = Vec::with_capacity(1024);
-        let head_end = loop {
-            if let Some(at) = buffer.windows(4).position(|window| window == b"\r\n\r\n") {
-                break at;
-            }
-            if stream.read_buf(&mut buffer).await? == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-        };
-        let head = String::from_utf8_lossy(&buffer[..head_end]).into_owned();
-        let rest = buffer.split_off(head_end + 4);
-        let status = head
-            .split(' ')
-            .nth(1)
-            .and_then(|text| text.parse().ok())
-            .ok_or(io::ErrorKind::InvalidData)?;
-        let headers: Vec<(String, String)> = head
-            .lines()
-            .filter_map(|line| line.split_once(": "))
-            .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
-            .collect();
-        let mut answer = Refused {
-            status,
-            headers,
-            body: String::new(),
-        };
-        if status != 101 {
-            let length = answer
-                .header("content-length")
-                .and_then(|text| text.parse().ok())
-                .unwrap_or(0);
-            let mut body = rest;
-            while body.len() < length && stream.read_buf(&mut body).await? > 0 {}
-            answer.body = String::from_utf8_lossy(&body).into_owned();
-            return Ok(Err(answer));
-        }
-        let accept = derive_accept_key(key.as_bytes());
-        if answer.header("sec-websocket-accept") != Some(accept.as_str()) {
-            return Err(io::Error::other("wrong Sec-WebSocket-Accept"));
-        }
-        Ok(Ok(Self::over(stream, rest, options)))
+        let upgraded =
+            tokio::time::timeout(PATIENCE, upgrade::upgrade(address, &options)).await??;
+        Ok(upgraded.map(|(stream, rest)| Self::over(stream, rest, options)))
     }
 
     fn over(stream: TcpStream, rest: Vec<u8>, options: SocketOptions) -> Self {
@@ -251,7 +77,7 @@ impl Socket {
             listener: options.listener,
             reading: watch::Sender::new(true),
         });
-        let reader = tokio::spawn(read_all(shared.clone(), read, rest));
+        let reader = tokio::spawn(reading::read_all(shared.clone(), read, rest));
         Self {
             shared,
             reader,
@@ -395,6 +221,14 @@ impl Socket {
         .await
     }
 
+    /// The end, if it comes within this time.
+    pub async fn closed_by(&self, deadline: Duration) -> Option<Closed> {
+        let mut look = |inbox: &mut Inbox| inbox.closed.clone();
+        tokio::time::timeout(deadline, self.watch(&mut look))
+            .await
+            .ok()
+    }
+
     pub fn is_closed(&self) -> bool {
         self.inbox().closed.is_some()
     }
@@ -483,162 +317,4 @@ impl Drop for Socket {
     fn drop(&mut self) {
         self.reader.abort();
     }
-}
-
-fn request_of(address: SocketAddr, options: &SocketOptions, key: &str) -> String {
-    let query: Vec<String> = options
-        .query
-        .iter()
-        .map(|(name, value)| format!("{name}={}", escaped(value)))
-        .collect();
-    let mark = if query.is_empty() { "" } else { "?" };
-    let mut request = format!(
-        "GET {}{mark}{} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n",
-        options.path,
-        query.join("&")
-    );
-    for (name, value) in &options.headers {
-        request.extend([name, ": ", value, "\r\n"]);
-    }
-    request.push_str("\r\n");
-    request
-}
-
-fn escaped(value: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:".contains(&byte);
-    value
-        .bytes()
-        .map(|byte| {
-            if plain(byte) {
-                char::from(byte).to_string()
-            } else {
-                format!("%{byte:02X}")
-            }
-        })
-        .collect()
-}
-
-/// A frame as a client has to send it.
-pub fn masked(opcode: OpCode, is_final: bool, payload: &[u8]) -> Vec<u8> {
-    let mask: [u8; 4] = rand::random();
-    let header = FrameHeader {
-        is_final,
-        opcode,
-        mask: Some(mask),
-        ..FrameHeader::default()
-    };
-    let mut frame = Vec::with_capacity(payload.len() + 14);
-    header
-        .format(payload.len() as u64, &mut frame)
-        .expect("a vector takes every byte");
-    frame.extend(
-        payload
-            .iter()
-            .zip(mask.iter().cycle())
-            .map(|(byte, mask)| byte ^ mask),
-    );
-    frame
-}
-
-async fn read_all(shared: Arc<Shared>, mut read: OwnedReadHalf, mut buffer: Vec<u8>) {
-    let mut message = Vec::new();
-    let mut reading = shared.reading.subscribe();
-    let mut closed = None;
-    let lost = loop {
-        while let Some((header, payload)) = cut_frame(&mut buffer) {
-            if let Some(end) = take_frame(&shared, &header, payload, &mut message).await {
-                closed = Some(end);
-            }
-        }
-        if reading.wait_for(|on| *on).await.is_err() {
-            break "dropped".to_owned();
-        }
-        match read.read_buf(&mut buffer).await {
-            Ok(0) => break "end of stream".to_owned(),
-            Ok(_) => {}
-            Err(error) => break error.to_string(),
-        }
-    };
-    shared
-        .inbox
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .closed = Some(closed.unwrap_or(Closed::Lost(lost)));
-    shared.bell.notify_waiters();
-}
-
-/// Cuts the first whole frame off the buffer.
-fn cut_frame(buffer: &mut Vec<u8>) -> Option<(FrameHeader, Vec<u8>)> {
-    let mut cursor = Cursor::new(&buffer[..]);
-    let (header, length) = FrameHeader::parse(&mut cursor).ok().flatten()?;
-    let start = cursor.position() as usize;
-    let end = start + length as usize;
-    if buffer.len() < end {
-        return None;
-    }
-    let payload = buffer[start..end].to_vec();
-    buffer.drain(..end);
-    Some((header, payload))
-}
-
-/// Takes a frame in; a close frame gives the end.
-async fn take_frame(
-    shared: &Shared,
-    header: &FrameHeader,
-    payload: Vec<u8>,
-    message: &mut Vec<u8>,
-) -> Option<Closed> {
-    match header.opcode {
-        OpCode::Data(_) => {
-            message.extend_from_slice(&payload);
-            if header.is_final {
-                let frame: Value = serde_json::from_slice(message).unwrap_or_else(
-                    |_| json!({"type": "not json", "payload": String::from_utf8_lossy(message)}),
-                );
-                message.clear();
-                if let Some(listener) = &shared.listener {
-                    listener(&frame);
-                }
-                shared
-                    .inbox
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .frames
-                    .push_back(frame);
-            }
-        }
-        OpCode::Control(Control::Ping) => {
-            shared
-                .inbox
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .pings += 1;
-            if shared.auto_pong.load(Ordering::Relaxed) {
-                let pong = masked(OpCode::Control(Control::Pong), true, &payload);
-                let _ = shared.writer.lock().await.write_all(&pong).await;
-            }
-        }
-        OpCode::Control(Control::Close) => {
-            let code = payload
-                .first_chunk()
-                .map_or(1005, |code| u16::from_be_bytes(*code));
-            let reason = String::from_utf8_lossy(payload.get(2..).unwrap_or_default()).into_owned();
-            let mut writer = shared.writer.lock().await;
-            let _ = writer
-                .write_all(&masked(OpCode::Control(Control::Close), true, &payload))
-                .await;
-            let end = Closed::Frame(code, reason);
-            shared
-                .inbox
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .closed = Some(end.clone());
-            shared.bell.notify_waiters();
-            return Some(end);
-        }
-        OpCode::Control(_) => {}
-    }
-    shared.bell.notify_waiters();
-    None
 }

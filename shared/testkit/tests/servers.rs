@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use testkit::{
-    Database, Postgres, Proxy, Redis, RedisOptions, cluster::Cluster, eventually, resp::Reply,
-    sentinel::Sentinel,
+    Database, Disk, HostClock, Postgres, Proxy, Redis, RedisOptions, cluster::Cluster, eventually,
+    resp::Reply, sentinel::Sentinel,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -21,6 +21,47 @@ async fn a_killed_redis_comes_back_with_its_data() {
     assert_eq!(redis.call(&["GET", "a"]).await, Reply::Text("1".to_owned()));
     assert_ne!(redis.info("run_id").await, run);
     assert_eq!(redis.info("maxmemory").await.as_deref(), Some("104857600"));
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_power_cut_takes_what_was_not_fsynced_and_nothing_else() {
+    for (appendfsync, kept) in [("always", Reply::Text("1".to_owned())), ("no", Reply::Nil)] {
+        let redis = Redis::start_with(RedisOptions {
+            appendfsync,
+            disk: Some(Disk::default()),
+            ..RedisOptions::default()
+        })
+        .await;
+        redis.call(&["SET", "a", "1"]).await;
+        let gone = redis.lose_power();
+        assert_eq!(gone == 0, appendfsync == "always", "{gone} bytes gone");
+        redis.restart().await;
+        assert_eq!(redis.call(&["GET", "a"]).await, kept, "{appendfsync}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn the_clock_of_a_server_jumps_while_it_runs() {
+    let clock = HostClock::off_by(-3_600_000);
+    let redis = Redis::start_with(RedisOptions {
+        clock: Some(clock.clone()),
+        ..RedisOptions::default()
+    })
+    .await;
+    let behind = async |expected: i64| {
+        let reply = redis.call(&["TIME"]).await;
+        let theirs: i64 = reply.list()[0].text().unwrap().parse().unwrap();
+        let true_time = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs() as i64;
+        let off = theirs - true_time;
+        assert!((off - expected).abs() <= 1, "{off} s off");
+    };
+    behind(-3600).await;
+    redis.call(&["SET", "a", "1", "PX", "60000"]).await;
+    clock.set(600_000);
+    behind(600).await;
+    assert_eq!(redis.call(&["GET", "a"]).await, Reply::Nil);
 }
 
 #[tokio::test]

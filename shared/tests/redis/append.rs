@@ -5,16 +5,14 @@ use shared::{
     domain::{Digest, Durability, Persist, Position, Topic},
     redis::{Ack, Appended, StoreError},
 };
+use testkit::Redis;
 use tokio::time::timeout;
 
-use super::{
-    server::Server,
-    support::{append, connect, entries, entry, user},
-};
+use super::support::{append, connect, entries, entry, user};
 
 #[tokio::test]
 async fn entries_are_appended_and_read_in_order() {
-    let server = Server::start();
+    let server = Redis::start().await;
     let store = connect(&server.url()).await;
     let user = user();
     store
@@ -47,7 +45,7 @@ async fn entries_are_appended_and_read_in_order() {
 
 #[tokio::test]
 async fn a_second_try_is_a_duplicate_and_another_body_a_conflict() {
-    let server = Server::start();
+    let server = Redis::start().await;
     let store = connect(&server.url()).await;
     let user = user();
     let once = entry(user, "{}");
@@ -68,7 +66,7 @@ async fn a_second_try_is_a_duplicate_and_another_body_a_conflict() {
 
 #[tokio::test]
 async fn an_ended_entry_is_removed_with_the_step_that_ends_it() {
-    let server = Server::start();
+    let server = Redis::start().await;
     let store = connect(&server.url()).await;
     let user = user();
     let (id, first, _) = append(&store, entry(user, "1")).await;
@@ -86,7 +84,7 @@ async fn an_ended_entry_is_removed_with_the_step_that_ends_it() {
 
 #[tokio::test]
 async fn what_a_device_has_confirmed_cannot_be_taken_back() {
-    let server = Server::start();
+    let server = Redis::start().await;
     let store = connect(&server.url()).await;
     let user = user();
     let (_, first, _) = append(&store, entry(user, "1")).await;
@@ -115,7 +113,7 @@ async fn what_a_device_has_confirmed_cannot_be_taken_back() {
 
 #[tokio::test]
 async fn concurrent_senders_get_contiguous_offsets_in_their_own_order() {
-    let server = Server::start();
+    let server = Redis::start().await;
     let store = connect(&server.url()).await;
     let user = user();
     let senders = (0..20).map(|sender| {
@@ -137,7 +135,7 @@ async fn concurrent_senders_get_contiguous_offsets_in_their_own_order() {
 
 #[tokio::test]
 async fn postgres_is_told_everything_in_order() {
-    let server = Server::start();
+    let server = Redis::start().await;
     let store = connect(&server.url()).await;
     let user = user();
     let partition = Topic::User(user).partition(store.partitions());
@@ -175,9 +173,11 @@ async fn postgres_is_told_everything_in_order() {
 
 #[tokio::test]
 async fn what_is_unreadable_is_handed_over_as_it_is() {
-    let server = Server::start();
+    let server = Redis::start().await;
     let store = connect(&server.url()).await;
-    server.cli(&["xadd", "{p3}:persist", "*", "topic", "nobody", "t", "1"]);
+    server
+        .call(&["xadd", "{p3}:persist", "*", "topic", "nobody", "t", "1"])
+        .await;
     let records = store
         .persist_read(shared::domain::Partition(3), "0-0", 10)
         .await
@@ -187,7 +187,7 @@ async fn what_is_unreadable_is_handed_over_as_it_is() {
 
 #[tokio::test]
 async fn stored_waits_for_the_commit() {
-    let server = Server::start();
+    let server = Redis::start().await;
     let store = connect(&server.url()).await;
     let user = user();
     let partition = Topic::User(user).partition(store.partitions());
@@ -217,7 +217,7 @@ async fn stored_waits_for_the_commit() {
 
 #[tokio::test]
 async fn another_number_of_partitions_is_refused() {
-    let server = Server::start();
+    let server = Redis::start().await;
     let _store = connect(&server.url()).await;
     let mut settings = shared::redis::StoreSettings::new(server.url());
     settings.partitions = shared::domain::PartitionCount(128);

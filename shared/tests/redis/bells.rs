@@ -1,13 +1,11 @@
 use shared::domain::Topic;
+use testkit::Redis;
 
-use super::{
-    server::Server,
-    support::{Heard, append, connect, entry, user},
-};
+use super::support::{Heard, append, connect, entry, user};
 
 #[tokio::test]
 async fn a_confirmed_subscription_hears_the_very_next_entry() {
-    let server = Server::start();
+    let server = Redis::start().await;
     let store = connect(&server.url()).await;
     let (bells, events) = store.subscriber().await.unwrap();
     let mut heard = Heard::new(events);
@@ -19,7 +17,7 @@ async fn a_confirmed_subscription_hears_the_very_next_entry() {
 
 #[tokio::test]
 async fn a_probe_comes_back() {
-    let server = Server::start();
+    let server = Redis::start().await;
     let store = connect(&server.url()).await;
     let (bells, _events) = store.subscriber().await.unwrap();
     let found = store.probe(&bells).await;

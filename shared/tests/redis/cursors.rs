@@ -4,11 +4,9 @@ use shared::{
     domain::{Device, Position, SessionId, Topic},
     redis::{Ack, BellEvent, OpenSession, Page, Store},
 };
+use testkit::Redis;
 
-use super::{
-    server::Server,
-    support::{Heard, append, connect, entries, entry, session, user},
-};
+use super::support::{Heard, append, connect, entries, entry, session, user};
 
 fn device(name: &str) -> Device {
     name.parse().unwrap()
@@ -25,7 +23,7 @@ async fn confirm(store: &Store, open: &OpenSession, position: Position) {
 
 #[tokio::test]
 async fn a_device_goes_on_where_it_confirmed_and_a_new_one_where_the_user_is_furthest() {
-    let server = Server::start();
+    let server = Redis::start().await;
     let store = connect(&server.url()).await;
     let phone = session(user());
     let partition = Topic::User(phone.user).partition(store.partitions());
@@ -71,7 +69,7 @@ async fn a_device_goes_on_where_it_confirmed_and_a_new_one_where_the_user_is_fur
 
 #[tokio::test]
 async fn confirmations_only_move_forward_and_never_beyond_the_log() {
-    let server = Server::start();
+    let server = Redis::start().await;
     let store = connect(&server.url()).await;
     let phone = session(user());
     let partition = Topic::User(phone.user).partition(store.partitions());
@@ -103,7 +101,7 @@ async fn confirmations_only_move_forward_and_never_beyond_the_log() {
 
 #[tokio::test]
 async fn the_oldest_session_beyond_the_limit_is_displaced_and_told() {
-    let server = Server::start();
+    let server = Redis::start().await;
     let store = connect(&server.url()).await;
     let (bells, events) = store.subscriber().await.unwrap();
     let mut heard = Heard::new(events);
@@ -157,7 +155,7 @@ async fn the_oldest_session_beyond_the_limit_is_displaced_and_told() {
 
 #[tokio::test]
 async fn a_dead_node_is_reaped_by_incarnation() {
-    let server = Server::start();
+    let server = Redis::start().await;
     let store = connect(&server.url()).await;
     let user = user();
     let partition = Topic::User(user).partition(store.partitions());
@@ -188,7 +186,7 @@ async fn a_dead_node_is_reaped_by_incarnation() {
 
 #[tokio::test]
 async fn a_node_is_alive_while_its_heart_beats() {
-    let server = Server::start();
+    let server = Redis::start().await;
     let store = connect(&server.url()).await;
     let node = session(user()).node;
     let alive = |store: Store| async move { store.nodes().await.unwrap() };
@@ -219,7 +217,7 @@ async fn a_node_is_alive_while_its_heart_beats() {
 
 #[tokio::test]
 async fn a_lease_has_one_owner_and_a_rising_token() {
-    let server = Server::start();
+    let server = Redis::start().await;
     let store = connect(&server.url()).await;
     let (one, two) = ("w1".parse().unwrap(), "w2".parse().unwrap());
     let minute = Duration::from_secs(60);
@@ -239,7 +237,7 @@ async fn a_lease_has_one_owner_and_a_rising_token() {
     store.release("p1", &one).await.unwrap();
     let next = store.lease("p1", &two, minute).await.unwrap().unwrap();
     assert!(next > token);
-    server.cli(&["flushall"]);
+    server.call(&["flushall"]).await;
     assert!(
         store.lease("p1", &one, minute).await.unwrap().unwrap() > next,
         "also after a loss"
@@ -248,7 +246,7 @@ async fn a_lease_has_one_owner_and_a_rising_token() {
 
 #[tokio::test]
 async fn a_session_of_a_user_without_a_log_begins_at_the_start() {
-    let server = Server::start();
+    let server = Redis::start().await;
     let store = connect(&server.url()).await;
     let open = session(user());
     store

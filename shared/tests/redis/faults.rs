@@ -8,21 +8,19 @@ use shared::{
     domain::{Durability, Position, Topic},
     redis::{Appended, Page, StoreError},
 };
+use testkit::{Redis, RedisOptions};
 use tokio::time::{Instant, timeout};
 
-use super::{
-    server::Server,
-    support::{Heard, all_after, append, connect, entry, eventually, user},
-};
+use super::support::{Heard, all_after, append, connect, entry, eventually, user};
 
 #[tokio::test]
 async fn a_restart_raises_the_epoch_and_no_id_goes_back() {
-    let mut server = Server::start();
+    let server = Redis::start().await;
     let store = connect(&server.url()).await;
     let user = user();
     let (_, before, persist_before) = append(&store, entry(user, "1")).await;
     let ms = |id: &str| id.split('-').next().unwrap().parse::<i64>().unwrap();
-    server.restart();
+    server.restart().await;
     let retried = entry(user, "2");
     eventually("redis is back", || async {
         store.append(retried.clone()).await.is_ok()
@@ -41,7 +39,7 @@ async fn a_restart_raises_the_epoch_and_no_id_goes_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_accepted_survives_a_kill_under_load() {
-    let mut server = Server::start();
+    let server = Redis::start().await;
     let store = connect(&server.url()).await;
     let users: Vec<_> = (0..20).map(|_| user()).collect();
     let count = AtomicUsize::new(0);
@@ -61,7 +59,7 @@ async fn what_was_accepted_survives_a_kill_under_load() {
     });
     let killing = async {
         eventually("load", || async { count.load(Ordering::Relaxed) > 200 }).await;
-        tokio::task::block_in_place(|| server.restart());
+        server.restart().await;
     };
     let (accepted, ()) = tokio::join!(join_all(senders), killing);
     assert!(accepted.iter().flatten().count() > 200);
@@ -80,7 +78,7 @@ async fn what_was_accepted_survives_a_kill_under_load() {
 
 #[tokio::test]
 async fn a_killed_subscription_is_a_gap_and_then_heard_again() {
-    let server = Server::start();
+    let server = Redis::start().await;
     let store = connect(&server.url()).await;
     let (bells, events) = store.subscriber().await.unwrap();
     let mut heard = Heard::new(events);
@@ -89,7 +87,7 @@ async fn a_killed_subscription_is_a_gap_and_then_heard_again() {
         result.unwrap();
     }
     for _ in 0..3 {
-        server.cli(&["client", "kill", "type", "pubsub"]);
+        server.call(&["client", "kill", "type", "pubsub"]).await;
         heard.gap().await;
         for user in [users[0], users[100], users[199]] {
             let (_, position, _) = append(&store, entry(user, "{}")).await;
@@ -100,7 +98,7 @@ async fn a_killed_subscription_is_a_gap_and_then_heard_again() {
 
 #[tokio::test]
 async fn an_unsubscribed_topic_is_silent() {
-    let server = Server::start();
+    let server = Redis::start().await;
     let store = connect(&server.url()).await;
     let (bells, events) = store.subscriber().await.unwrap();
     let mut heard = Heard::new(events);
@@ -115,7 +113,7 @@ async fn an_unsubscribed_topic_is_silent() {
 
 #[tokio::test]
 async fn a_stopped_redis_fails_calls_in_time_and_is_used_again_when_it_goes_on() {
-    let server = Server::start();
+    let server = Redis::start().await;
     let store = connect(&server.url()).await;
     let user = user();
     append(&store, entry(user, "1")).await;
@@ -158,9 +156,9 @@ async fn a_stopped_redis_fails_calls_in_time_and_is_used_again_when_it_goes_on()
 
 #[tokio::test]
 async fn without_redis_an_append_is_refused_within_a_second() {
-    let mut server = Server::start();
+    let server = Redis::start().await;
     let store = connect(&server.url()).await;
-    server.kill();
+    server.kill9();
     let began = Instant::now();
     let outcome = store.append(entry(user(), "1")).await;
     assert!(outcome.is_err());
@@ -180,21 +178,19 @@ async fn without_redis_an_append_is_refused_within_a_second() {
 
 #[tokio::test]
 async fn nearly_full_memory_refuses_what_is_durable() {
-    let server = Server::start();
+    let server = Redis::start().await;
     let store = connect(&server.url()).await;
     let user = user();
     append(&store, entry(user, "1")).await;
-    let used: u64 = server
-        .cli(&["info", "memory"])
-        .lines()
-        .find_map(|line| line.strip_prefix("used_memory:")?.trim().parse().ok())
-        .unwrap();
-    server.cli(&[
-        "config",
-        "set",
-        "maxmemory",
-        &(used + used / 20).to_string(),
-    ]);
+    let used: u64 = server.info("used_memory").await.unwrap().parse().unwrap();
+    server
+        .call(&[
+            "config",
+            "set",
+            "maxmemory",
+            &(used + used / 20).to_string(),
+        ])
+        .await;
     eventually("the limit is noticed", || async {
         matches!(
             store.append(entry(user, "2")).await,
@@ -211,7 +207,9 @@ async fn nearly_full_memory_refuses_what_is_durable() {
     assert!(store.append_from_reserve(entry(user, "4")).await.is_ok());
 
     // What frees memory works when there is none left, also for a process that starts now.
-    server.cli(&["config", "set", "maxmemory", "1000000"]);
+    server
+        .call(&["config", "set", "maxmemory", "1000000"])
+        .await;
     let newcomer = connect(&server.url()).await;
     assert!(newcomer.append_from_reserve(entry(user, "5")).await.is_ok());
     // What keeps the fleet alive still works.
@@ -224,7 +222,7 @@ async fn nearly_full_memory_refuses_what_is_durable() {
         .await
         .unwrap();
 
-    server.cli(&["config", "set", "maxmemory", "0"]);
+    server.call(&["config", "set", "maxmemory", "0"]).await;
     eventually("there is room again", || async {
         store.append(entry(user, "6")).await.is_ok()
     })
@@ -233,18 +231,22 @@ async fn nearly_full_memory_refuses_what_is_durable() {
 
 #[tokio::test]
 async fn functions_that_redis_forgot_are_loaded_again() {
-    let server = Server::start();
+    let server = Redis::start().await;
     let store = connect(&server.url()).await;
     let user = user();
-    server.cli(&["function", "flush"]);
+    server.call(&["function", "flush"]).await;
     append(&store, entry(user, "1")).await;
-    server.cli(&["function", "flush"]);
+    server.call(&["function", "flush"]).await;
     store.heads(&[Topic::User(user)]).await.unwrap();
 }
 
 #[tokio::test]
 async fn weak_settings_are_named() {
-    let server = Server::with(&[]);
+    // As Redis comes.
+    let options = RedisOptions::default()
+        .with("appendonly", "no")
+        .with("stream-node-max-bytes", "4096");
+    let server = Redis::start_with(options).await;
     let store = connect(&server.url()).await;
     let found = store.audit().await.unwrap();
     for name in ["appendonly:", "stream-node-max-bytes:", "maxmemory:"] {
@@ -257,7 +259,11 @@ async fn weak_settings_are_named() {
 
 #[tokio::test]
 async fn a_server_that_would_lose_it_takes_nothing_durable() {
-    let server = Server::with(&["--appendonly", "yes", "--appendfsync", "everysec"]);
+    let server = Redis::start_with(RedisOptions {
+        appendfsync: "everysec",
+        ..RedisOptions::default()
+    })
+    .await;
     let store = connect(&server.url()).await;
     let user = user();
     let refused = store.append(entry(user, "durable")).await;
@@ -268,7 +274,9 @@ async fn a_server_that_would_lose_it_takes_nothing_durable() {
     let mut fleeting = entry(user, "memory");
     fleeting.durability = Durability::Memory;
     store.append(fleeting).await.unwrap();
-    server.cli(&["config", "set", "appendfsync", "always"]);
+    server
+        .call(&["config", "set", "appendfsync", "always"])
+        .await;
     eventually("the new setting is noticed", || async {
         store.append(entry(user, "durable")).await.is_ok()
     })

@@ -4,95 +4,12 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use shared::{
-    domain::{Durability, Partition, Position, Topic},
+    domain::{Durability, Position, Topic},
     redis::{Append, Appended},
 };
+use testkit::{Redis, RedisOptions, cluster::Cluster, sentinel::Sentinel};
 
-use super::{
-    server::{Server, free_port},
-    support::{Heard, all_after, append, connect, entry, eventually, user},
-};
-
-struct Cluster {
-    masters: Vec<Server>,
-}
-
-impl Cluster {
-    async fn start() -> Self {
-        let options = [
-            "--cluster-enabled",
-            "yes",
-            "--appendonly",
-            "yes",
-            "--appendfsync",
-            "always",
-        ];
-        let masters: Vec<_> = (0..3).map(|_| Server::with(&options)).collect();
-        for (index, master) in masters.iter().enumerate() {
-            let (from, to) = (
-                index * 5461,
-                if index == 2 {
-                    16383
-                } else {
-                    index * 5461 + 5460
-                },
-            );
-            master.cli(&[
-                "cluster",
-                "addslotsrange",
-                &from.to_string(),
-                &to.to_string(),
-            ]);
-            master.cli(&["cluster", "set-config-epoch", &(index + 1).to_string()]);
-            master.cli(&["cluster", "meet", "127.0.0.1", &masters[0].port.to_string()]);
-        }
-        eventually("the cluster stands", || async {
-            masters.iter().all(|master| {
-                let info = master.cli(&["cluster", "info"]);
-                info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3")
-            })
-        })
-        .await;
-        Self { masters }
-    }
-
-    fn url(&self) -> String {
-        let ports: Vec<_> = self.masters.iter().map(|master| master.port).collect();
-        format!(
-            "redis-cluster://127.0.0.1:{}?node=127.0.0.1:{}&node=127.0.0.1:{}",
-            ports[0], ports[1], ports[2]
-        )
-    }
-
-    fn id(&self, index: usize) -> String {
-        self.masters[index].cli(&["cluster", "myid"])
-    }
-
-    /// Moves a partition's slot with its keys between living masters.
-    fn move_slot(&self, partition: Partition, from: usize, to: usize) {
-        let slot = self.masters[0].cli(&["cluster", "keyslot", &format!("{{{partition}}}")]);
-        let (source, target) = (&self.masters[from], &self.masters[to]);
-        target.cli(&["cluster", "setslot", &slot, "importing", &self.id(from)]);
-        source.cli(&["cluster", "setslot", &slot, "migrating", &self.id(to)]);
-        loop {
-            let keys = source.cli(&["cluster", "getkeysinslot", &slot, "100"]);
-            let keys: Vec<_> = keys.lines().filter(|key| !key.is_empty()).collect();
-            if keys.is_empty() {
-                break;
-            }
-            let port = target.port.to_string();
-            let mut args = vec!["migrate", "127.0.0.1", &port, "", "0", "5000", "keys"];
-            args.extend(keys);
-            source.cli(&args);
-        }
-        for master in [target, source] {
-            master.cli(&["cluster", "setslot", &slot, "node", &self.id(to)]);
-        }
-        for master in &self.masters {
-            master.cli(&["cluster", "setslot", &slot, "node", &self.id(to)]);
-        }
-    }
-}
+use super::support::{Heard, all_after, append, connect, entry, eventually, user};
 
 #[tokio::test]
 async fn a_cluster_does_what_one_redis_does() {
@@ -149,19 +66,10 @@ async fn a_slot_that_moves_takes_its_topics_along() {
     let (_, before, _) = append(&store, entry(user, "1")).await;
     assert_eq!(heard.entry().await.0, before);
 
-    let port = |shard: usize| cluster.masters[shard].port;
-    let slot: usize = cluster.masters[0]
-        .cli(&[
-            "cluster",
-            "keyslot",
-            &format!("{{{}}}", topic.partition(store.partitions())),
-        ])
-        .parse()
-        .unwrap();
-    let from = (slot / 5461).min(2);
-    let to = (from + 1) % 3;
-    assert_ne!(port(from), port(to));
-    cluster.move_slot(topic.partition(store.partitions()), from, to);
+    let tag = format!("{{{}}}", topic.partition(store.partitions()));
+    let slot = cluster.slot_of(&tag).await;
+    let from = cluster.owner_of(slot).await;
+    cluster.move_slot(slot, (from + 1) % 3).await;
 
     let moved = entry(user, "2");
     eventually("appends follow the slot", || async {
@@ -194,35 +102,8 @@ async fn a_slot_that_moves_takes_its_topics_along() {
 
 #[tokio::test]
 async fn what_a_replica_confirmed_survives_a_failover() {
-    let mut master = Server::with(&["--repl-diskless-sync-delay", "0"]);
-    let follower = || Server::with(&["--replicaof", "127.0.0.1", &master.port.to_string()]);
-    let replicas = [follower(), follower()];
-    eventually("both replicas follow", || async {
-        let state = master.cli(&["info", "replication"]);
-        state.matches("state=online").count() == 2
-    })
-    .await;
-    let port = free_port();
-    let config = std::env::temp_dir().join(format!("tidegate-sentinel-{port}.conf"));
-    let lines = format!(
-        "sentinel monitor main 127.0.0.1 {} 1\nsentinel down-after-milliseconds main 1000\n\
-         sentinel failover-timeout main 5000\n",
-        master.port
-    );
-    std::fs::write(&config, lines).unwrap();
-    let sentinel = Server::on(port, &[config.to_str().unwrap(), "--sentinel"]);
-    eventually("sentinel knows both", || async {
-        let known = sentinel.cli(&["sentinel", "replicas", "main"]);
-        replicas
-            .iter()
-            .all(|replica| known.contains(&replica.port.to_string()))
-    })
-    .await;
-
-    let store = connect(&format!(
-        "redis-sentinel://127.0.0.1:{port}?sentinelServiceName=main"
-    ))
-    .await;
+    let sentinel = Sentinel::start().await;
+    let store = connect(&sentinel.url()).await;
     let (bells, events) = store.subscriber().await.unwrap();
     let mut heard = Heard::new(events);
     let user = user();
@@ -233,9 +114,12 @@ async fn what_a_replica_confirmed_survives_a_failover() {
     }))
     .await;
 
-    master.kill();
+    let old = sentinel.primary().await.expect("there is a primary");
+    sentinel.fail_over().await;
+    // Nothing is taken before somebody follows the new one.
+    old.restart().await;
     let first_after = entry(user, "after");
-    eventually("a replica took over", || async {
+    eventually("the replica took over", || async {
         store.append(first_after.clone()).await.is_ok()
     })
     .await;
@@ -259,17 +143,21 @@ async fn what_a_replica_confirmed_survives_a_failover() {
         store.append(first_after).await.unwrap(),
         Appended::Duplicate { .. }
     ));
-    let _ = std::fs::remove_file(config);
 }
 
 #[tokio::test]
 async fn durable_is_not_accepted_before_a_replica_has_it() {
-    let master = Server::with(&["--repl-diskless-sync-delay", "0"]);
-    let replica = Server::with(&["--replicaof", "127.0.0.1", &master.port.to_string()]);
+    let everysec = |replica_of| {
+        Redis::start_with(RedisOptions {
+            appendfsync: "everysec",
+            replica_of,
+            ..RedisOptions::default()
+        })
+    };
+    let master = everysec(None).await;
+    let replica = everysec(Some(master.port())).await;
     eventually("the replica follows", || async {
-        master
-            .cli(&["info", "replication"])
-            .contains("state=online")
+        replica.info("master_link_status").await.as_deref() == Some("up")
     })
     .await;
     let store = connect(&master.url()).await;
@@ -298,15 +186,12 @@ async fn durable_is_not_accepted_before_a_replica_has_it() {
 
 #[tokio::test]
 async fn a_server_that_takes_over_again_begins_a_new_epoch() {
-    let (one, two) = (Server::start(), Server::start());
-    for server in [&one, &two] {
-        server.cli(&["config", "set", "repl-diskless-sync-delay", "0"]);
-    }
-    let follow = async |server: &Server, primary: &Server| {
-        server.cli(&["replicaof", "127.0.0.1", &primary.port.to_string()]);
+    let (one, two) = (Redis::start().await, Redis::start().await);
+    let follow = async |server: &Redis, primary: &Redis| {
+        let port = primary.port().to_string();
+        server.call(&["replicaof", "127.0.0.1", &port]).await;
         eventually("it follows", || async {
-            let state = server.cli(&["info", "replication"]);
-            state.contains("master_link_status:up")
+            server.info("master_link_status").await.as_deref() == Some("up")
         })
         .await;
     };
@@ -314,7 +199,7 @@ async fn a_server_that_takes_over_again_begins_a_new_epoch() {
     let user = user();
     append(&store, entry(user, "1")).await;
     follow(&two, &one).await;
-    two.cli(&["replicaof", "no", "one"]);
+    two.call(&["replicaof", "no", "one"]).await;
     // The other one reigns; it never gets these, and has nothing to write itself.
     let mut lost = Vec::new();
     for n in 2..5 {
@@ -325,7 +210,7 @@ async fn a_server_that_takes_over_again_begins_a_new_epoch() {
         lost.push(append(&store, in_memory).await);
     }
     follow(&one, &two).await;
-    one.cli(&["replicaof", "no", "one"]);
+    one.call(&["replicaof", "no", "one"]).await;
 
     let retried = entry(user, "after");
     eventually("it takes entries again", || async {
@@ -349,11 +234,12 @@ fn persist_order(id: &str) -> (u64, u64) {
 
 #[tokio::test]
 async fn a_primary_that_was_replaced_takes_nothing_on_its_own() {
-    let server = Server::start();
+    let server = Redis::start().await;
     let _store = connect(&server.url()).await; // loads the functions
     let id = uuid::Uuid::now_v7().to_string();
     let digest = "0".repeat(32);
-    let take = |guarded| {
+    let take = async || {
+        let call = ["fcall", "tidegate_v1_append", "1", "{p1}:meta", "1000", "1"];
         let entry = [
             "{p1}",
             "user:ann",
@@ -365,32 +251,23 @@ async fn a_primary_that_was_replaced_takes_nothing_on_its_own() {
             "",
             "{}",
         ];
-        let mut args = vec![
-            "fcall",
-            "tidegate_v1_append",
-            "1",
-            "{p1}:meta",
-            "1000",
-            guarded,
-        ];
-        args.extend(entry);
-        server.cli(&args)
+        server.try_call(&[&call[..], &entry[..]].concat()).await
     };
-    assert!(take("1").contains("NOREPLICAS"));
-    let follower = Server::with(&["--replicaof", "127.0.0.1", &server.port.to_string()]);
+    assert!(format!("{:?}", take().await).contains("NOREPLICAS"));
+    let follower = Redis::start_with(RedisOptions {
+        replica_of: Some(server.port()),
+        ..RedisOptions::default()
+    })
+    .await;
     eventually("it takes entries once it has a replica", || async {
-        take("1").starts_with("N ")
+        format!("{:?}", take().await).contains("N ")
     })
     .await;
-    drop(follower);
+    follower.kill9();
     eventually("its replica is gone", || async {
-        server
-            .cli(&["info", "replication"])
-            .contains("connected_slaves:0")
+        server.info("connected_slaves").await.as_deref() == Some("0")
     })
     .await;
-    assert!(
-        take("1").starts_with("D "),
-        "the barrier is what counts then"
-    );
+    // The barrier is what counts then.
+    assert!(format!("{:?}", take().await).contains("D "));
 }

@@ -4,5 +4,4 @@ mod cursors;
 mod faults;
 mod fleets;
 mod reading;
-mod server;
 mod support;

@@ -4,11 +4,9 @@ use shared::{
     domain::{Partition, Position, Topic, UserId},
     redis::{Page, Store},
 };
+use testkit::{Redis, resp::Reply};
 
-use super::{
-    server::Server,
-    support::{append, connect, entries, entry, user},
-};
+use super::support::{append, connect, entries, entry, user};
 
 async fn sweep(store: &Store, window: Duration) -> u64 {
     let (mut cursor, mut removed) = (0, 0);
@@ -28,7 +26,7 @@ fn partition(store: &Store, user: UserId) -> Partition {
 
 #[tokio::test]
 async fn trimming_stops_at_what_postgres_has_and_readers_are_told() {
-    let server = Server::start();
+    let server = Redis::start().await;
     let store = connect(&server.url()).await;
     let user = user();
     let topic = Topic::User(user);
@@ -82,11 +80,13 @@ async fn trimming_stops_at_what_postgres_has_and_readers_are_told() {
         .unwrap();
     assert_eq!(sweep(&store, Duration::ZERO).await, 2);
     assert_eq!(
-        server.cli(&[
-            "exists",
-            &format!("{{{}}}:log:{topic}", partition(&store, user))
-        ]),
-        "0"
+        server
+            .call(&[
+                "exists",
+                &format!("{{{}}}:log:{topic}", partition(&store, user))
+            ])
+            .await,
+        Reply::Int(0)
     );
     let after_all = Position {
         offset: third.offset + 1,
@@ -114,7 +114,7 @@ async fn trimming_stops_at_what_postgres_has_and_readers_are_told() {
 
 #[tokio::test]
 async fn a_position_ahead_of_the_log_is_a_reset() {
-    let server = Server::start();
+    let server = Redis::start().await;
     let store = connect(&server.url()).await;
     let user = user();
     let (_, first, _) = append(&store, entry(user, "1")).await;
@@ -127,16 +127,18 @@ async fn a_position_ahead_of_the_log_is_a_reset() {
 
 #[tokio::test]
 async fn a_log_that_was_deleted_is_cold() {
-    let server = Server::start();
+    let server = Redis::start().await;
     let store = connect(&server.url()).await;
     let user = user();
     let topic = Topic::User(user);
     let (_, first, _) = append(&store, entry(user, "1")).await;
     let (_, head, _) = append(&store, entry(user, "2")).await;
-    server.cli(&[
-        "del",
-        &format!("{{{}}}:log:{topic}", partition(&store, user)),
-    ]);
+    server
+        .call(&[
+            "del",
+            &format!("{{{}}}:log:{topic}", partition(&store, user)),
+        ])
+        .await;
     assert!(
         matches!(store.read(topic, first, 10).await.unwrap(), Page::Cold { head: at, .. } if at == head)
     );
@@ -144,7 +146,7 @@ async fn a_log_that_was_deleted_is_cold() {
 
 #[tokio::test]
 async fn a_page_is_bounded_by_count_and_by_bytes() {
-    let server = Server::start();
+    let server = Redis::start().await;
     let store = connect(&server.url()).await;
     let user = user();
     let topic = Topic::User(user);
@@ -164,7 +166,7 @@ async fn a_page_is_bounded_by_count_and_by_bytes() {
 
 #[tokio::test]
 async fn until_a_worker_has_vouched_a_young_log_sends_its_readers_to_postgres_once() {
-    let server = Server::start();
+    let server = Redis::start().await;
     let store = connect(&server.url()).await;
     let user = user();
     let topic = Topic::User(user);
@@ -195,13 +197,13 @@ async fn until_a_worker_has_vouched_a_young_log_sends_its_readers_to_postgres_on
 
 #[tokio::test]
 async fn after_redis_lost_its_data_nothing_hides_behind_old_positions() {
-    let server = Server::start();
+    let server = Redis::start().await;
     let store = connect(&server.url()).await;
     let user = user();
     let topic = Topic::User(user);
     let partition = partition(&store, user);
     let (_, before, _) = append(&store, entry(user, "1")).await;
-    server.cli(&["flushall"]);
+    server.call(&["flushall"]).await;
     // The next epoch begins in another second.
     let then = store.time().await.unwrap().0 / 1000;
     super::support::eventually("the next second", || async {

@@ -48,7 +48,7 @@ impl Deployment {
     pub async fn start() -> Self {
         let redis = Redis::start().await;
         let database = Database::create("worker").await;
-        let store = Store::connect(settings(&redis, &database).redis.store())
+        let store = Store::connect(settings(&redis, &database).redis.store(Clock::told()))
             .await
             .unwrap();
         let postgres = Postgres::new(&database.url(), 4, Duration::from_secs(5)).unwrap();
@@ -66,16 +66,12 @@ impl Deployment {
         let mut settings = settings(&self.redis, &self.database);
         settings.node.id = Some(name.parse().unwrap());
         adjust(&mut settings);
-        let store = Store::connect(settings.redis.store()).await.unwrap();
+        let store = Store::connect(settings.redis.store(Clock::told()))
+            .await
+            .unwrap();
         let postgres =
             Postgres::new(settings.postgres.url.expose(), 8, Duration::from_secs(2)).unwrap();
-        Arc::new(Context::new(
-            store,
-            postgres,
-            settings,
-            Clock::system(),
-            Lifecycle::new(),
-        ))
+        Arc::new(Context::new(store, postgres, settings, Lifecycle::new()))
     }
 
     pub async fn worker(&self, name: &str) -> Worker {
