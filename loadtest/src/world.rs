@@ -8,10 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use shared::{
-    domain::PartitionCount,
-    redis::{Store, StoreSettings},
-};
+use shared::redis::{Store, StoreSettings};
 use testkit::{
     Database, Node, Postgres, Redis, RedisOptions,
     guardian::guardian,
