@@ -20,7 +20,7 @@ use gateway::{
 };
 use shared::{
     config::Settings as _,
-    health::{self, redis::Probed},
+    health,
     logging::LogControl,
     postgres::Postgres,
     process::{self, Process},
@@ -235,10 +235,7 @@ async fn start(
         health::postgres::watch(postgres_check, life.clone(), postgres),
     );
     let probed = fanout.clone();
-    let look = async move || Probed {
-        bells: probed.probe_status().shards,
-        answers: store.time().await.is_ok(),
-    };
+    let look = async move || probed.probe_status().shards;
     life.spawn_essential(
         "watch redis",
         health::redis::watch(

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use shared::{
     config::Settings as _,
-    health::{self, redis::Probed},
+    health,
     logging::LogControl,
     postgres::Postgres,
     process::{self, Process},
@@ -102,14 +102,7 @@ async fn work(settings: Settings, process: &Process) -> anyhow::Result<()> {
     );
     let asked = store.clone();
     // A worker hears no bells: an answer to a command is all it needs.
-    let ask = async move || {
-        let began = tokio::time::Instant::now();
-        let answers = asked.time().await.is_ok();
-        Probed {
-            bells: vec![answers.then(|| began.elapsed())],
-            answers,
-        }
-    };
+    let ask = async move || asked.ask_shards().await;
     life.spawn_essential(
         "watch redis",
         health::redis::watch(redis_check, life.clone(), health::redis::LOOK_INTERVAL, ask),

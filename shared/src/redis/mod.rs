@@ -34,6 +34,7 @@ pub use bells::{BellEvent, Bells};
 pub use cursors::Ack;
 pub use error::StoreError;
 pub use persist::TrimStep;
+pub use probe::Echo;
 pub use read::Page;
 pub use sessions::{OpenSession, OpenedSession};
 pub use settings::StoreSettings;

@@ -1,8 +1,8 @@
-use shared::domain::Topic;
+use shared::{domain::Topic, redis::Echo};
 
 use super::{
     server::Server,
-    support::{Heard, append, connect, entry, user},
+    support::{Heard, append, connect, entry, eventually, user},
 };
 
 #[tokio::test]
@@ -24,5 +24,25 @@ async fn a_probe_comes_back() {
     let (bells, _events) = store.subscriber().await.unwrap();
     let found = store.probe(&bells).await;
     assert_eq!(found.len(), 1);
-    assert!(found[0].is_some());
+    assert!(found[0].is_heard());
+}
+
+#[tokio::test]
+async fn a_subscriber_that_is_shut_out_is_told_from_a_server_that_is_away() {
+    let mut server = Server::start();
+    let store = connect(&server.url()).await;
+    let (bells, _events) = store.subscriber().await.unwrap();
+    assert!(store.probe(&bells).await[0].is_heard());
+
+    server.cli(&["acl", "setuser", "default", "-ssubscribe"]);
+    server.cli(&["client", "kill", "type", "pubsub"]);
+    eventually("it is deaf", || async {
+        store.probe(&bells).await == [Echo::Deaf]
+    })
+    .await;
+    assert!(store.ask_shards().await[0].is_heard());
+
+    server.kill();
+    assert_eq!(store.probe(&bells).await, [Echo::Silent]);
+    assert_eq!(store.ask_shards().await, [Echo::Silent]);
 }
