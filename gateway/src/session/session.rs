@@ -189,7 +189,14 @@ impl<H: Host> Session<H> {
     }
 
     fn take(&mut self, received: Received, now: Instant) -> Result<(), CloseReason> {
-        let verdict = self.limiter.check(self.settings().frame_rate, now);
+        // What we ask for ourselves is not held against the peer.
+        let asked_for =
+            matches!(&received, Received::Pong(pong) if self.confirmations.asked_for(pong));
+        let verdict = if asked_for {
+            Verdict::Pass
+        } else {
+            self.limiter.check(self.settings().frame_rate, now)
+        };
         if verdict == Verdict::Close {
             return Err(CloseReason::RateLimited);
         }
