@@ -21,6 +21,7 @@ mod node;
 mod persist;
 mod probe;
 mod read;
+mod remembered;
 mod reply;
 mod sessions;
 mod settings;
