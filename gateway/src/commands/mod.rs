@@ -54,7 +54,7 @@ pub struct Reply {
     pub name: &'static str,
     /// A JSON object.
     pub payload: Json,
-    /// Sent also to a request without an id: whoever asks for something wants to see it.
+    /// Sent also to a request without an id, for an answer was all it wanted; see the protocol.
     pub always: bool,
 }
 

@@ -349,8 +349,16 @@ async fn small_requests_are_answered_and_unknown_ones_refused() {
         .await;
     assert_eq!(beat["timestamp"], 12);
     assert!(beat["serverTime"].as_str().unwrap().ends_with('Z'));
-    let reply = desk.ask(anna, None, "heartbeat", &json!({})).await.unwrap();
-    assert!(reply.always);
+    // What asks for nothing but an answer gets it without an id, too; the rest does not.
+    for (name, body, always) in [
+        ("ping", json!({}), true),
+        ("heartbeat", json!({}), true),
+        ("command.queue", json!({}), true),
+        ("command.create", create(anna, "to herself"), false),
+    ] {
+        let reply = desk.ask(anna, None, name, &body).await.unwrap();
+        assert_eq!(reply.always, always, "{name}");
+    }
     assert_eq!(
         desk.refusal(anna, None, "chat.message", json!({})).await,
         Code::UnknownType
