@@ -81,11 +81,11 @@ impl Judge {
 }
 
 /// Asks over and over and tells the check, until the process stops.
-pub async fn watch(
+pub async fn watch<Asked: Future<Output = Vec<Echo>>>(
     check: Check,
     lifecycle: Lifecycle,
     every: Duration,
-    ask: impl AsyncFn() -> Vec<Echo>,
+    ask: impl Fn() -> Asked,
 ) {
     let mut judge = Judge::default();
     loop {
