@@ -241,6 +241,8 @@ pub(super) async fn run(
         .map_err(|error| store_refusal(&error))?
     {
         Appended::New { id, .. } | Appended::Duplicate { id, .. } => {
+            // Not at `info`: a line takes a fifth of the time of everything else.
+            tracing::debug!(command = %id, recipient = %recipient_id, "command accepted");
             if let Some(slot) = reused {
                 slot.remember(recipient_id);
             }

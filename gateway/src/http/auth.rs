@@ -188,7 +188,7 @@ async fn login(
     let (user, hash) = found.unzip();
     let fits = api.passwords.verify(credentials.password, hash).await?;
     let Some(user) = user.filter(|_| fits) else {
-        tracing::info!(address = %api.client_address(peer, &headers), "a log-in was refused");
+        tracing::info!(address = %api.client_address(peer, &headers), "log-in refused");
         return Err(Refusal::new(Code::Unauthorized, "wrong username or password").into());
     };
     check_status(user.status)?;
