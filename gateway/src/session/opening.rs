@@ -182,7 +182,8 @@ async fn establish<H: Host>(
         };
         socket.push(dialect::encode(dialect, &event));
         match refusal.code {
-            Code::Unauthorized | Code::Forbidden => CloseReason::AuthFailed,
+            Code::Unauthorized => CloseReason::AuthFailed,
+            Code::Forbidden => CloseReason::Banned,
             _ => CloseReason::Unavailable,
         }
     })?;

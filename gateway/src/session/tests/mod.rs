@@ -233,6 +233,18 @@ async fn a_session_that_cannot_be_opened_is_told_why() {
 }
 
 #[tokio::test]
+async fn a_banned_user_is_told_not_to_try_again() {
+    let scene = Scene::new();
+    *scene.host.refuse.lock() = Some(Refusal::new(Code::Forbidden, "the user is banned"));
+    let mut client = scene
+        .arrive(Some(&scene.user.to_string()), AckMode::Auto)
+        .await;
+    assert_eq!(client.text().await["payload"]["code"], "forbidden");
+    assert_eq!(client.close_code().await, 4403);
+    scene.ended().await;
+}
+
+#[tokio::test]
 async fn a_node_that_drains_lets_nobody_identify_any_more() {
     let scene = Scene::new();
     let mut client = scene.arrive(None, AckMode::Auto).await;
