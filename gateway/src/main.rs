@@ -1,6 +1,7 @@
 //! The gateway as a process.
 
 use std::{
+    future::ready,
     path::PathBuf,
     process::ExitCode,
     sync::{Arc, OnceLock},
@@ -11,7 +12,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use gateway::{
     app::{App, AppSettings, Rate},
-    config::Settings,
+    config::{MigrateSettings, Settings},
     fanout::{Fanout, FanoutSettings},
     http::{self, Admission, Api, Backend, Door, Origins, Server},
     metrics,
@@ -21,11 +22,8 @@ use gateway::{
 use shared::{
     clock::Clock,
     config::Settings as _,
-    health::{self, redis::Probed},
     logging::LogControl,
-    postgres::Postgres,
     process::{self, Process},
-    redis::Store,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -64,33 +62,36 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let settings: Settings = match process::settings(arguments.config, arguments.set) {
-        Ok(settings) => settings,
-        Err(code) => return code,
-    };
-    match arguments.command.unwrap_or(Command::Run) {
-        Command::CheckConfig => {
+    let Arguments {
+        config,
+        set,
+        command,
+    } = Arguments::parse();
+    match command.unwrap_or(Command::Run) {
+        Command::CheckConfig => with(config, set, |settings: Settings| {
             print!("{}", settings.render());
             ExitCode::SUCCESS
-        }
-        Command::Migrate => process::run(&settings.log.clone(), async |_| migrate(&settings).await),
-        Command::Run => process::run(&settings.log.clone(), async |log| run(settings, log).await),
+        }),
+        Command::Migrate => with(config, set, |settings: MigrateSettings| {
+            process::run(&settings.log.clone(), async |_| migrate(&settings).await)
+        }),
+        Command::Run => with(config, set, |settings: Settings| {
+            process::run(&settings.log.clone(), async |log| run(settings, log).await)
+        }),
     }
 }
 
-fn postgres(settings: &Settings) -> anyhow::Result<Postgres> {
-    let postgres = &settings.postgres;
-    Postgres::new(
-        postgres.url.expose(),
-        postgres.max_connections,
-        postgres.acquire_timeout,
-    )
-    .context("postgres.url")
+/// Goes on with the settings that a command needs, if they are right.
+fn with<S: shared::config::Settings>(
+    file: Option<PathBuf>,
+    flags: Vec<String>,
+    go_on: impl FnOnce(S) -> ExitCode,
+) -> ExitCode {
+    process::settings(file, flags).map_or_else(|code| code, go_on)
 }
 
-async fn migrate(settings: &Settings) -> anyhow::Result<()> {
-    let postgres = postgres(settings)?;
+async fn migrate(settings: &MigrateSettings) -> anyhow::Result<()> {
+    let postgres = process::postgres(&settings.postgres)?;
     let migrated = async {
         while let Err(error) = postgres.ping().await {
             tracing::info!(%error, "waiting for postgres");
@@ -172,20 +173,10 @@ async fn start(
     closing: &CancellationToken,
 ) -> anyhow::Result<Arc<Fanout>> {
     let life = &process.lifecycle;
-    let redis_check = process.health.check("redis", health::redis::LOOK_MAX_AGE);
-    let postgres_check = process.health.check("postgres", health::postgres::MAX_AGE);
-    tracing::info!(redis = %settings.redis.url, postgres = %settings.postgres.url, "connecting");
-    let postgres = postgres(settings)?;
-    redis_check.starting("redis does not answer");
-    let (store, ()) = tokio::join!(
-        Store::connect(settings.redis.store(api.clock().clone())),
-        health::postgres::reached(&postgres_check, &postgres),
-    );
-    let store = store.context("redis")?;
-    for weakness in store.audit().await.unwrap_or_default() {
-        tracing::warn!(weakness, "redis is not set up for production");
-    }
-
+    let stores = process
+        .open_stores(&settings.redis, &settings.postgres, api.clock())
+        .await?;
+    let (store, postgres) = (stores.store.clone(), stores.postgres.clone());
     let node = process.node.clone();
     let fanout_settings = FanoutSettings {
         max_sessions: settings.session.max_per_user,
@@ -231,24 +222,8 @@ async fn start(
     let _ = door.set(Door::new(host, origins, admission));
 
     show(&fanout, process);
-    life.spawn_essential(
-        "watch postgres",
-        health::postgres::watch(postgres_check, life.clone(), postgres),
-    );
     let probed = fanout.clone();
-    let look = async move || Probed {
-        bells: probed.probe_status().shards,
-        answers: store.time().await.is_ok(),
-    };
-    life.spawn_essential(
-        "watch redis",
-        health::redis::watch(
-            redis_check,
-            life.clone(),
-            health::redis::LOOK_INTERVAL,
-            look,
-        ),
-    );
+    process.watch_stores(stores, move || ready(probed.probe_status().shards));
     process.started();
     Ok(fanout)
 }

@@ -139,9 +139,9 @@ impl Host for Node {
         after: Option<Position>,
         outbox: Arc<Outbox>,
     ) -> Pending<Result<Attached<Attachment>, Refusal>> {
-        let fanout = self.app.fanout.clone();
+        let (app, user) = (self.app.clone(), peer.caller.user);
         let attach = Attach {
-            user: peer.caller.user,
+            user,
             session: peer.caller.session,
             device: peer.caller.device.clone(),
             token: token_ref(&identity),
@@ -149,7 +149,14 @@ impl Host for Node {
             outbox,
         };
         Box::pin(async move {
-            let attached = fanout.attach(attach).await?;
+            let admitted = async {
+                if app.users.is_banned(user).await {
+                    return Err(Refusal::new(Code::Forbidden, "the user is banned"));
+                }
+                Ok(())
+            };
+            // Side by side: neither waits for the other's store.
+            let (attached, ()) = tokio::try_join!(app.fanout.attach(attach), admitted)?;
             Ok(Attached {
                 cursor: attached.cursor,
                 replayed: u64::from(attached.replayed),

@@ -5,6 +5,8 @@
 //! Imports go one way: `redis | postgres > domain`. Nothing in here knows a wire
 //! dialect or a socket.
 
+#![warn(missing_docs)]
+
 pub mod auth;
 pub mod clock;
 pub mod config;

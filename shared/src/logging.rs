@@ -1,14 +1,25 @@
 //! Logs: one line an event, to standard output.
 //!
-//! Ids that bind lines together are fields of spans (`connection`, `request`), so every line
-//! below them has them. Never logged: tokens, passwords, contents of messages.
+//! Lines that belong to a socket or a request have its ids, see [`Ids`]. Never logged: tokens,
+//! passwords, contents of messages.
+
+mod ids;
 
 use std::{io::IsTerminal as _, sync::Arc};
 
+use tracing::Subscriber;
 use tracing_subscriber::{
-    EnvFilter, Layer as _, Registry, fmt, layer::SubscriberExt as _, reload,
+    EnvFilter, Layer, Registry,
+    fmt::{self, MakeWriter},
+    layer::SubscriberExt as _,
+    registry::LookupSpan,
+    reload,
     util::SubscriberInitExt as _,
 };
+
+pub use ids::{Ids, Name};
+
+use ids::WithIds;
 
 use crate::config::{LogFormat, LogSettings};
 
@@ -43,17 +54,7 @@ pub fn start(settings: &LogSettings) -> Result<LogControl, InvalidLevel> {
         LogFormat::Json => false,
         LogFormat::Pretty => true,
     };
-    let lines = if pretty {
-        fmt::layer()
-            .with_ansi(std::io::stdout().is_terminal())
-            .boxed()
-    } else {
-        fmt::layer()
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .boxed()
-    };
+    let lines = lines(pretty, std::io::stdout().is_terminal(), std::io::stdout);
     // A second start in one process (tests) keeps the first one's subscriber.
     let _ = tracing_subscriber::registry()
         .with(filter)
@@ -67,6 +68,31 @@ pub fn start(settings: &LogSettings) -> Result<LogControl, InvalidLevel> {
     Ok(LogControl {
         filter: Some(Arc::new(handle)),
     })
+}
+
+/// Writes events as lines, each with the ids it belongs to.
+fn lines<S, W>(pretty: bool, ansi: bool, writer: W) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let layer = fmt::layer().with_writer(writer);
+    if pretty {
+        layer
+            .with_ansi(ansi)
+            .map_event_format(|format| WithIds {
+                format,
+                json: false,
+            })
+            .boxed()
+    } else {
+        layer
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .map_event_format(|format| WithIds { format, json: true })
+            .boxed()
+    }
 }
 
 impl LogControl {

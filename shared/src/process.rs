@@ -13,15 +13,19 @@ use std::{
     time::Duration,
 };
 
+use anyhow::Context as _;
+
 use crate::{
     clock::Clock,
-    config::{LogSettings, NodeSettings, Settings, Sources, load},
+    config::{LogSettings, NodeSettings, PostgresSettings, RedisSettings, Settings, Sources, load},
     domain::NodeId,
-    health::{Health, Watchdog},
+    health::{self, Check, Health, Watchdog},
     lifecycle::Lifecycle,
     logging::{self, LogControl},
     metrics::{self, Metrics, Table},
     ops::{self, Ops, OpsServer},
+    postgres::Postgres,
+    redis::{Echo, Store},
 };
 
 /// How long threads that block may take to notice the end.
@@ -92,7 +96,85 @@ pub struct Process {
     started: Arc<AtomicBool>,
 }
 
+/// Redis and Postgres, both answering.
+pub struct Stores {
+    /// The logs.
+    pub store: Store,
+    /// The record.
+    pub postgres: Postgres,
+    redis_check: Check,
+    postgres_check: Check,
+}
+
+/// A lazy pool of connections, as the settings have it.
+pub fn postgres(settings: &PostgresSettings) -> anyhow::Result<Postgres> {
+    Postgres::new(
+        settings.url.expose(),
+        settings.max_connections,
+        settings.acquire_timeout,
+    )
+    .context("postgres.url")
+}
+
 impl Process {
+    /// Waits until Redis and Postgres answer and are what this program expects; meanwhile `/ready` says
+    /// what is waited for. What waiting cannot heal is an error at once, whatever else is away. From
+    /// then on `clock` goes by Redis'.
+    pub async fn open_stores(
+        &self,
+        redis: &RedisSettings,
+        postgres: &PostgresSettings,
+        clock: &Clock,
+    ) -> anyhow::Result<Stores> {
+        let redis_check = self.health.check("redis", health::redis::LOOK_MAX_AGE);
+        let postgres_check = self.health.check("postgres", health::postgres::MAX_AGE);
+        tracing::info!(redis = %redis.url, postgres = %postgres.url, "connecting");
+        let postgres = self::postgres(postgres)?;
+        redis_check.starting("redis does not answer");
+        let connected = async {
+            Store::connect(redis.store(clock.clone()))
+                .await
+                .context("redis")
+        };
+        let reached = async {
+            health::postgres::reached(&postgres_check, &postgres).await;
+            Ok(())
+        };
+        let (store, ()) = tokio::try_join!(connected, reached)?;
+        for weakness in store.audit().await.unwrap_or_default() {
+            tracing::warn!(weakness, "redis is not set up for production");
+        }
+        Ok(Stores {
+            store,
+            postgres,
+            redis_check,
+            postgres_check,
+        })
+    }
+
+    /// Has the stores' health looked at from now on; `look` tells what became of the last probe of
+    /// each shard.
+    pub fn watch_stores<Look: Future<Output = Vec<Echo>> + Send + 'static>(
+        &self,
+        stores: Stores,
+        look: impl Fn() -> Look + Send + 'static,
+    ) {
+        let life = &self.lifecycle;
+        life.spawn_essential(
+            "watch postgres",
+            health::postgres::watch(stores.postgres_check, life.clone(), stores.postgres),
+        );
+        life.spawn_essential(
+            "watch redis",
+            health::redis::watch(
+                stores.redis_check,
+                life.clone(),
+                health::redis::LOOK_INTERVAL,
+                look,
+            ),
+        );
+    }
+
     /// Follows signals, and opens the ops listener. Call it within the runtime, first of all.
     pub fn start(
         node: &NodeSettings,

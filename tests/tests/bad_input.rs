@@ -373,7 +373,7 @@ async fn bad_parameters_are_refused_before_the_upgrade() {
 }
 
 #[tokio::test]
-async fn a_position_nobody_handed_out_starts_over() {
+async fn a_position_nobody_handed_out_is_passed_over() {
     let stage = Stage::set().await;
     let socket = stage.socket().await;
     send(&socket, &stage.bob, "kept").await;

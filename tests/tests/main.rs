@@ -7,6 +7,8 @@ mod bad_input;
 mod chaos;
 mod import_rule;
 mod live;
+mod logs;
+mod readiness;
 mod resume;
 mod sessions;
 mod startup;

@@ -253,3 +253,24 @@ async fn a_link_that_carries_single_bytes_is_slow_and_right() {
     }
     assert_eq!(phone.request("ping", json!({})).await["type"], "pong");
 }
+
+#[tokio::test]
+async fn a_banned_user_gets_no_socket_with_a_valid_token() {
+    let tidegate = Deployment::start_with(Plan::default().gateways(1).workers(0)).await;
+    let (ann, bob) = (tidegate.user("ann").await, tidegate.user("bob").await);
+    let ban = format!("UPDATE users SET status = 'banned' WHERE id = '{}'", ann.id);
+    tidegate.database.query(&ban).await;
+    let address = tidegate.address(0);
+    let by_header = Socket::open(address, SocketOptions::bearer(&ann.token))
+        .await
+        .expect("upgraded");
+    assert_eq!(by_header.closed().await.code(), Some(4403));
+    let by_frame = Socket::open(address, SocketOptions::default())
+        .await
+        .expect("upgraded");
+    let authenticate = json!({"type": "authenticate", "payload": {"token": ann.token}});
+    by_frame.send(&authenticate).await;
+    assert_eq!(by_frame.closed().await.code(), Some(4403));
+    // Others are not concerned.
+    tidegate.connect(0, &bob, "phone").await;
+}

@@ -124,6 +124,15 @@ async fn a_wrong_setting_stops_the_start_with_its_name() {
             "0",
             "redis.partitions",
         ),
+        ("worker", "TIDEGATE_REDIS_URL", "nowhere", "redis.url"),
+        ("gateway", "TIDEGATE_REDIS_URL", "http://h", "redis.url"),
+        ("gateway", "TIDEGATE_DATABASE_URL", "h/db", "postgres.url"),
+        (
+            "gateway",
+            "TIDEGATE_AUTH__TRUSTED_ISSUERS",
+            "[{ issuer = 'https://id.example', algorithm = 'EdDSA', jwks_file = '/no/such/file' }]",
+            "auth.trusted_issuers: https://id.example",
+        ),
     ];
     for (binary, name, value, named) in cases {
         for command in ["check-config", "run"] {
@@ -171,6 +180,34 @@ async fn another_number_of_partitions_is_refused() {
         );
         assert!(node.log().contains("partitions"), "{}", node.log());
     }
+}
+
+#[tokio::test]
+async fn what_waiting_cannot_heal_stops_the_start_though_postgres_is_away() {
+    let plan = Plan::default().gateways(1).workers(0).own_postgres();
+    let tidegate = Deployment::start_with(plan).await;
+    let settings = with(tidegate.settings(), "TIDEGATE_REDIS__PARTITIONS", "128");
+    tidegate.database.server().crash().await;
+    for binary in ["gateway", "worker"] {
+        let node = Node::new(binary, "stranger", settings.clone());
+        node.launch();
+        let process = node.process();
+        let ends = process.wait(Duration::from_secs(19));
+        let status = within("the stranger gives up", Duration::from_secs(20), ends).await;
+        assert!(!status.success(), "{binary} waits for postgres");
+        assert!(node.log().contains("partitions"), "{}", node.log());
+    }
+}
+
+#[tokio::test]
+async fn migrating_asks_for_no_secret_of_the_gateway() {
+    let tidegate = Deployment::prepare(Plan::default().gateways(0).workers(0)).await;
+    let mut settings = tidegate.settings().clone();
+    settings.retain(|name, _| !name.starts_with("TIDEGATE_AUTH__"));
+    let (code, output) = run_to_end("gateway", &["migrate"], &settings).await;
+    assert_eq!(code, Some(0), "{output}");
+    let (code, _) = run_to_end("gateway", &["check-config"], &settings).await;
+    assert_ne!(code, Some(0), "a gateway needs it");
 }
 
 #[tokio::test]

@@ -85,6 +85,8 @@ settings! {
 
 fn check(settings: &Settings, problems: &mut Problems) {
     settings.log.check(problems);
+    settings.redis.check(problems);
+    settings.postgres.check(problems);
     if settings.persist.lanes + 2 > settings.postgres.max_connections {
         problems.add(
             "persist.lanes",

@@ -2,16 +2,12 @@
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
-use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use shared::{
     clock::Clock,
     config::Settings as _,
-    health::{self, redis::Probed},
     logging::LogControl,
-    postgres::Postgres,
     process::{self, Process},
-    redis::Store,
 };
 use worker::{config::Settings, context::Context, metrics, runner};
 
@@ -77,44 +73,17 @@ async fn run(mut settings: Settings, log: LogControl) -> anyhow::Result<()> {
 
 /// Waits for the stores, then starts the work.
 async fn work(settings: Settings, process: &Process) -> anyhow::Result<()> {
-    let redis_check = process.health.check("redis", health::redis::LOOK_MAX_AGE);
-    let postgres_check = process.health.check("postgres", health::postgres::MAX_AGE);
-    tracing::info!(redis = %settings.redis.url, postgres = %settings.postgres.url, "connecting");
-    let postgres = &settings.postgres;
-    let postgres = Postgres::new(
-        postgres.url.expose(),
-        postgres.max_connections,
-        postgres.acquire_timeout,
-    )
-    .context("postgres.url")?;
-    redis_check.starting("redis does not answer");
-    let (store, ()) = tokio::join!(
-        Store::connect(settings.redis.store(Clock::told())),
-        health::postgres::reached(&postgres_check, &postgres),
-    );
-    let store = store.context("redis")?;
-    for weakness in store.audit().await.unwrap_or_default() {
-        tracing::warn!(weakness, "redis is not set up for production");
-    }
-    let life = &process.lifecycle;
-    life.spawn_essential(
-        "watch postgres",
-        health::postgres::watch(postgres_check, life.clone(), postgres.clone()),
-    );
+    let stores = process
+        .open_stores(&settings.redis, &settings.postgres, &Clock::told())
+        .await?;
+    let (store, postgres) = (stores.store.clone(), stores.postgres.clone());
+    // A worker hears no bells: answers to commands are all it needs.
     let asked = store.clone();
-    // A worker hears no bells: an answer to a command is all it needs.
-    let ask = async move || {
-        let began = tokio::time::Instant::now();
-        let answers = asked.time().await.is_ok();
-        Probed {
-            bells: vec![answers.then(|| began.elapsed())],
-            answers,
-        }
-    };
-    life.spawn_essential(
-        "watch redis",
-        health::redis::watch(redis_check, life.clone(), health::redis::LOOK_INTERVAL, ask),
-    );
+    process.watch_stores(stores, move || {
+        let asked = asked.clone();
+        async move { asked.ask_shards().await }
+    });
+    let life = &process.lifecycle;
     let context = Context::new(store, postgres, settings, life.clone());
     tracing::info!(name = %context.me, "working");
     runner::start(&Arc::new(context));

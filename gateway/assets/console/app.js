@@ -297,7 +297,7 @@ function receive(message) {
 
 function opened({ node, sessionId, device: name, resumed }) {
   const { ws } = link;
-  const replayed = `${resumed?.replayed ?? 0} replayed${resumed?.complete === false ? ', more to come' : ''}`;
+  const replayed = `${resumed?.replayed ?? 0} at once${resumed?.complete === false ? ', there may be more' : ', nothing else was missed'}`;
   link.facts = { Node: node, Session: sessionId, Device: name, Resumed: replayed };
   setPhase('open');
   // A node that accepts and fails again must not be hammered: only a lasting session counts as success.

@@ -15,7 +15,7 @@ use shared::{
     lifecycle::Lifecycle,
     postgres::{Postgres, User, UserStatus},
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::fanout::postgres_refusal;
 
@@ -25,6 +25,11 @@ const CAPACITY: u64 = 200_000;
 const FORGET_AFTER: Duration = Duration::from_hours(24);
 /// After this long Postgres is asked again, beside the request.
 const FRESH_FOR: Duration = Duration::from_mins(1);
+
+/// How long what was read counts for opening a socket, which banned users may not.
+const JUST_NOW: Duration = Duration::from_secs(5);
+/// How long opening a socket waits for Postgres.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What commands need to know of a user.
 #[derive(Debug)]
@@ -86,6 +91,25 @@ impl Users {
             .try_get_with(id, read)
             .await
             .map_err(|refusal| (*refusal).clone())
+    }
+
+    /// Whether the user may take no part. Asks Postgres unless it said so just now; while it does
+    /// not answer in time, what was known before counts, for live traffic goes on without it.
+    pub async fn is_banned(&self, id: UserId) -> bool {
+        let known = self.known.get(&id).await;
+        let just_read = |known: &Arc<Profile>| known.read_at.elapsed() < JUST_NOW;
+        let profile = match known {
+            Some(profile) if just_read(&profile) => Some(profile),
+            known => match timeout(PATIENCE, self.postgres.user_by_id(id)).await {
+                Ok(Ok(Some(user))) => {
+                    let profile = Profile::of(user);
+                    self.known.insert(id, profile.clone()).await;
+                    Some(profile)
+                }
+                _ => known,
+            },
+        };
+        profile.is_some_and(|profile| profile.status == UserStatus::Banned)
     }
 
     /// Remembers a user who was just read or created elsewhere.

@@ -50,7 +50,7 @@ pub(super) async fn run(
     let append = final_state(app, id, recipient, state, position, Some(position));
     match app
         .store
-        .append(append)
+        .append_from_reserve(append)
         .await
         .map_err(|error| store_refusal(&error))?
     {

@@ -49,7 +49,7 @@ pub(super) async fn run(
     let append = final_state(app, id, caller.user, state, position, None);
     match app
         .store
-        .append(append)
+        .append_from_reserve(append)
         .await
         .map_err(|error| store_refusal(&error))?
     {

@@ -21,9 +21,11 @@ mod tests;
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
-use shared::domain::{Code, Device, Refusal, SessionId, UserId};
+use shared::{
+    domain::{Code, Device, Refusal, SessionId, UserId},
+    logging::{Ids, Name},
+};
 use tokio::time::{Instant, timeout};
-use tracing::Instrument;
 
 pub use metrics::TABLE as METRICS;
 
@@ -31,7 +33,7 @@ use crate::{
     app::App,
     dialect::{Json, Request},
 };
-use metrics::{DURATION, Name, Outcome, REQUESTS};
+use metrics::{DURATION, Name as Label, Outcome, REQUESTS};
 
 /// Longest a request may take.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -47,6 +49,17 @@ pub struct Caller {
     pub device: Device,
 }
 
+impl Caller {
+    /// What lines about it are marked with.
+    pub fn ids(&self) -> Ids {
+        Ids {
+            session: Some(self.session),
+            user: Some(self.user),
+            ..Ids::default()
+        }
+    }
+}
+
 /// A positive answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
@@ -54,7 +67,7 @@ pub struct Reply {
     pub name: &'static str,
     /// A JSON object.
     pub payload: Json,
-    /// Sent also to a request without an id: whoever asks for something wants to see it.
+    /// Sent also to a request without an id, for an answer was all it wanted; see the protocol.
     pub always: bool,
 }
 
@@ -93,7 +106,7 @@ enum Cost {
 pub struct Command {
     /// The name of the request.
     pub name: &'static str,
-    label: Name,
+    label: Label,
     cost: Cost,
     run: for<'a> fn(&'a Arc<App>, &'a Caller, &'a Request) -> Running<'a>,
 }
@@ -102,37 +115,37 @@ pub struct Command {
 pub static TABLE: &[Command] = &[
     Command {
         name: "ping",
-        label: Name::Ping,
+        label: Label::Ping,
         cost: Cost::Free,
         run: |_, _, _| Box::pin(async { Ok(ping::run()) }),
     },
     Command {
         name: "heartbeat",
-        label: Name::Heartbeat,
+        label: Label::Heartbeat,
         cost: Cost::Free,
         run: |app, _, request| Box::pin(async { heartbeat::run(app, request) }),
     },
     Command {
         name: "command.create",
-        label: Name::CommandCreate,
+        label: Label::CommandCreate,
         cost: Cost::Message,
         run: |app, caller, request| Box::pin(create::run(app, caller, request)),
     },
     Command {
         name: "command.queue",
-        label: Name::CommandQueue,
+        label: Label::CommandQueue,
         cost: Cost::Free,
         run: |app, caller, request| Box::pin(queue::run(app, caller, request)),
     },
     Command {
         name: "command.complete",
-        label: Name::CommandComplete,
+        label: Label::CommandComplete,
         cost: Cost::Message,
         run: |app, caller, request| Box::pin(complete::run(app, caller, request)),
     },
     Command {
         name: "command.cancel",
-        label: Name::CommandCancel,
+        label: Label::CommandCancel,
         cost: Cost::Message,
         run: |app, caller, request| Box::pin(cancel::run(app, caller, request)),
     },
@@ -142,16 +155,14 @@ pub static TABLE: &[Command] = &[
 pub async fn run(app: &Arc<App>, caller: &Caller, request: &Request) -> Result<Reply, Refusal> {
     let begun = Instant::now();
     let command = TABLE.iter().find(|command| command.name == &*request.name);
-    let label = command.map_or(Name::Unknown, |command| command.label);
+    let label = command.map_or(Label::Unknown, |command| command.label);
     let result = match command {
         Some(command) => {
-            // No id of the client's in here: it may hold anything.
-            let span = tracing::debug_span!(
-                "request",
-                name = command.name,
-                user = %caller.user,
-                session = %caller.session,
-            );
+            let ids = Ids {
+                request: request.id.as_ref().and_then(|id| Name::new(id.as_str())),
+                asked: Some(command.name),
+                ..caller.ids()
+            };
             let in_time = async {
                 if command.cost == Cost::Message {
                     app.limiter.take(caller.user)?;
@@ -160,7 +171,7 @@ pub async fn run(app: &Arc<App>, caller: &Caller, request: &Request) -> Result<R
                     .await
                     .unwrap_or_else(|_| Err(too_late()))
             };
-            in_time.instrument(span).await
+            ids.during(in_time).await
         }
         None => Err(Refusal::new(Code::UnknownType, "no request has this name")),
     };

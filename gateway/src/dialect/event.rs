@@ -132,10 +132,10 @@ pub struct Limits {
 pub struct Resumed {
     /// Everything up to here was confirmed before, or skipped by `after`.
     pub from: Position,
-    /// How many entries are known to follow at once.
+    /// How many entries follow at once.
     pub replayed: u64,
-    /// False if the position asked for is not of this deployment's log, so that the client's
-    /// own state may differ from what the server tells.
+    /// True if those are all that was missed. False if more may follow, or if `after` is no
+    /// position of this log; then `from` is another one.
     pub complete: bool,
 }
 

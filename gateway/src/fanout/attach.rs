@@ -37,7 +37,7 @@ pub struct Attach {
     pub device: Device,
     /// What the session was opened with.
     pub token: TokenRef,
-    /// Replay from here instead of from the device's cursor.
+    /// Replay from here instead of from the device's cursor, if the log has come so far.
     pub after: Option<Position>,
     /// Where the entries go.
     pub outbox: Arc<Outbox>,
@@ -52,9 +52,10 @@ pub struct Attached {
     pub cursor: Position,
     /// Where the log ended when the session was opened.
     pub head: Position,
-    /// How many entries follow at once; more may, if the log was longer than a page.
+    /// How many entries follow at once: those of the first page.
     pub replayed: u32,
-    /// False if the position asked for lies beyond the log, so that everything is sent again.
+    /// True if those are all there are, from the position asked for. False if more may follow (the
+    /// log is longer, or older than Redis), or if the position is not of this log.
     pub complete: bool,
     topic: Topic,
     first: Vec<Entry>,
@@ -161,6 +162,24 @@ impl Fanout {
             page: self.settings.first_page,
         };
         attachment.is_open = true;
+        let mut opened = self.open_session(topic, open.clone()).await?;
+        let is_known = !matches!(opened.page, Page::Reset { .. });
+        if !is_known && open.after.is_some() {
+            // Nobody gave that position out: the device goes on where it stands.
+            let open = OpenSession {
+                after: None,
+                ..open
+            };
+            opened = self.open_session(topic, open).await?;
+        }
+        Ok(self.opened(topic, opened, is_known, attachment))
+    }
+
+    async fn open_session(
+        &self,
+        topic: Topic,
+        open: OpenSession,
+    ) -> Result<OpenedSession, Refusal> {
         let opened = self
             .store
             .session_open(open)
@@ -169,10 +188,16 @@ impl Fanout {
         for displaced in &opened.displaced {
             self.hub.close(topic, *displaced, CloseReason::Displaced);
         }
-        Ok(self.opened(topic, opened, attachment))
+        Ok(opened)
     }
 
-    fn opened(&self, topic: Topic, opened: OpenedSession, attachment: Attachment) -> Attached {
+    fn opened(
+        &self,
+        topic: Topic,
+        opened: OpenedSession,
+        is_known: bool,
+        attachment: Attachment,
+    ) -> Attached {
         let (Page::Entries { head, .. } | Page::Cold { head, .. } | Page::Reset { head }) =
             opened.page;
         let mut effects = Effects::default();
@@ -181,14 +206,13 @@ impl Fanout {
 
         let mut walk = Walk::from(opened.cursor);
         let first = walk.hot(opened.page);
-        let complete = !first.reset;
-        // A position this deployment never gave out: start over from what there is.
-        let cursor = if complete {
-            opened.cursor
-        } else {
+        // A cursor ahead of the log: Redis lost what it counted. Start over from what there is.
+        let cursor = if first.reset {
             Position::START
+        } else {
+            opened.cursor
         };
-        if !complete {
+        if first.reset {
             walk = Walk::from(cursor);
         }
         attachment.outbox.begin(cursor);
@@ -196,7 +220,7 @@ impl Fanout {
             cursor,
             head,
             replayed: first.entries.len() as u32,
-            complete,
+            complete: is_known && first.end.is_some(),
             topic,
             first: first.entries,
             walk,

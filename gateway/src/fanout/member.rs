@@ -9,7 +9,7 @@ use super::{Fanout, outbox::Outbox};
 /// What a revocation looks for in a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenRef {
-    /// The token's `jti`.
+    /// The token's `jti`; empty if it has none.
     pub id: Arc<str>,
     /// The token's `iat`, Unix seconds.
     pub issued_at: i64,

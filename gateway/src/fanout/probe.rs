@@ -3,19 +3,21 @@
 
 use std::{sync::Arc, time::Duration};
 
+use shared::redis::Echo;
+
 use super::{Fanout, metrics};
 
 /// What the last probe found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ProbeStatus {
-    /// From publish to heard, per shard; `None` where it was lost. Empty before the first.
-    pub shards: Vec<Option<Duration>>,
+    /// Per shard, in their order. Empty before the first.
+    pub shards: Vec<Echo>,
 }
 
 impl ProbeStatus {
     /// True if every shard's bells were heard at the last probe.
     pub fn is_healthy(&self) -> bool {
-        !self.shards.is_empty() && self.shards.iter().all(Option::is_some)
+        !self.shards.is_empty() && self.shards.iter().copied().all(Echo::is_heard)
     }
 }
 
@@ -29,15 +31,15 @@ impl Fanout {
     pub(super) async fn probe_bells(self: Arc<Self>) {
         loop {
             let shards = self.store.probe(&self.bells).await;
-            for (shard, latency) in shards.iter().enumerate() {
-                if let Some(latency) = latency {
+            for (shard, echo) in shards.iter().enumerate() {
+                if let Echo::Heard(latency) = echo {
                     metrics::PROBES.record(latency.as_secs_f64());
                 } else {
                     metrics::PROBES_LOST.increment(1);
                     self.gaps.push(shard);
                 }
             }
-            let healthy = shards.iter().all(Option::is_some);
+            let healthy = shards.iter().copied().all(Echo::is_heard);
             *self.probe.lock() = ProbeStatus { shards };
             // Ask again soon while something is wrong, so that health recovers quickly.
             let pause = if healthy {

@@ -29,8 +29,9 @@ pub(super) struct Revocations {
 
 #[derive(Debug, Default)]
 struct State {
-    /// By `jti`: until when to remember it.
-    tokens: HashMap<Box<str>, Timestamp>,
+    /// By user and `jti`: until when to remember it. Issuers name their tokens as they like, so
+    /// two users may have tokens of the same name.
+    tokens: HashMap<UserId, HashMap<Box<str>, Timestamp>>,
     /// All tokens issued up to a second, and until when to remember it.
     users: HashMap<UserId, (i64, Timestamp)>,
 }
@@ -39,8 +40,8 @@ impl Revocations {
     fn apply(&self, revocation: &Revocation) {
         let mut state = self.state.write();
         if let Some(token) = &revocation.token_id {
-            let token = token.as_str().into();
-            let until = state.tokens.entry(token).or_insert(Timestamp(0));
+            let tokens = state.tokens.entry(revocation.user_id).or_default();
+            let until = tokens.entry(token.as_str().into()).or_insert(Timestamp(0));
             *until = revocation.expires_at.max(*until);
         } else {
             let news = (revocation.issued_until, revocation.expires_at);
@@ -55,12 +56,21 @@ impl Revocations {
             .users
             .get(&user)
             .is_some_and(|(until, _)| token.issued_at <= *until);
-        by_user || state.tokens.contains_key(&*token.id)
+        // Tokens without a name are not told apart by it.
+        let by_name = !token.id.is_empty()
+            && state
+                .tokens
+                .get(&user)
+                .is_some_and(|tokens| tokens.contains_key(&*token.id));
+        by_user || by_name
     }
 
     fn forget(&self, now: Timestamp) {
         let mut state = self.state.write();
-        state.tokens.retain(|_, until| *until > now);
+        state.tokens.retain(|_, tokens| {
+            tokens.retain(|_, until| *until > now);
+            !tokens.is_empty()
+        });
         state.users.retain(|_, (_, until)| *until > now);
     }
 }
@@ -155,6 +165,7 @@ mod tests {
         });
         assert!(known.is_revoked(anna, &token("a1", 50)));
         assert!(!known.is_revoked(anna, &token("a2", 50)));
+        assert!(!known.is_revoked(bert, &token("a1", 50)), "another's");
         known.apply(&Revocation {
             user_id: bert,
             token_id: None,
@@ -169,5 +180,22 @@ mod tests {
         known.forget(Timestamp(1_000_000));
         assert!(!known.is_revoked(anna, &token("a1", 50)));
         assert!(!known.is_revoked(bert, &token("b1", 100)));
+    }
+
+    #[test]
+    fn tokens_without_a_name_are_not_withdrawn_by_name() {
+        let known = Revocations::default();
+        let anna = UserId(Uuid::from_u128(1));
+        known.apply(&Revocation {
+            user_id: anna,
+            token_id: Some(String::new()),
+            issued_until: 100,
+            expires_at: Timestamp(1_000_000),
+        });
+        let nameless = TokenRef {
+            id: "".into(),
+            issued_at: 50,
+        };
+        assert!(!known.is_revoked(anna, &nameless));
     }
 }

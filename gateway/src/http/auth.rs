@@ -119,7 +119,7 @@ impl Api {
             remove: None,
             unless_delivered: None,
         };
-        self.backend()?.store.append(entry).await?;
+        self.backend()?.store.append_from_reserve(entry).await?;
         Ok(())
     }
 
@@ -189,7 +189,7 @@ async fn login(
     let (user, hash) = found.unzip();
     let fits = api.passwords.verify(credentials.password, hash).await?;
     let Some(user) = user.filter(|_| fits) else {
-        tracing::info!(address = %api.client_address(peer, &headers), "a log-in was refused");
+        tracing::info!(address = %api.client_address(peer, &headers), "log-in refused");
         return Err(Refusal::new(Code::Unauthorized, "wrong username or password").into());
     };
     check_status(user.status)?;

@@ -1,6 +1,7 @@
 //! What every request gets: an id, a span, a count, and its time taken.
 
 use axum::{extract::Request, http::HeaderValue, middleware::Next, response::Response};
+use shared::logging::{Ids, Name};
 use tokio::time::Instant;
 use tracing::Instrument as _;
 use uuid::Uuid;
@@ -33,9 +34,13 @@ fn id(request: &Request) -> String {
 pub(super) async fn observe(request: Request, next: Next) -> Response {
     let id = id(&request);
     let route = Route::of(request.uri().path());
-    let span = tracing::info_span!("request", request = id, method = %request.method(), path = request.uri().path());
+    let span = tracing::info_span!("http", method = %request.method(), path = request.uri().path());
+    let ids = Ids {
+        request: Name::new(&id),
+        ..Ids::default()
+    };
     let began = Instant::now();
-    async {
+    let answered = async {
         let mut response = failure::write(next.run(request).await, &id);
         if let Ok(value) = HeaderValue::from_str(&id) {
             response.headers_mut().insert(ID, value);
@@ -51,7 +56,6 @@ pub(super) async fn observe(request: Request, next: Next) -> Response {
             "answered"
         );
         response
-    }
-    .instrument(span)
-    .await
+    };
+    ids.during(answered.instrument(span)).await
 }

@@ -79,13 +79,7 @@ impl<H: Host> Door<H> {
                 response
             }
             Err(refused) => {
-                tracing::debug!(
-                    session = %id,
-                    status = refused.status.as_u16(),
-                    code = refused.refusal.code.as_str(),
-                    message = &*refused.refusal.message,
-                    "upgrade refused",
-                );
+                log_refused(id, &refused);
                 refused.into_response(&id.to_string())
             }
         }
@@ -147,6 +141,17 @@ impl<H: Host> Door<H> {
             permit,
         };
         Ok((response, websocket, arrival))
+    }
+}
+
+/// A node that is full or starting refuses by the thousand, and counts that.
+fn log_refused(session: SessionId, refused: &Refused) {
+    let (status, code) = (refused.status.as_u16(), refused.refusal.code.as_str());
+    let reason = &*refused.refusal.message;
+    if refused.status.is_server_error() {
+        tracing::debug!(%session, status, code, reason, "upgrade refused");
+    } else {
+        tracing::info!(%session, status, code, reason, "upgrade refused");
     }
 }
 

@@ -28,6 +28,8 @@ pub enum CloseReason {
     Expired,
     /// The token was withdrawn.
     Revoked,
+    /// The user may take no part.
+    Banned,
     /// Too many heartbeats were missed.
     HeartbeatMissed,
     /// The user's session limit was passed; this was the oldest.
@@ -44,7 +46,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// All reasons, for the table of metrics.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Client,
         Self::Lost,
         Self::Protocol,
@@ -55,6 +57,7 @@ impl CloseReason {
         Self::AuthFailed,
         Self::Expired,
         Self::Revoked,
+        Self::Banned,
         Self::HeartbeatMissed,
         Self::Displaced,
         Self::SlowConsumer,
@@ -76,6 +79,7 @@ impl CloseReason {
             Self::AuthFailed => "auth_failed",
             Self::Expired => "expired",
             Self::Revoked => "revoked",
+            Self::Banned => "banned",
             Self::HeartbeatMissed => "heartbeat_missed",
             Self::Displaced => "displaced",
             Self::SlowConsumer => "slow_consumer",
@@ -99,6 +103,7 @@ impl CloseReason {
             Self::AuthFailed => (4401, "not authenticated"),
             Self::Expired => (4401, "token expired"),
             Self::Revoked => (4401, "token revoked"),
+            Self::Banned => (4403, "banned"),
             Self::HeartbeatMissed => (4408, "heartbeats missed"),
             Self::Displaced => (4409, "displaced by a newer session"),
             Self::SlowConsumer => (4410, "slow consumer"),

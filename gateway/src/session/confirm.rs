@@ -14,6 +14,8 @@ const PACE: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Confirmations {
     mark: u64,
+    /// The newest mark that was answered.
+    answered: u64,
     /// The ping that is awaited, and the last entry written before it.
     awaited: Option<(u64, Position)>,
     /// The last entry that was handed to the socket.
@@ -31,6 +33,7 @@ impl Confirmations {
     pub(super) fn new(start: Position, window: u32, now: Instant) -> Self {
         Self {
             mark: 0,
+            answered: 0,
             awaited: None,
             handed: start,
             asked: start,
@@ -67,10 +70,18 @@ impl Confirmations {
         self.mark
     }
 
+    /// Whether a pong answers a ping of ours that was not answered yet.
+    pub(super) fn asked_for(&self, pong: &[u8]) -> bool {
+        mark_of(pong).is_some_and(|mark| self.answered < mark && mark <= self.mark)
+    }
+
     /// The peer answered a ping. Gives what it confirms. A later mark answers earlier ones,
     /// too: a peer may answer only the newest ping.
     pub(super) fn pong(&mut self, payload: &[u8]) -> Option<Position> {
-        let mark = u64::from_be_bytes(payload.try_into().ok()?);
+        let mark = mark_of(payload)?;
+        if mark <= self.mark {
+            self.answered = self.answered.max(mark);
+        }
         let (awaited, position) = self.awaited?;
         if mark < awaited || mark > self.mark {
             return None;
@@ -78,6 +89,10 @@ impl Confirmations {
         self.awaited = None;
         Some(position)
     }
+}
+
+fn mark_of(pong: &[u8]) -> Option<u64> {
+    pong.try_into().ok().map(u64::from_be_bytes)
 }
 
 #[cfg(test)]
@@ -133,5 +148,25 @@ mod tests {
         assert_eq!(confirmations.pong(b"hello, world"), None);
         assert_eq!(confirmations.pong(&mark.to_be_bytes()), Some(at(1)));
         assert_eq!(confirmations.pong(&mark.to_be_bytes()), None, "once");
+    }
+
+    #[test]
+    fn each_ping_asks_for_one_pong() {
+        let now = Instant::now();
+        let mut confirmations = Confirmations::new(at(0), 256, now);
+        let marks: Vec<_> = (0..3)
+            .map(|_| confirmations.ping(now).to_be_bytes())
+            .collect();
+        assert!(!confirmations.asked_for(&[]));
+        assert!(!confirmations.asked_for(&4_u64.to_be_bytes()));
+        for mark in [&marks[0], &marks[2]] {
+            assert!(confirmations.asked_for(mark));
+            confirmations.pong(mark);
+            assert!(!confirmations.asked_for(mark));
+        }
+        assert!(
+            !confirmations.asked_for(&marks[1]),
+            "answered by a later one"
+        );
     }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use shared::{
-    auth::Identity,
+    auth::{Identity, MAX_TOKEN_BYTES},
     domain::{ClientId, Code, Refusal},
 };
 use tokio::time::{Instant, timeout_at};
@@ -18,8 +18,8 @@ use super::{
 };
 use crate::dialect::{self, DialectId, Event, Incoming};
 
-/// Longest frame before identification, in bytes: a token with its envelope.
-pub(super) const FRAME_LIMIT: usize = 4 * 1024;
+/// Longest frame before identification, in bytes: the longest token with its envelope.
+pub(super) const FRAME_LIMIT: usize = MAX_TOKEN_BYTES + 1024;
 /// Data frames that are not `authenticate` before the socket is closed.
 const MAX_STRAY: u32 = 8;
 /// Pings and pongs before the socket is closed.

@@ -33,9 +33,9 @@ pub struct Peer {
 pub struct Attached<A> {
     /// What the device has confirmed, or asked to begin after.
     pub cursor: Position,
-    /// How many entries are known to follow at once.
+    /// How many entries follow at once.
     pub replayed: u64,
-    /// False if the client asked for a position that this deployment never gave out.
+    /// True if those are all there are, from the position that was asked for.
     pub complete: bool,
     /// Begins to deliver. What it gives holds the session open until it is dropped.
     pub start: Box<dyn FnOnce() -> A + Send>,

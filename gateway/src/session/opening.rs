@@ -15,6 +15,7 @@ use bytes::Bytes;
 use shared::{
     auth::Identity,
     domain::{Code, Device, Position, Refusal, SessionId},
+    logging::Ids,
 };
 use tokio::{
     net::TcpStream,
@@ -152,7 +153,8 @@ async fn establish<H: Host>(
             socket,
             dialect,
         };
-        handshake.identify(Instant::now() + limit).await?
+        let identified = handshake.identify(Instant::now() + limit);
+        Ids::of_session(session).during(identified).await?
     };
     socket.set_frame_limit(host.settings().frame_bytes);
     let outbox = Outbox::new(host.settings().outbox, dialect);
@@ -161,9 +163,11 @@ async fn establish<H: Host>(
         session,
         device,
     };
+    let ids = caller.ids();
     let peer = Arc::new(Peer { caller, dialect });
     let attach = host.attach(peer.clone(), identity.clone(), after, outbox.clone());
-    let attached = timeout_at(Instant::now() + limit, attach)
+    let attached = ids
+        .during(timeout_at(Instant::now() + limit, attach))
         .await
         .unwrap_or_else(|_| {
             Err(Refusal::new(
@@ -178,7 +182,8 @@ async fn establish<H: Host>(
         };
         socket.push(dialect::encode(dialect, &event));
         match refusal.code {
-            Code::Unauthorized | Code::Forbidden => CloseReason::AuthFailed,
+            Code::Unauthorized => CloseReason::AuthFailed,
+            Code::Forbidden => CloseReason::Banned,
             _ => CloseReason::Unavailable,
         }
     })?;

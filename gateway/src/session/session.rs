@@ -189,7 +189,14 @@ impl<H: Host> Session<H> {
     }
 
     fn take(&mut self, received: Received, now: Instant) -> Result<(), CloseReason> {
-        let verdict = self.limiter.check(self.settings().frame_rate, now);
+        // What we ask for ourselves is not held against the peer.
+        let asked_for =
+            matches!(&received, Received::Pong(pong) if self.confirmations.asked_for(pong));
+        let verdict = if asked_for {
+            Verdict::Pass
+        } else {
+            self.limiter.check(self.settings().frame_rate, now)
+        };
         if verdict == Verdict::Close {
             return Err(CloseReason::RateLimited);
         }
@@ -234,7 +241,9 @@ impl<H: Host> Session<H> {
     /// Another token of the same user: the session lives as long as that one. With any other
     /// it goes on as it was.
     fn refresh(&mut self, id: Option<&ClientId>, token: &Token, now: Instant) {
-        let identity = self.host.identify(&token.0).and_then(|identity| {
+        let ids = self.peer.caller.ids();
+        let identified = ids.within(|| self.host.identify(&token.0));
+        let identity = identified.and_then(|identity| {
             if identity.user != self.peer.caller.user {
                 return Err(Refusal::new(
                     Code::Forbidden,

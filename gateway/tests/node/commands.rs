@@ -6,10 +6,10 @@ use gateway::{
     dialect::{Body, Request},
 };
 use serde_json::{Value, json};
-use shared::domain::{Code, Refusal, SessionId, UserId};
+use shared::domain::{Code, Refusal, SessionId, Timestamp, UserId};
 use uuid::Uuid;
 
-use crate::support::{Ask, World};
+use crate::support::{Ask, PATIENCE, World};
 
 struct Desk {
     app: Arc<App>,
@@ -99,6 +99,39 @@ async fn a_command_reaches_its_recipient_and_a_retry_changes_nothing() {
         .await;
     client.sees(3).await;
     assert_eq!(client.seen.texts(), ["hello", "from carl", "hello"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retry_gets_the_first_answer_though_the_command_has_expired() {
+    let desk = Desk::open().await;
+    let [anna, bert] = [desk.world.user("anna").await, desk.world.user("bert").await];
+    let expires = desk.app.store.clock().now().0 + 500;
+    let expiring = |content: &str| {
+        let mut body = create(bert, content);
+        body["expiresAt"] = json!(Timestamp(expires));
+        body
+    };
+    let first = desk
+        .answer(anna, Some("r1"), "command.create", expiring("hello"))
+        .await;
+    testkit::eventually("its time passes", PATIENCE, async || {
+        (desk.app.store.clock().now().0 > expires).then_some(())
+    })
+    .await;
+    let again = desk
+        .answer(anna, Some("r1"), "command.create", expiring("hello"))
+        .await;
+    assert_eq!(first, again);
+    for (id, content, code) in [
+        (Some("r1"), "other", Code::Conflict),
+        (Some("r2"), "hello", Code::BadRequest),
+        (None, "hello", Code::BadRequest),
+    ] {
+        let refused = desk
+            .refusal(anna, id, "command.create", expiring(content))
+            .await;
+        assert_eq!(refused, code, "{id:?} {content}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -317,8 +350,16 @@ async fn small_requests_are_answered_and_unknown_ones_refused() {
         .await;
     assert_eq!(beat["timestamp"], 12);
     assert!(beat["serverTime"].as_str().unwrap().ends_with('Z'));
-    let reply = desk.ask(anna, None, "heartbeat", &json!({})).await.unwrap();
-    assert!(reply.always);
+    // What asks for nothing but an answer gets it without an id, too; the rest does not.
+    for (name, body, always) in [
+        ("ping", json!({}), true),
+        ("heartbeat", json!({}), true),
+        ("command.queue", json!({}), true),
+        ("command.create", create(anna, "to herself"), false),
+    ] {
+        let reply = desk.ask(anna, None, name, &body).await.unwrap();
+        assert_eq!(reply.always, always, "{name}");
+    }
     assert_eq!(
         desk.refusal(anna, None, "chat.message", json!({})).await,
         Code::UnknownType

@@ -292,13 +292,23 @@ async fn a_revocation_closes_sockets_and_is_known_to_nodes_that_start_later() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_position_nobody_gave_out_starts_over_and_says_so() {
+async fn a_position_nobody_gave_out_is_passed_over_and_the_device_goes_on() {
     let world = World::start().await;
     let node = world.node().await;
     let anna = user();
     for number in 1..=3 {
         publish(&world.store, anna, &number.to_string()).await;
     }
+    let client = Ask::of(anna).client(&node).await;
+    client.sees(3).await;
+    drop(client);
+    testkit::eventually("what was seen is confirmed", PATIENCE, async || {
+        let cursor = world.store.furthest_cursor(anna).await.unwrap();
+        (cursor.offset == 3).then_some(())
+    })
+    .await;
+    publish(&world.store, anna, "4").await;
+
     let after = Some(Position {
         epoch: 9_999_999_999,
         offset: 1,
@@ -309,9 +319,46 @@ async fn a_position_nobody_gave_out_starts_over_and_says_so() {
     }
     .client(&node)
     .await;
+    assert_eq!((client.cursor.offset, client.replayed), (3, 1));
     assert!(!client.complete);
-    client.sees(3).await;
-    assert_eq!(client.seen.texts(), texts(1..=3));
+    client.sees(1).await;
+    publish(&world.store, anna, "5").await;
+    client.sees(2).await;
+    assert_eq!(client.seen.texts(), texts(4..=5));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_resume_tells_how_many_follow_at_once_and_whether_those_are_all() {
+    let world = World::start().await;
+    let node = world
+        .node_with(|settings| FanoutSettings {
+            first_page: 5,
+            ..settings
+        })
+        .await;
+    let anna = user();
+    let told = async |device| {
+        let ask = Ask {
+            device,
+            ..Ask::of(anna)
+        };
+        let (attached, _) = ask.attach(&node).await.unwrap();
+        (attached.replayed, attached.complete)
+    };
+    assert_eq!(told("a").await, (0, true));
+    for number in 1..=5 {
+        publish(&world.store, anna, &number.to_string()).await;
+    }
+    assert_eq!(told("b").await, (5, true));
+    publish(&world.store, anna, "6").await;
+    assert_eq!(told("c").await, (5, false));
+    // What has left Redis follows from Postgres, nobody knows yet how many.
+    let partition = Topic::User(anna).partition(world.store.partitions());
+    let all = "99999999999999-0";
+    world.store.persist_commit(partition, all).await.unwrap();
+    let step = world.store.trim_step(0, 0, Duration::ZERO, 100_000).await;
+    assert_eq!(step.unwrap().entries, 6);
+    assert_eq!(told("d").await, (0, false));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

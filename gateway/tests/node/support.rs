@@ -216,6 +216,7 @@ impl Seen {
 pub struct Client {
     pub seen: Arc<Seen>,
     pub cursor: Position,
+    pub replayed: u32,
     pub complete: bool,
     pub outbox: Arc<Outbox>,
     task: tokio::task::JoinHandle<()>,
@@ -230,7 +231,12 @@ impl Drop for Client {
 impl Client {
     pub fn start(attached: Attached, outbox: Arc<Outbox>) -> Self {
         let seen = Arc::new(Seen::default());
-        let (cursor, complete) = (attached.cursor, attached.complete);
+        let Attached {
+            cursor,
+            replayed,
+            complete,
+            ..
+        } = attached;
         let attachment = attached.start();
         let task = tokio::spawn({
             let (seen, outbox) = (seen.clone(), outbox.clone());
@@ -262,6 +268,7 @@ impl Client {
         Self {
             seen,
             cursor,
+            replayed,
             complete,
             outbox,
             task,

@@ -6,6 +6,7 @@ mod passwords;
 mod settings;
 mod tokens;
 
+pub use issuers::check as check_issuers;
 pub use networks::Networks;
 pub use passwords::{MAX_PASSWORD_BYTES, PasswordError, Passwords};
 pub use settings::{Algorithm, NamedSecret, TrustedIssuer};

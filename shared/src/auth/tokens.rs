@@ -40,7 +40,7 @@ const REFRESH: Duration = Duration::from_mins(1);
 pub struct Identity {
     /// The user.
     pub user: UserId,
-    /// `jti` of the token, by which it is revoked. Others' tokens may have none.
+    /// `jti` of the token, by which it is revoked. Others' tokens may have none; an empty one is none.
     pub token_id: Option<String>,
     /// When the token was issued, in Unix seconds; 0 if it does not say.
     pub issued_at: i64,
@@ -283,7 +283,7 @@ impl Tokens {
         }
         Ok(Identity {
             user: claims.sub.parse().map_err(|_| TokenError::Subject)?,
-            token_id: claims.jti,
+            token_id: claims.jti.filter(|id| !id.is_empty()),
             issued_at: claims.iat.map_or(0, |at| at as i64),
             expires_at: Timestamp((claims.exp * 1000.0) as i64),
             ours,

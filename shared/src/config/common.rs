@@ -8,6 +8,7 @@ use super::{Problems, SecretUrl};
 use crate::{
     clock::Clock,
     domain::{NodeId, PartitionCount},
+    postgres::Postgres,
     redis::StoreSettings,
 };
 
@@ -74,6 +75,13 @@ crate::section! {
 }
 
 impl RedisSettings {
+    /// Refuses a URL that cannot be read.
+    pub fn check(&self, problems: &mut Problems) {
+        if let Err(error) = self.store(Clock::told()).check_url() {
+            problems.add("redis.url", error);
+        }
+    }
+
     /// As the store takes them; it keeps `clock` by Redis'.
     pub fn store(&self, clock: Clock) -> StoreSettings {
         StoreSettings {
@@ -97,6 +105,15 @@ crate::section! {
         max_connections: u32 = 10 => 1..=1000,
         /// Longest wait for a free connection.
         acquire_timeout: Duration = Duration::from_secs(3) => Duration::from_millis(100)..=Duration::from_mins(1),
+    }
+}
+
+impl PostgresSettings {
+    /// Refuses a URL that cannot be read.
+    pub fn check(&self, problems: &mut Problems) {
+        if let Err(wrong) = Postgres::check_url(self.url.expose()) {
+            problems.add("postgres.url", wrong);
+        }
     }
 }
 
@@ -128,6 +145,59 @@ impl LogSettings {
     pub fn check(&self, problems: &mut Problems) {
         if !crate::logging::is_level(&self.level) {
             problems.add("log.level", crate::logging::InvalidLevel.to_string());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(redis: &str, postgres: &str) -> String {
+        let mut problems = Problems::default();
+        let redis = RedisSettings {
+            url: SecretUrl::new(redis),
+            ..RedisSettings::default()
+        };
+        redis.check(&mut problems);
+        let postgres = PostgresSettings {
+            url: SecretUrl::new(postgres),
+            ..PostgresSettings::default()
+        };
+        postgres.check(&mut problems);
+        problems.to_string()
+    }
+
+    #[test]
+    fn urls_are_read_before_anything_is_connected() {
+        const REDIS: &str = "redis-cluster://user:pw@a:1?node=b:2";
+        const POSTGRES: &str = "postgresql://user:pw@h:5/db?sslmode=require";
+        assert_eq!(problems(REDIS, POSTGRES), "");
+        assert_eq!(problems("rediss://h", "postgres:///db?host=/run"), "");
+        for wrong in [
+            "",
+            "localhost",
+            "http://u:swordfish@h",
+            "redis://u:swordfish@h:port",
+            "redis://u:swordfish@h/7",
+            "redis-sentinel://u:swordfish@h",
+            "swordfish",
+        ] {
+            let found = problems(wrong, POSTGRES);
+            assert!(found.starts_with("redis.url: "), "{wrong}: {found}");
+            assert!(!found.contains("swordfish"), "{found}");
+        }
+        for wrong in [
+            "",
+            "localhost/db",
+            "mysql://u:swordfish@h/db",
+            "postgres://u:swordfish@h:port/db",
+            "postgres://u:swordfish@h/db?sslmode=no",
+            "swordfish",
+        ] {
+            let found = problems(REDIS, wrong);
+            assert!(found.starts_with("postgres.url: "), "{wrong}: {found}");
+            assert!(!found.contains("swordfish"), "{found}");
         }
     }
 }

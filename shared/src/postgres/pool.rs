@@ -34,6 +34,18 @@ pub struct Postgres {
 }
 
 impl Postgres {
+    /// Reads a URL, connects to nothing. The error does not quote it.
+    pub fn check_url(url: &str) -> Result<(), String> {
+        if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+            return Err("expected postgres://user:password@host/database".to_owned());
+        }
+        match PgConnectOptions::from_str(url) {
+            Ok(_) => Ok(()),
+            Err(sqlx::Error::Configuration(error)) => Err(error.to_string()),
+            Err(_) => Err("cannot be read".to_owned()),
+        }
+    }
+
     /// Lazy: never fails because the server is away, only on a URL that is none. A statement
     /// may take 5 s, a wait for a lock 2 s.
     pub fn new(

@@ -46,6 +46,11 @@ pub(super) fn stored(partition: Partition) -> String {
     format!("{{{partition}}}:stored")
 }
 
+/// What was accepted under an idempotency key.
+pub(super) fn idempotency(partition: Partition, key: &str) -> String {
+    format!("{{{partition}}}:idem:{key}")
+}
+
 /// The cursors of a user.
 pub(super) fn cursor(partition: Partition, user: &str) -> String {
     format!("{{{partition}}}:cursor:{user}")

@@ -52,7 +52,8 @@ pub(super) struct Waiting {
     pub(super) partition: Partition,
     /// The same for every try.
     id: MessageId,
-    /// May use the memory that is kept free.
+    /// Has to be told: may use the memory that is kept free, and is not refused where nothing
+    /// is durable.
     reserve: bool,
     pub(super) answer: oneshot::Sender<Result<Outcome, StoreError>>,
     /// Until when it may wait to be sent for the first time.
@@ -208,13 +209,14 @@ async fn send(
 ) {
     let mut barrier = node.barrier();
     if barrier == Barrier::Impossible {
-        for waiting in batch.extract_if(.., |waiting| waiting.is_durable()) {
+        for waiting in batch.extract_if(.., |waiting| waiting.is_durable() && !waiting.reserve) {
             waiting.fail(Failure::refused(
                 "redis is not set up to keep what it takes",
             ));
         }
     }
-    if !batch.iter().any(Waiting::is_durable) {
+    // What comes from the reserve is kept as well as the server can.
+    if barrier == Barrier::Impossible || !batch.iter().any(Waiting::is_durable) {
         barrier = Barrier::None;
     }
     if batch.is_empty() {
@@ -312,8 +314,7 @@ fn batch_name() -> String {
 async fn wait(node: &Node, barrier: Barrier) -> Result<bool, Failure> {
     let patience = (node.timeout.as_millis() / 2) as i64;
     let answer = match barrier {
-        Barrier::None => return Ok(true),
-        Barrier::Impossible => return Ok(false),
+        Barrier::None | Barrier::Impossible => return Ok(true),
         Barrier::Replica => {
             node.lane
                 .custom::<Value, Value>(command("WAIT"), vec![1.into(), patience.into()])

@@ -2,7 +2,17 @@
 
 use std::time::Duration;
 
+use super::{StoreError, client::Connector};
 use crate::{clock::Clock, domain::PartitionCount};
+
+const SCHEMES: [&str; 6] = [
+    "redis",
+    "rediss",
+    "redis-cluster",
+    "rediss-cluster",
+    "redis-sentinel",
+    "rediss-sentinel",
+];
 
 /// Where Redis is and how to treat it. (The settings section lives in `shared::config`.)
 #[derive(Debug, Clone)]
@@ -36,6 +46,20 @@ impl StoreSettings {
             idempotency_ttl: Duration::from_hours(1),
             memory_limit: 0.85,
             clock: Clock::told(),
+        }
+    }
+
+    /// Reads the URL, connects to nothing. The error does not quote it.
+    pub fn check_url(&self) -> Result<(), String> {
+        // fred would take any scheme.
+        let scheme = self.url.split_once("://").map_or("", |(scheme, _)| scheme);
+        if !SCHEMES.contains(&scheme) {
+            return Err(format!("expected one of {}://", SCHEMES.join("://, ")));
+        }
+        match Connector::new(&self.url, self.command_timeout) {
+            Ok(_) => Ok(()),
+            Err(StoreError::Misconfigured(why)) => Err(why.to_string()),
+            Err(error) => Err(error.to_string()),
         }
     }
 

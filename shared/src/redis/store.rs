@@ -170,9 +170,9 @@ impl Store {
         self.publish(entry, false).await
     }
 
-    /// [`Store::append`], also into the memory that is kept free, and when there is none left: for
-    /// what ends commands, and for workers, without whose entries nothing could be committed,
-    /// trimmed and freed.
+    /// [`Store::append`], also into the memory that is kept free, when there is none left, and where
+    /// Redis makes nothing durable: for what ends commands and withdraws tokens, and for workers,
+    /// without whose entries nothing could be committed, trimmed and freed.
     pub async fn append_from_reserve(&self, entry: Append) -> Result<Appended, StoreError> {
         self.publish(entry, true).await
     }

@@ -274,6 +274,10 @@ async fn a_server_that_would_lose_it_takes_nothing_durable() {
     let mut fleeting = entry(user, "memory");
     fleeting.durability = Durability::Memory;
     store.append(fleeting).await.unwrap();
+    store
+        .append_from_reserve(entry(user, "an end"))
+        .await
+        .unwrap();
     server
         .call(&["config", "set", "appendfsync", "always"])
         .await;

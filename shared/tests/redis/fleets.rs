@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use shared::{
     domain::{Durability, Position, Topic},
-    redis::{Append, Appended},
+    redis::{Append, Appended, Echo},
 };
 use testkit::{Redis, RedisOptions, cluster::Cluster, sentinel::Sentinel};
 
@@ -39,7 +39,7 @@ async fn a_cluster_does_what_one_redis_does() {
         });
     store.ack(acks.collect()).await.unwrap();
     assert_eq!(store.furthest_cursor(users[7]).await.unwrap(), positions[7]);
-    assert!(store.probe(&bells).await.iter().all(Option::is_some));
+    assert!(store.probe(&bells).await.into_iter().all(Echo::is_heard));
     store
         .node_heartbeat(&"n1".parse().unwrap(), 1, Duration::from_secs(60))
         .await
@@ -52,6 +52,45 @@ async fn a_cluster_does_what_one_redis_does() {
             .unwrap()
             .is_some()
     );
+}
+
+#[tokio::test]
+async fn a_dead_master_is_silent_and_the_others_are_heard() {
+    let cluster = Cluster::start().await;
+    for master in cluster.nodes() {
+        let setting = ["config", "set", "cluster-require-full-coverage", "no"];
+        master.call(&setting).await;
+    }
+    let store = connect(&cluster.url()).await;
+    let (bells, _events) = store.subscriber().await.unwrap();
+    assert!(store.probe(&bells).await.into_iter().all(Echo::is_heard));
+
+    cluster.nodes()[1].kill9();
+    let silent_and_heard = |shards: &[Echo]| {
+        let silent = shards.iter().filter(|echo| **echo == Echo::Silent).count();
+        let heard = shards.iter().filter(|echo| echo.is_heard()).count();
+        (silent, heard) == (1, 2)
+    };
+    assert!(silent_and_heard(&store.probe(&bells).await));
+    assert!(silent_and_heard(&store.ask_shards().await));
+}
+
+#[tokio::test]
+async fn a_cluster_that_is_down_makes_nobody_deaf() {
+    let cluster = Cluster::start().await;
+    for master in cluster.nodes() {
+        let setting = ["config", "set", "cluster-node-timeout", "500"];
+        master.call(&setting).await;
+    }
+    let store = connect(&cluster.url()).await;
+    let (bells, _events) = store.subscriber().await.unwrap();
+    cluster.nodes()[1].kill9();
+    eventually("the cluster is down", || async {
+        store.ask_shards().await == [Echo::Silent; 3]
+    })
+    .await;
+    // By default those that live still publish; what matters is that nobody takes it for deafness.
+    assert!(!store.probe(&bells).await.contains(&Echo::Deaf));
 }
 
 #[tokio::test]
@@ -78,7 +117,7 @@ async fn a_slot_that_moves_takes_its_topics_along() {
     .await;
     heard.gap().await;
     eventually("bells follow the slot", || async {
-        store.probe(&bells).await.iter().all(Option::is_some)
+        store.probe(&bells).await.into_iter().all(Echo::is_heard)
     })
     .await;
     // The gap may come before the new subscription stands; a second one follows it.
@@ -136,7 +175,7 @@ async fn what_a_replica_confirmed_survives_a_failover() {
     assert!(store.heads(&[Topic::User(user)]).await.unwrap()[0].epoch > furthest.epoch);
     heard.gap().await;
     eventually("bells ring from the new master", || async {
-        store.probe(&bells).await.iter().all(Option::is_some)
+        store.probe(&bells).await.into_iter().all(Echo::is_heard)
     })
     .await;
     assert!(matches!(

@@ -201,10 +201,23 @@ async fn frames_before_identification_are_small() {
     let scene = Scene::new();
     let mut client = scene.arrive(None, AckMode::Auto).await;
     client
-        .write(&masked(0x81, &vec![b' '; 4 * 1024 + 1])[..100])
+        .write(&masked(0x81, &vec![b' '; 9 * 1024 + 1])[..100])
         .await;
     assert_eq!(client.close_code().await, 1009);
     scene.ended().await;
+}
+
+#[tokio::test]
+async fn the_longest_token_may_be_sent_in_a_frame() {
+    let scene = Scene::new();
+    let mut client = scene.arrive(None, AckMode::Auto).await;
+    let token = "x".repeat(shared::auth::MAX_TOKEN_BYTES);
+    let id = "i".repeat(64);
+    let frame = format!(r#"{{"type":"authenticate","id":"{id}","payload":{{"token":"{token}"}}}}"#);
+    client.send(&frame).await;
+    // Looked at, not thrown away for its length.
+    assert_eq!(client.text().await["type"], "auth.failed");
+    assert_eq!(client.close_code().await, 4401);
 }
 
 #[tokio::test]
@@ -216,6 +229,18 @@ async fn a_session_that_cannot_be_opened_is_told_why() {
         .await;
     assert_eq!(client.text().await["payload"]["code"], "unavailable");
     assert_eq!(client.close_code().await, 1013);
+    scene.ended().await;
+}
+
+#[tokio::test]
+async fn a_banned_user_is_told_not_to_try_again() {
+    let scene = Scene::new();
+    *scene.host.refuse.lock() = Some(Refusal::new(Code::Forbidden, "the user is banned"));
+    let mut client = scene
+        .arrive(Some(&scene.user.to_string()), AckMode::Auto)
+        .await;
+    assert_eq!(client.text().await["payload"]["code"], "forbidden");
+    assert_eq!(client.close_code().await, 4403);
     scene.ended().await;
 }
 

@@ -164,6 +164,40 @@ async fn too_many_frames_are_refused_and_told_when_to_come_back() {
 }
 
 #[tokio::test]
+async fn a_pong_that_was_asked_for_does_not_count_as_a_frame() {
+    let scene = Scene::with(|settings| {
+        settings.ping_interval = Duration::from_millis(10);
+        settings.frame_rate = FrameRate {
+            per_second: 1,
+            burst: 2,
+        };
+    });
+    let mut client = scene.open().await;
+    let mut last = Vec::new();
+    for _ in 0..10 {
+        let Got::Ping(payload) = client.next().await else {
+            panic!("nothing but pings is due")
+        };
+        client.pong(&payload).await;
+        last = payload;
+    }
+    let answer = async |client: &mut Client| loop {
+        match client.next().await {
+            Got::Ping(payload) => client.pong(&payload).await,
+            Got::Text(value) => return value,
+            other => panic!("{other:?}"),
+        }
+    };
+    client.send(r#"{"type":"x","id":"1"}"#).await;
+    assert_eq!(answer(&mut client).await["type"], "x");
+    // The same pong again was not asked for.
+    client.pong(&last).await;
+    client.send(r#"{"type":"x","id":"2"}"#).await;
+    let error = answer(&mut client).await;
+    assert_eq!(error["payload"]["code"], "rate_limited");
+}
+
+#[tokio::test]
 async fn a_client_that_takes_no_answers_gets_no_more_made() {
     let scene = Scene::with(|settings| {
         settings.frame_rate = FrameRate {
