@@ -10,8 +10,8 @@ mod slow;
 use std::{sync::Arc, time::Duration};
 
 use testkit::{
-    Deployment, Plan, RedisKind, deployment::Backing, eventually, proxy::Direction, resp::Reply,
-    wait::PATIENCE,
+    Deployment, Plan, RedisKind, cluster::Cluster, deployment::Backing, eventually,
+    proxy::Direction, resp::Reply, wait::PATIENCE,
 };
 use tokio::{sync::Mutex, time::sleep};
 
@@ -197,6 +197,21 @@ async fn a_sentinel_fails_over() {
     .await;
 }
 
+/// The hash tags of partitions in which users have logs.
+async fn tags_of_logs(cluster: &Cluster) -> Vec<String> {
+    let mut tags = Vec::new();
+    for node in cluster.nodes() {
+        for key in node.call(&["KEYS", "*log:user:*"]).await.list() {
+            let Reply::Text(key) = key else { continue };
+            tags.extend(key.split_once('}').map(|(tag, _)| format!("{tag}}}")));
+        }
+    }
+    tags.sort_unstable();
+    tags.dedup();
+    assert!(!tags.is_empty(), "there are logs");
+    tags
+}
+
 #[tokio::test]
 async fn slots_move_between_live_masters() {
     under_load(
@@ -205,14 +220,7 @@ async fn slots_move_between_live_masters() {
             let Backing::Cluster(cluster) = &tidegate.backing else {
                 unreachable!("as planned")
             };
-            let mut tags = Vec::new();
-            for node in cluster.nodes() {
-                for key in node.call(&["KEYS", "*log:user:*"]).await.list() {
-                    let Reply::Text(key) = key else { continue };
-                    tags.extend(key.split_once('}').map(|(tag, _)| format!("{tag}}}")));
-                }
-            }
-            assert!(!tags.is_empty(), "there are logs");
+            let tags = tags_of_logs(cluster).await;
             for turn in 0..times(3, 20) {
                 for tag in &tags {
                     let slot = cluster.slot_of(tag).await;
@@ -237,6 +245,39 @@ async fn a_cluster_master_is_killed_and_comes_back() {
             for n in 0..times(2, 12) {
                 cluster.nodes()[n % 3].restart().await;
                 load.flows(50).await;
+            }
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_replica_in_a_cluster_takes_over_and_its_master_comes_back() {
+    under_load(
+        unlimited().redis(RedisKind::ReplicatedCluster),
+        async |tidegate, load| {
+            let Backing::Cluster(cluster) = &tidegate.backing else {
+                unreachable!("as planned")
+            };
+            let tags = tags_of_logs(cluster).await;
+            for turn in 0..times(1, 6) {
+                let slot = cluster.slot_of(&tags[turn % tags.len()]).await;
+                let master = cluster.owner_of(slot).await;
+                let replica = cluster.replica_of(master).await;
+                // What was promised on the master's word alone from now on would be lost.
+                replica.turn_away().await;
+                sleep(Duration::from_secs(1)).await;
+                let old = cluster.fail_over(slot).await;
+                replica.turn_back().await;
+                // The new master has nobody who could confirm to it until the old one follows.
+                old.restart().await;
+                eventually("the old master follows", PATIENCE * 3, || async {
+                    (old.info("role").await? == "slave"
+                        && old.info("master_link_status").await? == "up")
+                        .then_some(())
+                })
+                .await;
+                load.flows(100).await;
             }
         },
     )
