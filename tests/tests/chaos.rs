@@ -13,7 +13,10 @@ use testkit::{
     Deployment, Plan, RedisKind, cluster::Cluster, deployment::Backing, eventually,
     proxy::Direction, resp::Reply, wait::PATIENCE,
 };
-use tokio::{sync::Mutex, time::sleep};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, sleep},
+};
 
 use crate::support::{Load, LoadSize, unlimited};
 
@@ -158,14 +161,32 @@ async fn subscriptions_are_cut_every_second() {
 #[tokio::test]
 async fn postgres_is_away() {
     under_load(unlimited().own_postgres(), async |tidegate, load| {
+        let ann = tidegate.user("ann").await;
         let postgres = tidegate.database.server();
         postgres.crash().await;
-        let away = Duration::from_secs(if long() { 60 } else { 10 });
-        // Everything live goes on meanwhile.
-        load.flows(100).await;
-        sleep(away).await;
-        load.flows(100).await;
+        let end = Instant::now() + Duration::from_secs(if long() { 60 } else { 10 });
+        while Instant::now() < end {
+            // Everything live goes on meanwhile.
+            load.flows(20).await;
+            for gateway in &tidegate.gateways {
+                let refused = gateway.rest().login(&ann.name, &ann.password).await;
+                let refused = refused.expect("the gateway answers");
+                assert_eq!(refused.status, 503, "{refused:?}");
+                assert_eq!(refused.body["error"]["code"], "unavailable");
+            }
+            for node in tidegate.nodes() {
+                let ready = node.ops_get("/ready").await.expect("the node answers");
+                assert_eq!(ready.status, 200, "{}: {ready:?}", node.name());
+            }
+            sleep(Duration::from_millis(200)).await;
+        }
         postgres.restart().await;
+        eventually("one can log in again", PATIENCE, || async {
+            let answer = tidegate.gateways[0].rest();
+            let answer = answer.login(&ann.name, &ann.password).await.ok()?;
+            (answer.status == 200).then_some(())
+        })
+        .await;
     })
     .await;
 }
