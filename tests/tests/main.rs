@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod chaos;
+mod dev;
 mod import_rule;
 mod live;
 mod logs;
