@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bad_input;
+mod bugs;
 mod chaos;
 mod dev;
 mod import_rule;
