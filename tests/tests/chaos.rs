@@ -227,8 +227,6 @@ async fn tags_of_logs(cluster: &Cluster) -> Vec<String> {
             tags.extend(key.split_once('}').map(|(tag, _)| format!("{tag}}}")));
         }
     }
-    tags.sort_unstable();
-    tags.dedup();
     assert!(!tags.is_empty(), "there are logs");
     tags
 }
