@@ -122,7 +122,7 @@ async fn work(settings: Settings, process: &Process) -> anyhow::Result<()> {
         life.clone(),
     );
     tracing::info!(name = %context.me, "working");
-    runner::start(&Arc::new(context));
+    runner::start(&Arc::new(context)).await;
     process.started();
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! What a persist record says, read without touching Postgres.
 
 use serde::Deserialize;
+use time::Date;
 
 use crate::domain::{
     Broadcast, CommandState, CommandStatus, CommandType, Entry, Kind, Partition, Persist,
@@ -60,6 +61,19 @@ pub(super) struct CommandHead {
     pub(super) recipient_id: UserId,
     pub(super) categories: Vec<String>,
     pub(super) expires_at: Timestamp,
+}
+
+impl Fact<'_> {
+    /// The day whose partition it goes to.
+    pub(super) fn day(&self) -> Option<Date> {
+        match &self.what {
+            What::Command { entry, .. } | What::Status { entry, .. } => {
+                let minted = Timestamp((entry.id.0.as_u128() >> 80) as i64);
+                Some(minted.to_datetime().date())
+            }
+            _ => None,
+        }
+    }
 }
 
 pub(super) fn read(partition: Partition, record: &PersistRecord) -> Fact<'_> {

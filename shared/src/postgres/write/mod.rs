@@ -80,7 +80,7 @@ impl Postgres {
     /// Writes the batches and moves their positions, in a transaction left open.
     ///
     /// A row Postgres refuses is found by bisection and goes to `quarantine`; the rest is
-    /// written. [`WriteError::Fenced`] names the partitions that are in other hands; nothing of
+    /// written. A day without a partition gets one. [`WriteError::Fenced`] names the partitions that are in other hands; nothing of
     /// the others is written then either.
     pub async fn begin_batch(
         &self,
@@ -105,7 +105,7 @@ impl Postgres {
         match statements::write(&mut transaction, &good, &mut changes).await {
             Ok(()) => {}
             // The failure ended the transaction. Once more, carefully.
-            Err(PgError::Rejected(_)) => {
+            Err(error) if error.is_missing_day() || matches!(error, PgError::Rejected(_)) => {
                 drop(transaction.rollback().await);
                 return self.begin_carefully(batches, bad, good).await;
             }
@@ -114,14 +114,22 @@ impl Postgres {
         finish(transaction, changes, bad).await
     }
 
-    /// Writes with a savepoint around each part; halves what is refused until single records
-    /// are left, which are buried.
+    /// Sees to it that every day has its partition, then writes with a savepoint around each
+    /// part; halves what is refused until single records are left, which are buried.
     async fn begin_carefully(
         &self,
         batches: &[PartitionBatch],
         mut bad: Vec<Fact<'_>>,
         mut good: Vec<Fact<'_>>,
     ) -> Result<PendingBatch, WriteError> {
+        let days = good.iter().filter_map(Fact::day).collect();
+        let absurd = self.make_days(&days).await?;
+        for mut fact in good.extract_if(.., |fact| {
+            fact.day().is_some_and(|day| absurd.contains(&day))
+        }) {
+            fact.what = What::Bad("the id was minted more than a year from now".to_owned());
+            bad.push(fact);
+        }
         let mut transaction = self.pool.begin().await?;
         move_positions(&mut transaction, batches).await?;
         let mut changes = Changes::default();
