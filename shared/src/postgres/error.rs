@@ -25,12 +25,13 @@ impl From<sqlx::Error> for PgError {
         match &error {
             E::Database(refusal) if is_missing_day(refusal.as_ref()) => Self::Unavailable(error),
             E::Database(refusal) => match refusal.code().as_deref() {
-                // Conflicts with other transactions, connections, resources, shutdowns, lock waits.
+                // Conflicts with other transactions, connections, resources, shutdowns; lock waits,
+                // a server that was primary a moment ago, a transaction that stood open too long.
                 Some(code)
                     if ["08", "40", "53", "57"]
                         .iter()
                         .any(|class| code.starts_with(class))
-                        || code == "55P03" =>
+                        || ["55P03", "25006", "25P03"].contains(&code) =>
                 {
                     Self::Unavailable(error)
                 }
