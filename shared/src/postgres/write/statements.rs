@@ -6,7 +6,7 @@
 //! of it for every row. For the same reason states are parameters: constants would let the partial
 //! index of expiry in.
 
-use std::collections::HashSet;
+use std::{cmp::Reverse, collections::HashSet};
 
 use sqlx::{PgConnection, Row, postgres::PgRow};
 use time::OffsetDateTime;
@@ -51,7 +51,10 @@ async fn insert_commands(connection: &mut PgConnection, facts: &[Fact<'_>]) -> R
     if commands.is_empty() {
         return Ok(());
     }
-    commands.sort_unstable_by_key(|(entry, ..)| entry.id);
+    // Redis may have lost an entry, and the second try of whoever sent it has its id: the later
+    // position counts.
+    commands.sort_unstable_by_key(|(entry, _, to, _)| (entry.id, *to, Reverse(entry.position)));
+    commands.dedup_by_key(|(entry, _, to, _)| (entry.id, *to));
     let categories: Vec<String> = commands
         .iter()
         .map(|(.., head)| fact::array_literal(&head.categories))
@@ -67,9 +70,10 @@ async fn insert_commands(connection: &mut PgConnection, facts: &[Fact<'_>]) -> R
                SELECT id, sender_id, command_type, broadcast, categories::text[], body, created_at, expires_at
                FROM new ON CONFLICT DO NOTHING
            )
-           INSERT INTO command_assignments (command_id, recipient_id, sender_id, epoch, "offset", expires_at)
+           INSERT INTO command_assignments AS held (command_id, recipient_id, sender_id, epoch, "offset", expires_at)
            SELECT id, recipient_id, sender_id, epoch, "offset", expires_at FROM new
-           ON CONFLICT DO NOTHING"#,
+           ON CONFLICT (command_id, recipient_id) DO UPDATE SET epoch = excluded.epoch, "offset" = excluded."offset"
+               WHERE (held.epoch, held."offset") < (excluded.epoch, excluded."offset")"#,
     )
     .bind(commands.iter().map(|(entry, ..)| entry.id.0).collect::<Vec<_>>())
     .bind(commands.iter().map(|(.., head)| head.sender_id.0).collect::<Vec<_>>())
