@@ -86,7 +86,7 @@ async fn work(settings: Settings, process: &Process) -> anyhow::Result<()> {
     let life = &process.lifecycle;
     let context = Context::new(store, postgres, settings, life.clone());
     tracing::info!(name = %context.me, "working");
-    runner::start(&Arc::new(context));
+    runner::start(&Arc::new(context)).await;
     process.started();
     Ok(())
 }

@@ -30,14 +30,19 @@ pub enum PersistError {
     Redis(#[from] StoreError),
 }
 
-/// Writes the batches in one transaction. Room in Redis is made by the lane, afterwards.
+/// Writes the batches in one transaction, or in several where a record stands for very many
+/// deliveries. Room in Redis is made by the lane, afterwards.
 pub async fn write(context: &Context, batches: &[PartitionBatch]) -> Result<(), PersistError> {
-    let pending = context.postgres.begin_batch(batches).await?;
-    tell_senders(&context.store, &pending.changes).await?;
-    let buried = pending.buried.clone();
-    pending.commit().await?;
-    report(&buried);
-    Ok(())
+    loop {
+        let pending = context.postgres.begin_batch(batches).await?;
+        tell_senders(&context.store, &pending.changes).await?;
+        let (buried, is_complete) = (pending.buried.clone(), pending.is_complete);
+        pending.commit().await?;
+        report(&buried);
+        if is_complete {
+            return Ok(());
+        }
+    }
 }
 
 /// Each change becomes an entry in the log of the command's sender. What was delivered goes

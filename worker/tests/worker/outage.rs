@@ -50,3 +50,27 @@ async fn what_was_appended_while_postgres_was_away_is_written_when_it_is_back() 
     .await;
     worker.stop().await;
 }
+
+#[tokio::test]
+async fn a_day_nobody_made_a_partition_for_does_not_cost_a_record() {
+    let deployment = Deployment::start().await;
+    let _worker = deployment.worker("one").await;
+    deployment
+        .database
+        .query(
+            "DO $$ DECLARE it record; BEGIN FOR it IN SELECT name FROM daily_partitions \
+                LOOP EXECUTE 'DROP TABLE ' || it.name; END LOOP; END $$",
+        )
+        .await;
+    let (id, _) = deployment
+        .send(&body(user(), user(), in_an_hour()), Durability::Stored)
+        .await;
+    assert!(deployment.postgres.command(id).await.unwrap().is_some());
+    assert_eq!(
+        deployment
+            .database
+            .count("SELECT count(*) FROM quarantine")
+            .await,
+        0
+    );
+}

@@ -80,7 +80,7 @@ impl Deployment {
 
     pub async fn worker_with(&self, name: &str, adjust: impl FnOnce(&mut Settings)) -> Worker {
         let context = self.context(name, adjust).await;
-        runner::start(&context);
+        runner::start(&context).await;
         Worker { context }
     }
 
