@@ -49,7 +49,7 @@ use tokio::{sync::Semaphore, time::Instant};
 
 pub use attach::{Attach, Attached, Attachment};
 pub use member::TokenRef;
-pub use outbox::{Batch, CloseReason, MAX_FRAMES, Outbox, OutboxLimits, Overflow, Taken};
+pub use outbox::{Batch, CloseReason, MAX_FRAMES, Outbox, OutboxLimits, Taken};
 pub use probe::ProbeStatus;
 pub use reader::{Chunk, ReadError, Reader, Source, Walk};
 pub use refusal::{postgres_refusal, store_refusal};

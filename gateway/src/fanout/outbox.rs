@@ -1,11 +1,10 @@
 //! What waits to be written to one socket.
 //!
-//! A small queue of shared frames and a [`Place`] in the user's topic. The hub, catch-ups and
-//! the session itself put frames in; the session's task takes them out in batches, one write
-//! each. Nothing is allocated while a socket is idle. Entries are bounded by number, by bytes
-//! and by the window of unconfirmed ones; replies and control frames have bounds of their own,
-//! so that a full queue never stops a pong. A socket without room for an entry holds nothing
-//! of what follows: it falls behind, and reads by its position once it has room.
+//! A small queue of shared entries and a [`Place`] in the user's topic. The hub and catch-ups
+//! put entries in; the session's task takes them out in batches, one write each. Nothing is
+//! allocated while a socket is idle. Entries are bounded by number, by bytes and by the window
+//! of unconfirmed ones. A socket without room for an entry holds nothing of what follows: it
+//! falls behind, and reads by its position once it has room.
 
 use std::{
     collections::VecDeque,
@@ -33,13 +32,6 @@ pub type Batch = VecDeque<Bytes>;
 pub const MAX_FRAMES: usize = 32;
 /// Most bytes that go out in one batch, unless a single frame is longer.
 const BATCH_BYTES: usize = 256 * 1024;
-/// Most control frames that wait. A client that pings on without reading gets its newest
-/// pongs dropped, as RFC 6455, 5.5.3 allows.
-const MAX_CONTROLS: u16 = 64;
-/// Most replies that wait.
-const MAX_REPLIES: u16 = 256;
-/// Most bytes of replies that wait.
-const MAX_REPLY_BYTES: usize = 1024 * 1024;
 
 /// How much may wait for a socket.
 #[derive(Debug, Clone, Copy)]
@@ -69,7 +61,7 @@ pub enum CloseReason {
     Displaced,
     /// The token counts no longer.
     Unauthorized,
-    /// It takes nothing, or asks faster than it reads the answers.
+    /// It takes nothing.
     SlowConsumer,
     /// The node is going away.
     Draining {
@@ -77,11 +69,6 @@ pub enum CloseReason {
         reconnect_after: Duration,
     },
 }
-
-/// More replies wait than may: the socket should close as a slow consumer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("too many replies wait to be read")]
-pub struct Overflow;
 
 /// What [`Outbox::poll_batch`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,12 +100,9 @@ pub struct Outbox {
 }
 
 struct State {
-    queue: VecDeque<Queued>,
-    entries: u32,
-    entry_bytes: usize,
-    reply_bytes: usize,
-    replies: u16,
-    controls: u16,
+    queue: VecDeque<Arc<SharedEntry>>,
+    /// Of the frames in the queue.
+    bytes: usize,
     /// A waker was called and the session has not looked since: another call is not needed.
     woken: bool,
     took_entry: bool,
@@ -126,25 +110,18 @@ struct State {
     place: Place,
 }
 
-enum Queued {
-    Entry(Arc<SharedEntry>),
-    Reply(Bytes),
-    Control(Bytes),
-}
-
 impl State {
     fn has_room(&self, limits: &OutboxLimits, bytes: usize) -> bool {
-        self.entries < limits.frames
-            && (self.entries == 0 || self.entry_bytes + bytes <= limits.bytes as usize)
+        self.queue.len() < limits.frames as usize
+            && (self.queue.is_empty() || self.bytes + bytes <= limits.bytes as usize)
             && self.place.window.count() < limits.window
     }
 
     fn push_entry(&mut self, entry: &Arc<SharedEntry>, bytes: usize) {
-        self.entries += 1;
-        self.entry_bytes += bytes;
+        self.bytes += bytes;
         self.place.sent = entry.position();
         self.place.window.push(entry.position());
-        self.queue.push_back(Queued::Entry(entry.clone()));
+        self.queue.push_back(entry.clone());
     }
 
     /// True if the session has to be woken.
@@ -153,25 +130,12 @@ impl State {
     }
 
     fn pop(&mut self, dialect: DialectId) -> Option<Bytes> {
-        Some(match self.queue.pop_front()? {
-            Queued::Entry(entry) => {
-                let frame = entry.frame(dialect);
-                self.entries -= 1;
-                self.entry_bytes -= frame.len();
-                self.took_entry = true;
-                self.place.handed = entry.position();
-                frame.clone()
-            }
-            Queued::Reply(frame) => {
-                self.replies -= 1;
-                self.reply_bytes -= frame.len();
-                frame
-            }
-            Queued::Control(frame) => {
-                self.controls -= 1;
-                frame
-            }
-        })
+        let entry = self.queue.pop_front()?;
+        let frame = entry.frame(dialect);
+        self.bytes -= frame.len();
+        self.took_entry = true;
+        self.place.handed = entry.position();
+        Some(frame.clone())
     }
 }
 
@@ -184,11 +148,7 @@ impl Outbox {
             limits,
             state: Mutex::new(State {
                 queue: VecDeque::new(),
-                entries: 0,
-                entry_bytes: 0,
-                reply_bytes: 0,
-                replies: 0,
-                controls: 0,
+                bytes: 0,
                 woken: false,
                 took_entry: false,
                 close: None,
@@ -234,46 +194,6 @@ impl Outbox {
         let mut state = self.state.lock();
         state.woken = false;
         state.close.map_or(Poll::Pending, Poll::Ready)
-    }
-
-    /// True if something waits to be taken.
-    pub fn has_queued(&self) -> bool {
-        !self.state.lock().queue.is_empty()
-    }
-
-    /// Queues an answer to a request.
-    pub fn push_reply(&self, frame: Bytes) -> Result<(), Overflow> {
-        let mut state = self.state.lock();
-        if state.replies >= MAX_REPLIES
-            || (state.replies > 0 && state.reply_bytes + frame.len() > MAX_REPLY_BYTES)
-        {
-            return Err(Overflow);
-        }
-        state.replies += 1;
-        state.reply_bytes += frame.len();
-        state.queue.push_back(Queued::Reply(frame));
-        let wake = state.wake();
-        drop(state);
-        if wake {
-            self.waker.wake();
-        }
-        Ok(())
-    }
-
-    /// Queues a ping, a pong or a close frame. Beyond a bound all but close frames are dropped.
-    pub fn push_control(&self, frame: Bytes) {
-        let is_close = frame.first().is_some_and(|byte| byte & 0x0f == 0x8);
-        let mut state = self.state.lock();
-        if state.controls >= MAX_CONTROLS && !is_close {
-            return;
-        }
-        state.controls = state.controls.saturating_add(1);
-        state.queue.push_back(Queued::Control(frame));
-        let wake = state.wake();
-        drop(state);
-        if wake {
-            self.waker.wake();
-        }
     }
 
     /// How many entries were queued or sent and are not confirmed.
@@ -333,11 +253,8 @@ impl Outbox {
         }
         state.close = Some(reason);
         if reason == CloseReason::Unauthorized {
-            state
-                .queue
-                .retain(|queued| !matches!(queued, Queued::Entry(_)));
-            state.entries = 0;
-            state.entry_bytes = 0;
+            state.queue.clear();
+            state.bytes = 0;
         }
         state.wake();
         drop(state);
@@ -351,8 +268,8 @@ impl State {
     fn begin_catch_up(&mut self, limits: &OutboxLimits) -> bool {
         let begin = self.place.mode == Mode::Behind
             && self.close.is_none()
-            && self.entries <= limits.frames / 2
-            && self.entry_bytes <= limits.bytes as usize / 2
+            && self.queue.len() <= limits.frames as usize / 2
+            && self.bytes <= limits.bytes as usize / 2
             && self.place.window.count() <= limits.window / 2;
         if begin {
             self.place.mode = Mode::CatchingUp;

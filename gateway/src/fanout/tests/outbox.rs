@@ -3,16 +3,12 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use bytes::Bytes;
 use shared::domain::Position;
 
 use super::{Woken, entry, take};
 use crate::{
     dialect::DialectId,
-    fanout::{
-        CloseReason, MAX_FRAMES, Outbox, OutboxLimits, Overflow, SharedEntry, Taken,
-        outbox::Offered,
-    },
+    fanout::{CloseReason, Outbox, OutboxLimits, SharedEntry, Taken, outbox::Offered},
 };
 
 const LIMITS: OutboxLimits = OutboxLimits {
@@ -88,32 +84,6 @@ fn what_was_sent_is_not_sent_again() {
 }
 
 #[test]
-fn control_frames_and_replies_pass_a_full_queue_within_bounds_of_their_own() {
-    let outbox = live(LIMITS);
-    for offset in 1..=5 {
-        let _ = offer(&outbox, offset);
-    }
-    let reply = Bytes::from_static(b"reply");
-    let accepted = (0..1000)
-        .take_while(|_| outbox.push_reply(reply.clone()).is_ok())
-        .count();
-    assert_eq!(accepted, 256);
-    assert_eq!(outbox.push_reply(reply), Err(Overflow));
-    for _ in 0..1000 {
-        outbox.push_control(Bytes::from_static(b"\x8a\x00"));
-    }
-    outbox.push_control(Bytes::from_static(b"\x88\x00"));
-    let mut taken = Vec::new();
-    while let Poll::Ready((frames, None)) = take(&outbox, Waker::noop()) {
-        assert!(frames.len() <= MAX_FRAMES);
-        taken.extend(frames);
-    }
-    assert_eq!(taken.len(), 4 + 256 + 64 + 1);
-    assert_eq!(taken.last().map(String::len), Some("\u{fffd}\0".len()));
-    assert!(outbox.push_reply(Bytes::from_static(b"again")).is_ok());
-}
-
-#[test]
 fn a_long_entry_passes_an_empty_queue() {
     let outbox = live(OutboxLimits {
         bytes: 10,
@@ -146,13 +116,10 @@ fn a_close_comes_after_what_is_queued_and_is_seen_in_the_middle_of_a_write() {
 fn a_revoked_token_gets_nothing_more_of_the_queue() {
     let outbox = live(LIMITS);
     offer(&outbox, 1);
-    outbox.push_reply(Bytes::from_static(b"reply")).unwrap();
     offer(&outbox, 2);
     outbox.request_close(CloseReason::Unauthorized);
-    let Poll::Ready((frames, None)) = take(&outbox, Waker::noop()) else {
-        panic!("the reply is there");
-    };
-    assert_eq!(frames, ["reply"]);
+    let close = Some(Taken::Close(CloseReason::Unauthorized));
+    assert_eq!(take(&outbox, Waker::noop()), Poll::Ready((vec![], close)));
 }
 
 #[test]
@@ -167,12 +134,13 @@ fn a_task_is_told_to_wake_once_until_it_looks_again() {
     assert_eq!(woken.count(), 0);
     outbox.wake();
     assert_eq!(woken.count(), 1);
-    outbox.push_reply(Bytes::from_static(b"reply")).unwrap();
+    outbox.wake_if_queued();
     assert_eq!(woken.count(), 1);
     assert!(take(&outbox, &waker).is_ready());
     assert!(take(&outbox, &waker).is_pending());
-    outbox.push_reply(Bytes::from_static(b"reply")).unwrap();
-    assert_eq!(woken.count(), 2);
+    outbox.wake_if_queued();
+    assert_eq!(woken.count(), 1, "nothing is queued");
+    assert_eq!(offer(&outbox, 3), Offered::Taken { wake: true });
 }
 
 #[test]
