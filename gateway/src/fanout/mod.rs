@@ -17,6 +17,7 @@ mod follower;
 mod heads;
 mod heartbeat;
 mod hub;
+mod line;
 mod linger;
 mod member;
 pub mod metrics;
@@ -48,6 +49,7 @@ use shared::{
 use tokio::{sync::Semaphore, time::Instant};
 
 pub use attach::{Attach, Attached, Attachment};
+pub use line::Line;
 pub use member::TokenRef;
 pub use outbox::{Batch, CloseReason, MAX_FRAMES, Outbox, OutboxLimits, Taken};
 pub use probe::ProbeStatus;

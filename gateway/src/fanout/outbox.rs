@@ -1,13 +1,15 @@
 //! What waits to be written to one socket.
 //!
 //! A small queue of shared entries and a [`Place`] in the user's topic. The hub and catch-ups
-//! put entries in; the session's task takes them out in batches, one write each. Nothing is
-//! allocated while a socket is idle. Entries are bounded by number, by bytes and by the window
-//! of unconfirmed ones. A socket without room for an entry holds nothing of what follows: it
-//! falls behind, and reads by its position once it has room.
+//! put entries in; the session's task takes them out in batches, one write each. While the
+//! session has nothing to write it lends the [`Line`], and entries are written without waking
+//! it. Nothing is allocated while a socket is idle. Entries are bounded by number, by bytes
+//! and by the window of unconfirmed ones. A socket without room for an entry holds nothing of
+//! what follows: it falls behind, and reads by its position once it has room.
 
 use std::{
     collections::VecDeque,
+    io::IoSlice,
     sync::{Arc, OnceLock},
     task::{Context, Poll},
     time::Duration,
@@ -19,6 +21,7 @@ use parking_lot::Mutex;
 use shared::domain::{Code, Position, Refusal};
 
 use super::{
+    line::{Lent, Line, Written},
     member::Member,
     place::{Mode, Place},
     shared_entry::SharedEntry,
@@ -82,12 +85,23 @@ pub enum Taken {
 /// What became of an entry that was offered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Offered {
-    /// Queued, or sent before. If `wake`, the socket has to be woken after the batch.
-    Taken { wake: bool },
+    /// Queued, or sent before. What has to happen after the batch.
+    Taken(Then),
     /// No room: the socket is behind from here on.
     FellBehind,
     /// Somebody else brings the socket its entries, or nobody.
     NotLive,
+}
+
+/// How what was queued gets on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Then {
+    /// Somebody sees to it already.
+    Nothing,
+    /// By the session, which has to be woken.
+    Wake,
+    /// By [`Outbox::write`].
+    Write,
 }
 
 /// The queue of one socket. Shared by its session, the hub and its catch-up.
@@ -103,8 +117,10 @@ struct State {
     queue: VecDeque<Arc<SharedEntry>>,
     /// Of the frames in the queue.
     bytes: usize,
-    /// A waker was called and the session has not looked since: another call is not needed.
+    /// The session was woken and has not looked since, or a write is due: nobody else has to
+    /// see to the queue.
     woken: bool,
+    lent: Lent,
     took_entry: bool,
     close: Option<CloseReason>,
     place: Place,
@@ -129,6 +145,38 @@ impl State {
         !std::mem::replace(&mut self.woken, true)
     }
 
+    /// Whether what is queued may be written without the session.
+    fn may_write(&self) -> bool {
+        self.place.mode == Mode::Live
+            && self.close.is_none()
+            && self.lent.is_usable(self.place.window.count())
+    }
+
+    /// Writes the queue to the lent line. False if the session has to go on.
+    fn write(&mut self, dialect: DialectId, written: &mut Written) -> bool {
+        while !self.queue.is_empty() {
+            if !self.may_write() {
+                return false;
+            }
+            let mut slices = [IoSlice::new(&[]); MAX_FRAMES];
+            let count = self.queue.len().min(MAX_FRAMES);
+            for (slice, entry) in slices.iter_mut().zip(&self.queue) {
+                *slice = IoSlice::new(entry.frame(dialect));
+            }
+            let mut taken = self.lent.write(&slices[..count]);
+            written.bytes += taken as u64;
+            while taken > 0
+                && let Some(frame) = self.pop(dialect)
+            {
+                let of_frame = taken.min(frame.len());
+                self.lent.wrote(&frame, of_frame);
+                written.frames += u64::from(of_frame == frame.len());
+                taken -= of_frame;
+            }
+        }
+        true
+    }
+
     fn pop(&mut self, dialect: DialectId) -> Option<Bytes> {
         let entry = self.queue.pop_front()?;
         let frame = entry.frame(dialect);
@@ -150,6 +198,7 @@ impl Outbox {
                 queue: VecDeque::new(),
                 bytes: 0,
                 woken: false,
+                lent: Lent::default(),
                 took_entry: false,
                 close: None,
                 place: Place::new(),
@@ -159,13 +208,28 @@ impl Outbox {
         })
     }
 
-    /// Appends what is queued to `batch`, in order. Pending registers the task; after
-    /// `Ready` the caller polls again until it is pending. A request to close is reported
-    /// when everything queued before it was taken, and again each time.
+    /// From now on the line may be borrowed, see [`Outbox::drained`].
+    pub fn connect(&self, line: Arc<dyn Line>) {
+        self.state.lock().lent.connect(line);
+    }
+
+    /// Nothing is written to the line any more. What an entry begun on it lacks goes to the
+    /// front of `batch`.
+    pub fn disconnect(&self, batch: &mut Batch) {
+        let mut state = self.state.lock();
+        state.lent.take_back(batch);
+        state.lent = Lent::default();
+    }
+
+    /// Takes the line back, and appends what is queued to `batch`, in order; what an entry
+    /// begun on the line lacks goes to the front. Pending registers the task; after `Ready` the
+    /// caller polls again until it is pending. A request to close is reported when everything
+    /// queued before it was taken, and again each time.
     pub fn poll_batch(&self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<Taken> {
         self.waker.register(cx.waker());
         let mut state = self.state.lock();
         state.woken = false;
+        state.lent.take_back(batch);
         let (mut frames, mut bytes) = (0, 0);
         while frames < MAX_FRAMES && bytes < BATCH_BYTES {
             let Some(frame) = state.pop(self.dialect) else {
@@ -187,12 +251,18 @@ impl Outbox {
         }
     }
 
-    /// Whether and why the socket has to close, even though frames still wait. Registers the
-    /// task, so a session that is stuck in a write hears of it too.
-    pub fn poll_close_requested(&self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+    /// Takes the line back like [`Outbox::poll_batch`], but no entries. Tells whether and why
+    /// the socket has to close, even though frames still wait. Registers the task, so a session
+    /// that is stuck in a write hears of it too.
+    pub fn poll_close_requested(
+        &self,
+        cx: &mut Context<'_>,
+        batch: &mut Batch,
+    ) -> Poll<CloseReason> {
         self.waker.register(cx.waker());
         let mut state = self.state.lock();
         state.woken = false;
+        state.lent.take_back(batch);
         state.close.map_or(Poll::Pending, Poll::Ready)
     }
 
@@ -201,8 +271,8 @@ impl Outbox {
         self.state.lock().place.window.count()
     }
 
-    /// The last entry that was taken out; `None` before the first. A ping queued now is
-    /// written after this entry.
+    /// The last entry that was taken out or written; `None` before the first. A ping queued now
+    /// is written after this entry.
     pub fn written_position(&self) -> Option<Position> {
         let state = self.state.lock();
         state.took_entry.then_some(state.place.handed)
@@ -236,9 +306,17 @@ impl Outbox {
         Ok(())
     }
 
-    /// Everything taken out has been written: a socket that fell behind begins to catch up.
-    pub fn drained(self: &Arc<Self>) {
-        let begin = self.state.lock().begin_catch_up(&self.limits);
+    /// Everything taken out has been written, and the session has nothing to write: the line is
+    /// lent for as long as fewer than `below` entries are unconfirmed. A socket that fell
+    /// behind begins to catch up.
+    pub fn drained(self: &Arc<Self>, below: u32) {
+        let mut state = self.state.lock();
+        // What came since then has woken the session: it may be under way with it.
+        if state.queue.is_empty() {
+            state.lent.lend(below);
+        }
+        let begin = state.begin_catch_up(&self.limits);
+        drop(state);
         if begin && let Some(member) = self.member.get() {
             member.catch_up(self);
         }
@@ -307,12 +385,16 @@ impl Outbox {
             return Offered::NotLive;
         }
         if entry.position() <= state.place.sent {
-            return Offered::Taken { wake: false };
+            return Offered::Taken(Then::Nothing);
         }
         if state.has_room(&self.limits, bytes) {
             state.push_entry(entry, bytes);
-            let wake = state.wake();
-            return Offered::Taken { wake };
+            let then = match (state.wake(), state.may_write()) {
+                (false, _) => Then::Nothing,
+                (true, false) => Then::Wake,
+                (true, true) => Then::Write,
+            };
+            return Offered::Taken(then);
         }
         state.place.sent = state.place.sent.max(before);
         state.place.mode = Mode::Behind;
@@ -371,6 +453,19 @@ impl Outbox {
     /// Wakes the session; once per batch, by whoever was told to.
     pub(super) fn wake(&self) {
         self.waker.wake();
+    }
+
+    /// Writes what is queued as far as the line takes it without waiting, and wakes the session
+    /// if there is more to do; once per batch, by whoever was told to. The lock is held over
+    /// the write: this is what keeps one writer at a time on the line.
+    pub(super) fn write(&self, written: &mut Written) {
+        let mut state = self.state.lock();
+        let done = state.write(self.dialect, written);
+        state.woken = !done;
+        drop(state);
+        if !done {
+            self.waker.wake();
+        }
     }
 
     /// Wakes the session if entries were queued without doing so.
