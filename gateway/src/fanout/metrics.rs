@@ -2,8 +2,17 @@
 
 use shared::metrics::{Counter, Gauge, Histogram, LATENCY};
 
+shared::label! {
+    /// Which way.
+    pub enum Direction: "direction" { In = "in", Out = "out" }
+}
+
 shared::metrics! {
     pub static TABLE;
+    /// Frames read (data, pings and pongs) and written.
+    pub static FRAMES: Counter<Direction> = "tidegate_frames_total";
+    /// Bytes read from sockets and written to them.
+    pub static BYTES: Counter<Direction> = "tidegate_bytes_total";
     /// Topics this node follows, with or without sockets.
     pub static TOPICS: Gauge = "tidegate_fanout_topics";
     /// Sockets attached to their user's topic.

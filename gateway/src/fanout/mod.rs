@@ -17,6 +17,7 @@ mod follower;
 mod heads;
 mod heartbeat;
 mod hub;
+mod line;
 mod linger;
 mod member;
 pub mod metrics;
@@ -48,8 +49,9 @@ use shared::{
 use tokio::{sync::Semaphore, time::Instant};
 
 pub use attach::{Attach, Attached, Attachment};
+pub use line::Line;
 pub use member::TokenRef;
-pub use outbox::{Batch, CloseReason, MAX_FRAMES, Outbox, OutboxLimits, Overflow, Taken};
+pub use outbox::{Batch, CloseReason, MAX_FRAMES, Outbox, OutboxLimits, Taken};
 pub use probe::ProbeStatus;
 pub use reader::{Chunk, ReadError, Reader, Source, Walk};
 pub use refusal::{postgres_refusal, store_refusal};
