@@ -81,6 +81,8 @@ pub struct FanoutSettings {
     pub probe_interval: Duration,
     /// Most sockets that read from the stores at a time.
     pub catch_ups: usize,
+    /// Sockets that read from Postgres at a time: not all of its connections.
+    pub cold_catch_ups: usize,
 }
 
 impl FanoutSettings {
@@ -94,6 +96,7 @@ impl FanoutSettings {
             head_interval: Duration::from_secs(20),
             probe_interval: Duration::from_secs(10),
             catch_ups: 64,
+            cold_catch_ups: 8,
         }
     }
 }
@@ -115,6 +118,7 @@ pub struct Fanout {
     revocations: revocations::Revocations,
     probe: Mutex<ProbeStatus>,
     catch_ups: Semaphore,
+    cold_catch_ups: Semaphore,
 }
 
 impl Fanout {
@@ -130,6 +134,7 @@ impl Fanout {
             reader: Reader::new(store.clone(), postgres),
             acker: acker::Acker::new(store.clone(), lifecycle.clone()),
             catch_ups: Semaphore::new(settings.catch_ups),
+            cold_catch_ups: Semaphore::new(settings.cold_catch_ups),
             store,
             bells,
             settings,

@@ -64,7 +64,7 @@ pub(super) struct Session<H: Host> {
 pub(super) struct Times {
     opened: Instant,
     expires: Instant,
-    /// Pings since the last sign of life. Counted, not timed, so that a node that is slow
+    /// Pings that were sent since the last sign of life. Counted, not timed, so that a node that is slow
     /// itself does not hold it against its clients.
     missed: u32,
     next_ping: Instant,
@@ -279,12 +279,14 @@ impl<H: Host> Session<H> {
         }
         if now >= self.times.next_ping {
             self.times.next_ping = now + settings.ping_interval;
-            // While reading rests, silence is no sign; the stall timeout counts then.
-            if !self.paused && self.times.missed >= settings.max_missed {
+            // While reading rests, silence is no sign. While writing does, nothing is asked that
+            // could be answered; the stall timeout counts then.
+            let listens = !self.paused && self.request.is_none();
+            if listens && self.times.missed >= settings.max_missed {
                 return Err(CloseReason::HeartbeatMissed);
             }
-            self.times.missed += 1;
             if !self.socket.is_backed_up() {
+                self.times.missed += u32::from(listens);
                 self.ping(now);
             }
         }
