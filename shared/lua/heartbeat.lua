@@ -1,6 +1,6 @@
 -- heartbeat and announce: this incarnation of a node lives for another while.
 
--- heartbeat   KEYS[1] node   ARGV incarnation, ttl in ms
+-- heartbeat   KEYS[1] node   ARGV incarnation, ttl in ms   Answers 1 if it lived until now.
 redis.register_function{
   function_name = 'tidegate_v1_heartbeat',
   callback = function(keys, a)
@@ -9,7 +9,7 @@ redis.register_function{
       return 1
     end
     redis.call('SET', keys[1], a[1], 'PX', a[2])
-    return 1
+    return 0
   end,
   flags = {'allow-oom'}, -- else every node would look dead when memory is full
 }

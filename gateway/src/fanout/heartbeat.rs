@@ -15,10 +15,17 @@ impl Fanout {
     /// The task that gives signs of life, until the process stops.
     pub(super) async fn show_life(self: Arc<Self>) {
         let (node, incarnation) = (&self.settings.node, self.settings.incarnation);
+        let mut first = true;
         loop {
-            let shown = self.store.node_heartbeat(node, incarnation, LIFETIME).await;
-            if let Err(error) = shown {
-                tracing::warn!(%error, "this node could not show that it lives");
+            match self.store.node_heartbeat(node, incarnation, LIFETIME).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    if !std::mem::take(&mut first) {
+                        tracing::warn!("this node was taken for dead");
+                        self.register_all_again();
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "this node could not show that it lives"),
             }
             tokio::select! {
                 () = tokio::time::sleep(INTERVAL) => {}

@@ -33,6 +33,8 @@ shared::metrics! {
     pub static ACKS_DROPPED: Counter = "tidegate_fanout_acks_dropped_total";
     /// Ended sessions that were not closed in Redis because too many wait.
     pub static CLOSES_DROPPED: Counter = "tidegate_fanout_closes_dropped_total";
+    /// Sockets of sessions that were displaced without this node hearing of it.
+    pub static DISPLACED_UNHEARD: Counter = "tidegate_fanout_displaced_unheard_total";
     /// Time from publish to heard, by probes through every shard.
     pub static PROBES: Histogram = "tidegate_probe_seconds", LATENCY;
     /// Probes that were not heard within their time.

@@ -26,6 +26,7 @@ mod place;
 mod probe;
 mod reader;
 mod refusal;
+mod registry;
 mod repair;
 mod revocations;
 mod shared_entry;
@@ -112,6 +113,7 @@ pub struct Fanout {
     reader: Reader,
     acker: acker::Acker,
     closer: closer::Closer,
+    registry: registry::Registry,
     linger: linger::Linger,
     repairs: repair::Repairs,
     gaps: heads::Gaps,
@@ -142,6 +144,7 @@ impl Fanout {
             clock: Clock::system(),
             hub: hub::Hub::new(),
             closer: closer::Closer::default(),
+            registry: registry::Registry::default(),
             linger: linger::Linger::default(),
             repairs: repair::Repairs::default(),
             gaps: heads::Gaps::default(),
@@ -155,6 +158,7 @@ impl Fanout {
         lifecycle.spawn_essential("sweep heads", fanout.clone().sweep_heads());
         lifecycle.spawn_essential("unsubscribe idle topics", fanout.clone().unsubscribe_idle());
         lifecycle.spawn_essential("close sessions", fanout.clone().close_sessions());
+        lifecycle.spawn_essential("keep sessions registered", fanout.clone().keep_registered());
         lifecycle.spawn_essential("keep revocations", fanout.clone().keep_revocations());
         lifecycle.spawn_essential("probe bells", fanout.clone().probe_bells());
         Ok(fanout)

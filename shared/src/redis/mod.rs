@@ -38,6 +38,6 @@ pub use error::StoreError;
 pub use persist::TrimStep;
 pub use probe::Echo;
 pub use read::Page;
-pub use sessions::{OpenSession, OpenedSession};
+pub use sessions::{OpenHere, OpenSession, OpenedSession};
 pub use settings::StoreSettings;
 pub use store::Store;
