@@ -36,7 +36,7 @@ pub use bells::{BellEvent, Bells};
 pub use clock::RedisClock;
 pub use cursors::Ack;
 pub use error::StoreError;
-pub use persist::TrimStep;
+pub use persist::{PersistPage, TrimStep};
 pub use read::Page;
 pub use sessions::{OpenSession, OpenedSession};
 pub use settings::StoreSettings;

@@ -99,7 +99,7 @@ async fn logs_are_trimmed_once_they_are_old_and_stored() {
     let _worker = deployment.worker_with("one", short).await;
     let log = format!("{{p{}}}:log:user:{bob}", deployment.partition(bob).0);
     eventually("a trimmed log", PATIENCE, async || {
-        let reply = deployment.redis.call(&["EXISTS", &log]).await;
+        let reply = deployment.redis().call(&["EXISTS", &log]).await;
         (format!("{reply:?}").contains('0')).then_some(())
     })
     .await;
@@ -154,7 +154,7 @@ async fn sessions_of_a_dead_node_are_reaped_and_others_stay() {
             .any(|(node, ..)| node == &alive)
     );
     let sessions = format!("{{p{}}}:sess:{ann}", deployment.partition(ann).0);
-    let left = format!("{:?}", deployment.redis.call(&["HVALS", &sessions]).await);
+    let left = format!("{:?}", deployment.redis().call(&["HVALS", &sessions]).await);
     assert!(left.contains("alive") && !left.contains("dead"), "{left}");
 }
 
