@@ -5,7 +5,7 @@ use testkit::eventually;
 use uuid::Uuid;
 use worker::{
     config::Settings,
-    jobs::{make_partitions, reap_nodes},
+    jobs::{expire_commands, make_partitions, reap_nodes},
     reaper::Reaper,
 };
 
@@ -86,6 +86,49 @@ async fn a_command_that_was_completed_in_time_does_not_expire() {
             .await,
         0
     );
+}
+
+#[tokio::test]
+async fn nothing_expires_while_postgres_may_not_know_that_it_has_ended() {
+    let deployment = Deployment::start().await;
+    let (ann, bob) = (user(), user());
+    let worker = deployment.worker("one").await;
+    let (id, position) = deployment
+        .send(&body(ann, bob, in_an_hour()), Durability::Stored)
+        .await;
+    worker.stop().await;
+    // It is completed, Redis forgets that, and Postgres has not learnt it yet.
+    deployment.complete(bob, id, position).await;
+    let forgotten = format!("{{p{}}}:idem:final:{id}", deployment.partition(bob).0);
+    deployment.redis().call(&["DEL", &forgotten]).await;
+    deployment
+        .database
+        .query("UPDATE command_assignments SET expires_at = now() - interval '1 min'")
+        .await;
+    let context = deployment
+        .context("two", |settings| {
+            settings.redis.idempotency_ttl = Duration::from_secs(1);
+        })
+        .await;
+    let home = deployment.partition(bob);
+    eventually("a backlog as old as half of that", PATIENCE, async || {
+        let (_, oldest) = context.store.persist_backlog(home).await.unwrap();
+        (context.age(oldest.unwrap()) > Duration::from_millis(600)).then_some(())
+    })
+    .await;
+    expire_commands::run(context).await.unwrap();
+    assert_eq!(
+        deployment.told(bob).await,
+        [(id, CommandState::Completed)],
+        "nothing behind its end"
+    );
+    let _worker = deployment.worker("three").await;
+    deployment
+        .waits_until_told(
+            ann,
+            &[(id, CommandState::Delivered), (id, CommandState::Completed)],
+        )
+        .await;
 }
 
 #[tokio::test]
