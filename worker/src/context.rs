@@ -25,7 +25,7 @@ pub struct Context {
     pub settings: Settings,
     /// The owner of this worker's leases.
     pub me: NodeId,
-    /// When this process began: tells it from an earlier one of the same name.
+    /// Tells this process from an earlier one of the same name.
     pub incarnation: u64,
     /// The host's clock, for measuring only.
     pub clock: Clock,
@@ -37,26 +37,30 @@ pub struct Context {
     pub outage: Outage,
 }
 
+/// What a context takes from the process it is in.
+pub struct Host {
+    /// See [`Context::incarnation`].
+    pub incarnation: u64,
+    /// See [`Context::clock`].
+    pub clock: Clock,
+    /// See [`Context::lifecycle`].
+    pub lifecycle: Lifecycle,
+}
+
 /// What names of workers begin with among the nodes; gateways' do not.
 pub const WORKER_PREFIX: &str = "worker.";
 
 impl Context {
     /// Everything together.
-    pub fn new(
-        store: Store,
-        postgres: Postgres,
-        settings: Settings,
-        clock: Clock,
-        lifecycle: Lifecycle,
-    ) -> Self {
+    pub fn new(store: Store, postgres: Postgres, settings: Settings, host: Host) -> Self {
         Self {
             me: worker_name(&settings.node.name()),
-            incarnation: clock.now().0.max(0) as u64,
+            incarnation: host.incarnation,
             store,
             postgres,
             settings,
-            clock,
-            lifecycle,
+            clock: host.clock,
+            lifecycle: host.lifecycle,
             reaper: tokio::sync::Mutex::default(),
             outage: Outage::default(),
         }

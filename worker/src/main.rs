@@ -12,7 +12,11 @@ use shared::{
     process::{self, Process},
     redis::Store,
 };
-use worker::{config::Settings, context::Context, metrics, runner};
+use worker::{
+    config::Settings,
+    context::{Context, Host},
+    metrics, runner,
+};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -114,13 +118,12 @@ async fn work(settings: Settings, process: &Process) -> anyhow::Result<()> {
         "watch redis",
         health::redis::watch(redis_check, life.clone(), health::redis::LOOK_INTERVAL, ask),
     );
-    let context = Context::new(
-        store,
-        postgres,
-        settings,
-        process.clock.clone(),
-        life.clone(),
-    );
+    let host = Host {
+        incarnation: process.incarnation,
+        clock: process.clock.clone(),
+        lifecycle: life.clone(),
+    };
+    let context = Context::new(store, postgres, settings, host);
     tracing::info!(name = %context.me, "working");
     runner::start(&Arc::new(context)).await;
     process.started();

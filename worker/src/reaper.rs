@@ -9,12 +9,8 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use shared::domain::NodeId;
+use shared::{domain::NodeId, redis::NODE_LIFETIME};
 use tokio::time::Instant;
-
-/// How long a node counts as alive after its last sign of life; gateways announce themselves for
-/// this long.
-pub const NODE_LIFETIME: Duration = Duration::from_secs(15);
 
 const MOST_DEAD_PERCENT: usize = 30;
 const FEW: usize = 3;

@@ -2,11 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
+use shared::redis::NODE_LIFETIME;
+
 use super::Fanout;
 
-/// How long the node counts as alive after its last sign.
-const LIFETIME: Duration = Duration::from_secs(15);
-/// Time between two signs: two may be lost.
+/// Time between two signs: two may be lost within [`NODE_LIFETIME`].
 const INTERVAL: Duration = Duration::from_secs(5);
 /// Longest wait for the last word.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -16,7 +16,10 @@ impl Fanout {
     pub(super) async fn show_life(self: Arc<Self>) {
         let (node, incarnation) = (&self.settings.node, self.settings.incarnation);
         loop {
-            let shown = self.store.node_heartbeat(node, incarnation, LIFETIME).await;
+            let shown = self
+                .store
+                .node_heartbeat(node, incarnation, NODE_LIFETIME)
+                .await;
             if let Err(error) = shown {
                 tracing::warn!(%error, "this node could not show that it lives");
             }

@@ -38,6 +38,6 @@ pub use cursors::Ack;
 pub use error::StoreError;
 pub use persist::{PersistPage, TrimStep};
 pub use read::Page;
-pub use sessions::{OpenSession, OpenedSession};
+pub use sessions::{NODE_LIFETIME, OpenSession, OpenedSession};
 pub use settings::StoreSettings;
 pub use store::Store;

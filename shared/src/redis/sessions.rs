@@ -14,6 +14,9 @@ use super::{
 };
 use crate::domain::{Device, NodeId, Partition, Position, SessionId, Topic, UserId};
 
+/// How long a gateway counts as alive after its last sign of life.
+pub const NODE_LIFETIME: Duration = Duration::from_secs(15);
+
 /// Opening a session: everything the connect path needs from Redis in one call.
 #[derive(Debug, Clone)]
 pub struct OpenSession {

@@ -11,7 +11,11 @@ use shared::{
 };
 use testkit::{Database, Redis, eventually};
 use uuid::Uuid;
-use worker::{config::Settings, context::Context, runner};
+use worker::{
+    config::Settings,
+    context::{Context, Host},
+    runner,
+};
 
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -84,13 +88,12 @@ impl Deployment {
         let store = Store::connect(settings.redis.store()).await.unwrap();
         let postgres =
             Postgres::new(settings.postgres.url.expose(), 8, Duration::from_secs(2)).unwrap();
-        Arc::new(Context::new(
-            store,
-            postgres,
-            settings,
-            Clock::system(),
-            Lifecycle::new(),
-        ))
+        let host = Host {
+            incarnation: 1,
+            clock: Clock::system(),
+            lifecycle: Lifecycle::new(),
+        };
+        Arc::new(Context::new(store, postgres, settings, host))
     }
 
     pub async fn worker(&self, name: &str) -> Worker {
