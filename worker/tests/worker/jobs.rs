@@ -202,6 +202,45 @@ async fn sessions_of_a_dead_node_are_reaped_and_others_stay() {
 }
 
 #[tokio::test]
+async fn what_a_node_left_is_reaped_although_it_is_back() {
+    let deployment = Deployment::start().await;
+    let context = deployment.context("one", |_| {}).await;
+    *context.reaper.lock().await = Reaper::new(Duration::from_millis(50));
+    let node: NodeId = "fixed".parse().unwrap();
+    let ann = user();
+    for incarnation in [3, 7] {
+        deployment
+            .store
+            .node_heartbeat(&node, incarnation, Duration::from_mins(1))
+            .await
+            .unwrap();
+        deployment
+            .store
+            .session_open(OpenSession {
+                user: ann,
+                session: SessionId(Uuid::now_v7()),
+                device: Device::default(),
+                node: node.clone(),
+                incarnation,
+                max_sessions: 10,
+                after: None,
+                page: 1,
+            })
+            .await
+            .unwrap();
+    }
+    let sessions = format!("{{p{}}}:sess:{ann}", deployment.partition(ann).0);
+    eventually("only the session of this life", PATIENCE, async || {
+        reap_nodes::run(context.clone()).await.unwrap();
+        let left = format!("{:?}", deployment.redis().call(&["HVALS", &sessions]).await);
+        assert!(left.contains("fixed 7 "), "{left}");
+        (!left.contains("fixed 3 ")).then_some(())
+    })
+    .await;
+    assert_eq!(deployment.store.nodes().await.unwrap(), [(node, 7, true)]);
+}
+
+#[tokio::test]
 async fn partitions_are_made_ahead() {
     let deployment = Deployment::start().await;
     let context = deployment.context("one", |_| {}).await;
