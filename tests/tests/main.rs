@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod chaos;
+mod faults;
 mod import_rule;
 mod live;
 mod logs;

@@ -2,11 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
+use shared::redis::NODE_LIFETIME;
+
 use super::Fanout;
 
-/// How long the node counts as alive after its last sign.
-const LIFETIME: Duration = Duration::from_secs(15);
-/// Time between two signs: two may be lost.
+/// Time between two signs: two may be lost within [`NODE_LIFETIME`].
 const INTERVAL: Duration = Duration::from_secs(5);
 /// Longest wait for the last word.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -17,7 +17,11 @@ impl Fanout {
         let (node, incarnation) = (&self.settings.node, self.settings.incarnation);
         let mut first = true;
         loop {
-            match self.store.node_heartbeat(node, incarnation, LIFETIME).await {
+            match self
+                .store
+                .node_heartbeat(node, incarnation, NODE_LIFETIME)
+                .await
+            {
                 Ok(true) => {}
                 Ok(false) => {
                     if !std::mem::take(&mut first) {

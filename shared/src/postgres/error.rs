@@ -1,5 +1,7 @@
 //! What can go wrong, sorted by what a caller can do about it.
 
+use std::borrow::Cow;
+
 use sqlx::error::DatabaseError;
 
 use crate::domain::Partition;
@@ -49,10 +51,23 @@ impl From<sqlx::Error> for PgError {
 }
 
 impl PgError {
+    /// True if it took too long: less at a time may do.
+    pub fn is_timeout(&self) -> bool {
+        matches!(self.code().as_deref(), Some("57014" | "25P03"))
+    }
+
     /// True if rows had no daily partition to go to.
     pub(super) fn is_missing_day(&self) -> bool {
+        self.refusal().is_some_and(is_missing_day)
+    }
+
+    fn code(&self) -> Option<Cow<'_, str>> {
+        self.refusal()?.code()
+    }
+
+    fn refusal(&self) -> Option<&dyn DatabaseError> {
         let (Self::Unavailable(error) | Self::Rejected(error) | Self::Unexpected(error)) = self;
-        error.as_database_error().is_some_and(is_missing_day)
+        error.as_database_error()
     }
 }
 
@@ -72,6 +87,13 @@ pub enum WriteError {
     /// Postgres did not take it.
     #[error(transparent)]
     Postgres(#[from] PgError),
+}
+
+impl WriteError {
+    /// True if the batch was too large for its time.
+    pub fn is_timeout(&self) -> bool {
+        matches!(self, Self::Postgres(error) if error.is_timeout())
+    }
 }
 
 impl From<sqlx::Error> for WriteError {

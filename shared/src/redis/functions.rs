@@ -22,6 +22,7 @@ const PIECES: &[&str] = &[
     include_str!("../../lua/session_close.lua"),
     include_str!("../../lua/reap.lua"),
     include_str!("../../lua/trim.lua"),
+    include_str!("../../lua/persist_read.lua"),
     include_str!("../../lua/persist_commit.lua"),
     include_str!("../../lua/persist_floor.lua"),
     include_str!("../../lua/lease.lua"),
@@ -64,6 +65,7 @@ pub(super) const SESSION_KEEP: Function = writes("tidegate_v1_session_keep");
 pub(super) const SESSION_CLOSE: Function = writes("tidegate_v1_session_close");
 pub(super) const REAP: Function = writes("tidegate_v1_reap");
 pub(super) const TRIM: Function = writes("tidegate_v1_trim");
+pub(super) const PERSIST_READ: Function = reads("tidegate_v1_persist_read");
 pub(super) const PERSIST_COMMIT: Function = writes("tidegate_v1_persist_commit");
 pub(super) const PERSIST_FLOOR: Function = writes("tidegate_v1_persist_floor");
 pub(super) const LEASE: Function = writes("tidegate_v1_lease");

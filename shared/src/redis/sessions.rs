@@ -14,6 +14,11 @@ use super::{
 };
 use crate::domain::{Device, NodeId, Partition, Position, SessionId, Topic, UserId};
 
+/// Pause before Redis is asked again at the start.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
+/// How long a gateway counts as alive after its last sign of life.
+pub const NODE_LIFETIME: Duration = Duration::from_secs(15);
+
 /// Opening a session: everything the connect path needs from Redis in one call.
 #[derive(Debug, Clone)]
 pub struct OpenSession {
@@ -148,6 +153,25 @@ impl Store {
         ]);
         self.call(partition, functions::SESSION_CLOSE, args).await?;
         Ok(())
+    }
+
+    /// A number for a life of this node that begins now, greater than those of earlier ones, also if
+    /// clocks were set back meanwhile. Tries until Redis answers.
+    pub async fn next_incarnation(&self, node: &NodeId) -> u64 {
+        loop {
+            let known = self
+                .command("HGET", keys::NODES, texts([node.as_str()]))
+                .await;
+            let known = known.and_then(|known| match known {
+                Value::Null => Ok(0),
+                known => reply::parse::<u64>(&known),
+            });
+            match known {
+                Ok(known) => return (known + 1).max(self.clock().now().0.max(0) as u64),
+                Err(error) => tracing::warn!(%error, "waiting for redis"),
+            }
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
     }
 
     /// Announces this process; it counts as alive for `ttl`. Answers whether it did so until now: if

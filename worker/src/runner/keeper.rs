@@ -19,6 +19,8 @@ struct Keeper {
     lanes: Vec<mpsc::Sender<Order>>,
     /// Partitions that are ours, with the tokens of their leases.
     owned: BTreeMap<Partition, u64>,
+    /// Workers alive at the last look, this one included.
+    alive: usize,
 }
 
 /// Starts the keeper.
@@ -31,6 +33,7 @@ pub fn start(
         context: context.clone(),
         lanes,
         owned: BTreeMap::new(),
+        alive: 1,
     };
     context
         .lifecycle
@@ -46,10 +49,10 @@ impl Keeper {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                _ = tick.tick() => match self.look().await {
-                    Ok(()) => self.measure().await,
-                    Err(error) => tracing::debug!(%error, "cannot look after leases"),
-                },
+                _ = tick.tick() => {
+                    self.look().await;
+                    self.measure().await;
+                }
                 Some(partition) = lost.recv() => self.look_after(partition).await,
                 () = context.lifecycle.stopping() => break,
             }
@@ -57,14 +60,18 @@ impl Keeper {
         self.leave().await;
     }
 
-    /// Renews what we own, gives up what is too much, takes what is missing.
-    async fn look(&mut self) -> Result<(), StoreError> {
+    /// Renews what we own, gives up what is too much, takes what is missing. A shard that is away
+    /// keeps us from what it has, not from the rest.
+    async fn look(&mut self) {
         let context = self.context.clone();
         let ttl = context.settings.persist.lease_ttl;
-        context
+        let shown = context
             .store
             .node_heartbeat(&context.me, context.incarnation, ttl)
-            .await?;
+            .await;
+        if let Err(error) = shown {
+            tracing::debug!(%error, "cannot show that this worker lives");
+        }
         let owned: Vec<Partition> = self.owned.keys().copied().collect();
         for (partition, answer) in self.lease(owned).await {
             match answer {
@@ -73,7 +80,11 @@ impl Keeper {
                 Err(error) => tracing::debug!(%partition, %error, "cannot renew a lease"),
             }
         }
-        let fair = share::fair(context.store.partitions(), self.workers_alive().await?);
+        match self.workers_alive().await {
+            Ok(alive) => self.alive = alive,
+            Err(error) => tracing::debug!(%error, "cannot count the workers, as many as before"),
+        }
+        let fair = share::fair(context.store.partitions(), self.alive);
         let surplus: Vec<Partition> = self
             .owned
             .keys()
@@ -91,7 +102,6 @@ impl Keeper {
         self.give_back(surplus).await;
         self.take_up_to(fair).await;
         OWNED.set(self.owned.len() as f64);
-        Ok(())
     }
 
     /// Workers that are alive, this one included.

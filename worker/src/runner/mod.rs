@@ -3,6 +3,7 @@
 //! Every task here stops at the soft stop: lanes finish their batch, then the keeper gives the
 //! leases back.
 
+mod aside;
 mod backoff;
 mod each;
 mod keeper;

@@ -93,8 +93,8 @@ impl Postgres {
     /// open.
     ///
     /// A row Postgres refuses is found by bisection and goes to `quarantine`; the rest is
-    /// written. A day without a partition gets one. [`WriteError::Fenced`] names the partitions that are in other hands; nothing of
-    /// the others is written then either.
+    /// written. A day without a partition gets one. [`WriteError::Fenced`] names the partitions
+    /// that are in other hands; nothing of the others is written then either.
     pub async fn begin_batch(
         &self,
         batches: &[PartitionBatch],
