@@ -166,10 +166,11 @@ impl State {
             let mut taken = self.lent.write(&slices[..count]);
             written.bytes += taken as u64;
             while taken > 0
-                && let Some(frame) = self.pop(dialect)
+                && let Some(entry) = self.pop(dialect)
             {
+                let frame = entry.frame(dialect);
                 let of_frame = taken.min(frame.len());
-                self.lent.wrote(&frame, of_frame);
+                self.lent.wrote(frame, of_frame);
                 written.frames += u64::from(of_frame == frame.len());
                 taken -= of_frame;
             }
@@ -177,13 +178,12 @@ impl State {
         true
     }
 
-    fn pop(&mut self, dialect: DialectId) -> Option<Bytes> {
+    fn pop(&mut self, dialect: DialectId) -> Option<Arc<SharedEntry>> {
         let entry = self.queue.pop_front()?;
-        let frame = entry.frame(dialect);
-        self.bytes -= frame.len();
+        self.bytes -= entry.frame(dialect).len();
         self.took_entry = true;
         self.place.handed = entry.position();
-        Some(frame.clone())
+        Some(entry)
     }
 }
 
@@ -232,9 +232,10 @@ impl Outbox {
         state.lent.take_back(batch);
         let (mut frames, mut bytes) = (0, 0);
         while frames < MAX_FRAMES && bytes < BATCH_BYTES {
-            let Some(frame) = state.pop(self.dialect) else {
+            let Some(entry) = state.pop(self.dialect) else {
                 break;
             };
+            let frame = entry.frame(self.dialect).clone();
             frames += 1;
             bytes += frame.len();
             batch.push_back(frame);
