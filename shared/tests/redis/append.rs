@@ -238,7 +238,7 @@ async fn another_number_of_partitions_is_refused() {
 
 #[tokio::test]
 async fn records_are_read_up_to_a_number_of_them_and_of_bytes() {
-    let server = Server::start();
+    let server = Redis::start().await;
     let store = connect(&server.url()).await;
     let user = user();
     let partition = Topic::User(user).partition(store.partitions());

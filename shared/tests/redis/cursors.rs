@@ -186,14 +186,16 @@ async fn a_dead_node_is_reaped_by_incarnation() {
 
 #[tokio::test]
 async fn sessions_that_are_gone_already_do_not_count_as_reaped() {
-    let server = Server::start();
+    let server = Redis::start().await;
     let store = connect(&server.url()).await;
     let user = user();
     let partition = Topic::User(user).partition(store.partitions());
     let node = session(user).node;
     let at = format!("{{p{}}}:at:{node}", partition.0);
     for n in 0..5 {
-        server.cli(&["sadd", &at, &format!("1 {user} gone-{n}")]);
+        server
+            .call(&["sadd", &at, &format!("1 {user} gone-{n}")])
+            .await;
     }
     for _ in 0..3 {
         store.session_open(session(user)).await.unwrap();
