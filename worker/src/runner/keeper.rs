@@ -1,6 +1,10 @@
 //! Holds this worker's fair share of the partitions by leases, and hands them to the lanes.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Instant,
+};
 
 use shared::{
     domain::{Partition, Timestamp},
@@ -21,6 +25,8 @@ struct Keeper {
     owned: BTreeMap<Partition, u64>,
     /// Workers alive at the last look, this one included.
     alive: usize,
+    /// Partitions whose leases could not be asked for the last time.
+    unreachable: BTreeSet<Partition>,
 }
 
 /// Starts the keeper.
@@ -34,6 +40,7 @@ pub fn start(
         lanes,
         owned: BTreeMap::new(),
         alive: 1,
+        unreachable: BTreeSet::new(),
     };
     context
         .lifecycle
@@ -119,13 +126,24 @@ impl Keeper {
         let mut missing: Vec<Partition> = share::order(context.store.partitions(), &context.me)
             .filter(|partition| !self.owned.contains_key(partition))
             .collect();
-        while self.owned.len() < fair && !missing.is_empty() {
+        // Asking a shard that is away takes a while: last, and not until our leases end.
+        missing.sort_by_key(|partition| self.unreachable.contains(partition));
+        let deadline = Instant::now() + context.settings.persist.lease_ttl / 3;
+        while self.owned.len() < fair && !missing.is_empty() && Instant::now() < deadline {
             let tried = missing
                 .drain(..missing.len().min(fair - self.owned.len()))
                 .collect();
             for (partition, answer) in self.lease(tried).await {
-                if let Ok(Some(token)) = answer {
-                    self.settle(partition, Some(token)).await;
+                match answer {
+                    Ok(token) => {
+                        self.unreachable.remove(&partition);
+                        if token.is_some() {
+                            self.settle(partition, token).await;
+                        }
+                    }
+                    Err(_) => {
+                        self.unreachable.insert(partition);
+                    }
                 }
             }
         }
