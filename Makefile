@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 .DEFAULT_GOAL := help
-.PHONY: help run test chaos bench lint docs bugs install-servers build-tests
+.PHONY: help run test browser chaos bench lint docs bugs install-servers build-tests
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ run: ## two gateways and a worker, with private servers in .run/; Ctrl-C stops t
 
 test: install-servers ## everything: unit, store, end to end, a short set of faults
 	@scripts/test --workspace --no-fail-fast
+
+browser: install-servers build-tests ## the page in a headless Chromium, which it installs with apt-get if need be
+	scripts/browser
 
 chaos: install-servers build-tests ## the long set of faults
 	TIDEGATE_CHAOS=long scripts/test -p tests --test main -- --test-threads 1 --include-ignored chaos::

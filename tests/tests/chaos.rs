@@ -10,10 +10,13 @@ mod slow;
 use std::{sync::Arc, time::Duration};
 
 use testkit::{
-    Deployment, Plan, RedisKind, deployment::Backing, eventually, proxy::Direction, resp::Reply,
-    wait::PATIENCE,
+    Deployment, Plan, RedisKind, cluster::Cluster, deployment::Backing, eventually,
+    proxy::Direction, resp::Reply, wait::PATIENCE,
 };
-use tokio::{sync::Mutex, time::sleep};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, sleep},
+};
 
 use crate::support::{Load, LoadSize, unlimited};
 
@@ -158,14 +161,32 @@ async fn subscriptions_are_cut_every_second() {
 #[tokio::test]
 async fn postgres_is_away() {
     under_load(unlimited().own_postgres(), async |tidegate, load| {
+        let ann = tidegate.user("ann").await;
         let postgres = tidegate.database.server();
         postgres.crash().await;
-        let away = Duration::from_secs(if long() { 60 } else { 10 });
-        // Everything live goes on meanwhile.
-        load.flows(100).await;
-        sleep(away).await;
-        load.flows(100).await;
+        let end = Instant::now() + Duration::from_secs(if long() { 60 } else { 10 });
+        while Instant::now() < end {
+            // Everything live goes on meanwhile.
+            load.flows(20).await;
+            for gateway in &tidegate.gateways {
+                let refused = gateway.rest().login(&ann.name, &ann.password).await;
+                let refused = refused.expect("the gateway answers");
+                assert_eq!(refused.status, 503, "{refused:?}");
+                assert_eq!(refused.body["error"]["code"], "unavailable");
+            }
+            for node in tidegate.nodes() {
+                let ready = node.ops_get("/ready").await.expect("the node answers");
+                assert_eq!(ready.status, 200, "{}: {ready:?}", node.name());
+            }
+            sleep(Duration::from_millis(200)).await;
+        }
         postgres.restart().await;
+        eventually("one can log in again", PATIENCE, || async {
+            let answer = tidegate.gateways[0].rest();
+            let answer = answer.login(&ann.name, &ann.password).await.ok()?;
+            (answer.status == 200).then_some(())
+        })
+        .await;
     })
     .await;
 }
@@ -197,6 +218,21 @@ async fn a_sentinel_fails_over() {
     .await;
 }
 
+/// The hash tags of partitions in which users have logs.
+async fn tags_of_logs(cluster: &Cluster) -> Vec<String> {
+    let mut tags = Vec::new();
+    for node in cluster.nodes() {
+        for key in node.call(&["KEYS", "*log:user:*"]).await.list() {
+            let Reply::Text(key) = key else { continue };
+            tags.extend(key.split_once('}').map(|(tag, _)| format!("{tag}}}")));
+        }
+    }
+    tags.sort_unstable();
+    tags.dedup();
+    assert!(!tags.is_empty(), "there are logs");
+    tags
+}
+
 #[tokio::test]
 async fn slots_move_between_live_masters() {
     under_load(
@@ -205,14 +241,7 @@ async fn slots_move_between_live_masters() {
             let Backing::Cluster(cluster) = &tidegate.backing else {
                 unreachable!("as planned")
             };
-            let mut tags = Vec::new();
-            for node in cluster.nodes() {
-                for key in node.call(&["KEYS", "*log:user:*"]).await.list() {
-                    let Reply::Text(key) = key else { continue };
-                    tags.extend(key.split_once('}').map(|(tag, _)| format!("{tag}}}")));
-                }
-            }
-            assert!(!tags.is_empty(), "there are logs");
+            let tags = tags_of_logs(cluster).await;
             for turn in 0..times(3, 20) {
                 for tag in &tags {
                     let slot = cluster.slot_of(tag).await;
@@ -237,6 +266,39 @@ async fn a_cluster_master_is_killed_and_comes_back() {
             for n in 0..times(2, 12) {
                 cluster.nodes()[n % 3].restart().await;
                 load.flows(50).await;
+            }
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_replica_in_a_cluster_takes_over_and_its_master_comes_back() {
+    under_load(
+        unlimited().redis(RedisKind::ReplicatedCluster),
+        async |tidegate, load| {
+            let Backing::Cluster(cluster) = &tidegate.backing else {
+                unreachable!("as planned")
+            };
+            let tags = tags_of_logs(cluster).await;
+            for turn in 0..times(1, 6) {
+                let slot = cluster.slot_of(&tags[turn % tags.len()]).await;
+                let master = cluster.owner_of(slot).await;
+                let replica = cluster.replica_of(master).await;
+                // What was promised on the master's word alone from now on would be lost.
+                replica.turn_away().await;
+                sleep(Duration::from_secs(1)).await;
+                let old = cluster.fail_over(slot).await;
+                replica.turn_back().await;
+                // The new master has nobody who could confirm to it until the old one follows.
+                old.restart().await;
+                eventually("the old master follows", PATIENCE * 3, || async {
+                    (old.info("role").await? == "slave"
+                        && old.info("master_link_status").await? == "up")
+                        .then_some(())
+                })
+                .await;
+                load.flows(100).await;
             }
         },
     )

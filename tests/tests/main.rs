@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod bad_input;
+mod bugs;
 mod chaos;
+mod dev;
 mod faults;
 mod import_rule;
 mod live;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use testkit::{Deployment, Plan, Proxy, Socket, SocketOptions, eventually, within};
+use tokio::time::Instant;
 
 use crate::support::{expect_content, send};
 
@@ -41,6 +42,30 @@ async fn logging_out_on_one_node_closes_the_sockets_on_the_other() {
         })
         .await;
     }
+}
+
+#[tokio::test]
+async fn sockets_on_the_other_node_close_within_a_second_of_the_logout() {
+    let tidegate = Deployment::start().await;
+    let ann = tidegate.user("ann").await;
+    let mut took = Vec::new();
+    for _ in 0..7 {
+        let login = tidegate.login("ann", &ann.password).await;
+        let mut sockets = Vec::new();
+        for device in ["laptop", "phone", "tablet"] {
+            sockets.push(tidegate.connect(1, &login, device).await.0);
+        }
+        let answer = tidegate.gateways[0].rest().logout(&login.token).await;
+        let answered = Instant::now();
+        assert!(answer.is_ok_and(|answer| answer.status < 300));
+        for socket in &sockets {
+            assert_eq!(socket.closed().await.code(), Some(4401));
+        }
+        took.push(answered.elapsed());
+    }
+    // A crowded machine may be late now and then, not every other time.
+    took.sort_unstable();
+    assert!(took[took.len() / 2] <= Duration::from_secs(1), "{took:?}");
 }
 
 #[tokio::test]

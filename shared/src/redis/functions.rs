@@ -72,6 +72,8 @@ pub(super) const LEASE: Function = writes("tidegate_v1_lease");
 pub(super) const RELEASE: Function = writes("tidegate_v1_release");
 pub(super) const HEARTBEAT: Function = writes("tidegate_v1_heartbeat");
 pub(super) const ANNOUNCE: Function = writes("tidegate_v1_announce");
+pub(super) const INCARNATION: Function = reads("tidegate_v1_incarnation");
+pub(super) const LEAVE: Function = writes("tidegate_v1_leave");
 
 /// Loads the library where it is not there: functions are lost with the data, so this runs on every
 /// connect. Loading what is there would be refused by a server that is out of memory.

@@ -14,9 +14,9 @@
 //! | `{pN}:at:<node>` | set | `<incarnation> <user> <session>` |
 //! | `{pN}:ch:<topic>` | channel | `1 <epoch> <offset> <id> <ms> <kind>\n<body>`, `1 displaced <session>` |
 //! | `{pN}:probe:<name>` | channel | a process's own probes |
-//! | `node:<id>` | string, PX | incarnation of a living process |
+//! | `node:<id>` | string, PX | `<incarnation> <ms of its TTL>` of a living process |
 //! | `nodes` | hash | node → incarnation of all that were not forgotten |
-//! | `lease:<name>` | hash | owner, token, until |
+//! | `lease:<name>` | hash | owner, token, until, ttl |
 //! | `tidegate` | hash | `partitions`: fixed when the deployment is born |
 
 use crate::domain::{NodeId, Partition, Topic};

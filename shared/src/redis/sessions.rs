@@ -195,11 +195,9 @@ impl Store {
 
     /// Says that this process stops. Its sessions remain for the reaper if it has left any.
     pub async fn node_leave(&self, node: &NodeId, incarnation: u64) -> Result<(), StoreError> {
-        let key = keys::node(node);
-        let answer = self.command("GET", &key, Vec::new()).await?;
-        if !answer.is_null() && reply::parse::<u64>(&answer)? == incarnation {
-            self.command("DEL", &key, Vec::new()).await?;
-        }
+        let args = texts([&incarnation.to_string()]);
+        self.call_key(&keys::node(node), functions::LEAVE, args)
+            .await?;
         Ok(())
     }
 
@@ -216,7 +214,10 @@ impl Store {
         }
         nodes.sort_unstable();
         let look = nodes.into_iter().map(|(name, incarnation)| async move {
-            let answer = self.command("GET", &keys::node(&name), Vec::new()).await?;
+            let key = keys::node(&name);
+            let answer = self
+                .call_key(&key, functions::INCARNATION, Vec::new())
+                .await?;
             let alive = !answer.is_null() && reply::parse::<u64>(&answer)? == incarnation;
             Ok((name, incarnation, alive))
         });

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::stale;
+
 /// A program from PATH or one of the places packages put it in.
 pub fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -62,14 +64,21 @@ fn version_of(path: &Path) -> u32 {
 
 /// A program of this workspace, from the folder this process was built into, or from
 /// `TIDEGATE_BIN_DIR`.
+///
+/// # Panics
+/// When it is missing, or built here and older than its sources.
 pub fn product(name: &str) -> PathBuf {
-    let folder = std::env::var_os("TIDEGATE_BIN_DIR").map_or_else(built_into, PathBuf::from);
-    let file = folder.join(name);
+    let given = std::env::var_os("TIDEGATE_BIN_DIR").map(PathBuf::from);
+    let ours = given.is_none();
+    let file = given.unwrap_or_else(built_into).join(name);
     assert!(
         file.is_file(),
         "{} is missing: run `cargo build --workspace --bins` first",
         file.display()
     );
+    if ours {
+        stale::check(name, &file);
+    }
     file
 }
 

@@ -1,4 +1,5 @@
-//! Three masters with the slots dealt evenly, and the moving of a slot between live ones.
+//! Three masters with the slots dealt evenly, with or without replicas; slots that move between
+//! live masters, and replicas that take over from dead ones.
 
 use crate::{
     redis::{Redis, RedisOptions},
@@ -16,19 +17,21 @@ pub struct Cluster {
 impl Cluster {
     /// Three masters, no replicas.
     pub async fn start() -> Self {
-        Self::start_with(
-            3,
-            &RedisOptions {
-                cluster: true,
-                ..RedisOptions::default()
-            },
-        )
-        .await
+        Self::start_with(3, 0).await
+    }
+
+    /// Three masters, each with a replica.
+    pub async fn start_replicated() -> Self {
+        Self::start_with(3, 1).await
     }
 
     /// # Panics
     /// When the cluster does not come together.
-    pub async fn start_with(masters: u32, options: &RedisOptions) -> Self {
+    async fn start_with(masters: u32, replicas_each: u32) -> Self {
+        let options = RedisOptions {
+            cluster: true,
+            ..RedisOptions::default()
+        };
         let mut nodes = Vec::new();
         for n in 0..masters {
             let node = Redis::start_with(options.clone()).await;
@@ -44,12 +47,29 @@ impl Cluster {
                 .await;
             nodes.push(node);
         }
+        for _ in 0..masters * replicas_each {
+            nodes.push(Redis::start_with(options.clone()).await);
+        }
         let first = nodes[0].port().to_string();
         for node in &nodes[1..] {
             node.call(&["CLUSTER", "MEET", "127.0.0.1", &first]).await;
         }
         let cluster = Self { nodes };
         cluster.until_agreed().await;
+        let (masters, replicas) = cluster.nodes.split_at(masters as usize);
+        for (replica, master) in replicas.iter().zip(masters.iter().cycle()) {
+            follow(replica, master).await;
+        }
+        for master in masters {
+            let id = id_of(master).await;
+            for node in &cluster.nodes {
+                eventually("all know the replicas", PATIENCE, || async {
+                    let known = node.call(&["CLUSTER", "REPLICAS", &id]).await;
+                    (known.list().len() == replicas_each as usize).then_some(())
+                })
+                .await;
+            }
+        }
         cluster
     }
 
@@ -76,12 +96,19 @@ impl Cluster {
             .expect("KEYSLOT answers a number")
     }
 
-    /// The master that serves a slot now.
+    /// The master that serves a slot now, by the word of the first node that is alive.
     ///
     /// # Panics
     /// When nobody does.
     pub async fn owner_of(&self, slot: u16) -> usize {
-        let map = self.nodes[0].call(&["CLUSTER", "SLOTS"]).await;
+        let mut map = Err(std::io::ErrorKind::NotConnected.into());
+        for node in &self.nodes {
+            map = node.try_call(&["CLUSTER", "SLOTS"]).await;
+            if map.is_ok() {
+                break;
+            }
+        }
+        let map = map.expect("some node of the cluster is alive");
         let number =
             |reply: &crate::resp::Reply| reply.text().and_then(|text| text.parse::<u16>().ok());
         let port = map.list().iter().find_map(|range| {
@@ -95,6 +122,35 @@ impl Cluster {
             .iter()
             .position(|node| Some(node.port()) == port)
             .expect("every slot has a master of ours")
+    }
+
+    /// A replica of a master.
+    ///
+    /// # Panics
+    /// When it has none.
+    pub async fn replica_of(&self, master: usize) -> &Redis {
+        let port = self.nodes[master].port().to_string();
+        for node in &self.nodes {
+            if node.info("master_port").await.as_ref() == Some(&port) {
+                return node;
+            }
+        }
+        panic!("the master on port {port} has no replica");
+    }
+
+    /// Kills the master that serves a slot and waits until its replica has taken over. Answers the
+    /// one that was killed.
+    ///
+    /// # Panics
+    /// When nobody takes over.
+    pub async fn fail_over(&self, slot: u16) -> &Redis {
+        let old = self.owner_of(slot).await;
+        self.nodes[old].kill9();
+        eventually("a replica takes over", PATIENCE, || async {
+            (self.owner_of(slot).await != old).then_some(())
+        })
+        .await;
+        &self.nodes[old]
     }
 
     /// Moves a slot with its keys to another master while both serve, as redis-cli does it.
@@ -158,6 +214,20 @@ impl Cluster {
             .await;
         }
     }
+}
+
+/// Makes a server without slots the replica of another, and waits until it is.
+async fn follow(replica: &Redis, master: &Redis) {
+    let id = id_of(master).await;
+    eventually("the replica follows", PATIENCE, || async {
+        // Refused while it has not shaken hands with its master.
+        replica
+            .try_call(&["CLUSTER", "REPLICATE", &id])
+            .await
+            .ok()?;
+        (replica.info("master_link_status").await? == "up").then_some(())
+    })
+    .await;
 }
 
 async fn id_of(node: &Redis) -> String {

@@ -38,6 +38,8 @@ pub enum RedisKind {
     Standalone(RedisOptions),
     Sentinel,
     Cluster,
+    /// A cluster whose masters have a replica each.
+    ReplicatedCluster,
 }
 
 impl Default for Plan {
@@ -156,6 +158,7 @@ impl Deployment {
             RedisKind::Standalone(options) => Backing::Standalone(Redis::start_with(options).await),
             RedisKind::Sentinel => Backing::Sentinel(Box::new(Sentinel::start().await)),
             RedisKind::Cluster => Backing::Cluster(Cluster::start().await),
+            RedisKind::ReplicatedCluster => Backing::Cluster(Cluster::start_replicated().await),
         };
         let postgres = if plan.own_postgres {
             Arc::new(Postgres::start().await)

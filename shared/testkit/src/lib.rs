@@ -27,6 +27,7 @@ pub mod rest;
 pub mod sentinel;
 pub mod shims;
 pub mod socket;
+mod stale;
 pub mod wait;
 
 pub use checker::Verdict;

@@ -24,13 +24,33 @@ pub struct Process {
 
 impl Process {
     /// Starts the command in the guardian's group. Standard output and error go to `log`, appended.
-    pub fn spawn(name: &str, mut command: Command, log: &Path, end: End) -> std::io::Result<Self> {
+    pub fn spawn(name: &str, command: Command, log: &Path, end: End) -> std::io::Result<Self> {
+        Self::spawn_into(guardian().group(), name, command, log, end)
+    }
+
+    /// The same in a group of its own, as a shell starts what one may want to end by Ctrl-C.
+    pub fn spawn_alone(
+        name: &str,
+        command: Command,
+        log: &Path,
+        end: End,
+    ) -> std::io::Result<Self> {
+        Self::spawn_into(0, name, command, log, end)
+    }
+
+    fn spawn_into(
+        group: i32,
+        name: &str,
+        mut command: Command,
+        log: &Path,
+        end: End,
+    ) -> std::io::Result<Self> {
         let out = File::options().create(true).append(true).open(log)?;
         let child = command
             .stdin(Stdio::null())
             .stdout(out.try_clone()?)
             .stderr(out)
-            .process_group(guardian().group())
+            .process_group(group)
             .spawn()?;
         let pid = child.id();
         guardian().watch(pid, end);
@@ -76,6 +96,15 @@ impl Process {
         let _ = Command::new("kill")
             .arg(format!("-{name}"))
             .arg(child.id().to_string())
+            .stderr(Stdio::null())
+            .status();
+    }
+
+    /// SIGINT to everybody in its group, of which it must be the first.
+    pub fn ctrl_c(&self) {
+        let child = self.child();
+        let _ = Command::new("kill")
+            .args(["-INT", "--", &format!("-{}", child.id())])
             .stderr(Stdio::null())
             .status();
     }

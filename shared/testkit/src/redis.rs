@@ -170,6 +170,20 @@ impl Redis {
         self.process().signal("CONT");
     }
 
+    /// For a replica: it hears nothing from its master any more, and may still take over from it.
+    pub async fn turn_away(&self) {
+        // A log-in that no master of ours knows.
+        self.call(&["CONFIG", "SET", "masteruser", "nobody", "masterauth", "x"])
+            .await;
+        self.call(&["CLIENT", "KILL", "TYPE", "master"]).await;
+    }
+
+    /// Ends [`Self::turn_away`].
+    pub async fn turn_back(&self) {
+        self.call(&["CONFIG", "SET", "masteruser", "", "masterauth", ""])
+            .await;
+    }
+
     /// Starts it again after [`Self::kill9`], with the data it had.
     ///
     /// # Panics

@@ -1,12 +1,12 @@
 use std::time::Duration;
 
 use shared::{
-    domain::{Device, Position, SessionId, Topic},
+    domain::{Device, NodeId, Position, SessionId, Topic},
     redis::{Ack, BellEvent, OpenSession, Page, Store},
 };
-use testkit::Redis;
+use testkit::{HostClock, Redis, RedisOptions};
 
-use super::support::{Heard, append, connect, entries, entry, session, user};
+use super::support::{Heard, append, connect, entries, entry, eventually, session, user};
 
 fn device(name: &str) -> Device {
     name.parse().unwrap()
@@ -258,10 +258,41 @@ async fn a_lease_has_one_owner_and_a_rising_token() {
     let next = store.lease("p1", &two, minute).await.unwrap().unwrap();
     assert!(next > token);
     server.call(&["flushall"]).await;
+    // After a loss the token begins at the time in ms, and no server is lost and back within one.
+    eventually("a millisecond has passed", || async {
+        let time = server.call(&["time"]).await;
+        let part = |n: usize| time.list()[n].text().unwrap().parse::<u64>().unwrap();
+        part(0) * 1000 + part(1) / 1000 > next
+    })
+    .await;
     assert!(
         store.lease("p1", &one, minute).await.unwrap().unwrap() > next,
         "also after a loss"
     );
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn leases_and_signs_of_life_do_not_outlast_a_clock_that_is_set_back() {
+    let clock = HostClock::default();
+    let server = Redis::start_with(RedisOptions {
+        clock: Some(clock.clone()),
+        ..RedisOptions::default()
+    })
+    .await;
+    let store = connect(&server.url()).await;
+    let (one, two): (NodeId, NodeId) = ("w1".parse().unwrap(), "w2".parse().unwrap());
+    let minute = Duration::from_secs(60);
+    let token = store.lease("p1", &one, minute).await.unwrap().unwrap();
+    store.node_heartbeat(&one, 7, minute).await.unwrap();
+
+    clock.set(-600_000);
+    assert_eq!(store.nodes().await.unwrap(), [(one.clone(), 7, false)]);
+    let next = store.lease("p1", &two, minute).await.unwrap().unwrap();
+    assert!(next > token, "{next} fences {token}");
+    assert_eq!(store.lease("p1", &one, minute).await.unwrap(), None);
+    store.node_heartbeat(&one, 7, minute).await.unwrap();
+    assert_eq!(store.nodes().await.unwrap(), [(one, 7, true)]);
 }
 
 #[tokio::test]

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use shared::{
-    domain::{Durability, Position, Topic},
-    redis::{Append, Appended, Echo},
+    domain::{Durability, Position, Topic, UserId},
+    redis::{Append, Appended, Echo, Store},
 };
 use testkit::{Redis, RedisOptions, cluster::Cluster, sentinel::Sentinel};
 
@@ -202,7 +202,23 @@ async fn durable_is_not_accepted_before_a_replica_has_it() {
     let store = connect(&master.url()).await;
     let user = user();
     append(&store, entry(user, "before")).await;
+    durable_waits_for(&replica, &store, user).await;
+}
 
+#[tokio::test]
+async fn durable_is_not_accepted_before_a_replica_in_the_cluster_has_it() {
+    let cluster = Cluster::start_replicated().await;
+    let store = connect(&cluster.url()).await;
+    let user = user();
+    append(&store, entry(user, "before")).await;
+    let partition = Topic::User(user).partition(store.partitions());
+    let slot = cluster.slot_of(&format!("{{{partition}}}")).await;
+    let master = cluster.owner_of(slot).await;
+    durable_waits_for(cluster.replica_of(master).await, &store, user).await;
+}
+
+/// The replica is the only one that could confirm what a user gets.
+async fn durable_waits_for(replica: &Redis, store: &Store, user: UserId) {
     replica.pause();
     let in_memory = Append {
         durability: Durability::Memory,

@@ -116,8 +116,7 @@ fn redis_by(clock: &HostClock) -> RedisKind {
     })
 }
 
-/// The workers that live own all partitions, by leases renewed after the clock was set. Other
-/// leases would last until the clock is again where it was.
+/// The workers that live own all partitions, by leases renewed after the clock was set.
 async fn until_leases_are_renewed(tidegate: &Deployment) {
     let redis = tidegate.redis();
     eventually("all leases are renewed", PATIENCE, || async {
@@ -190,9 +189,7 @@ async fn the_clock_of_redis_jumps() {
     .await;
 }
 
-/// Its leases and its sign of life end by the clock before it was set back, ten minutes too late:
-/// until then nobody writes its partitions.
-#[ignore = "not met: what is not renewed after the clock was set back lasts longer by as much"]
+/// Nobody is left to renew its leases, which end by the clock before it was set back.
 #[tokio::test]
 async fn a_worker_dies_as_the_clock_of_redis_is_set_back() {
     let clock = HostClock::off_by(TEN_MINUTES);

@@ -1,7 +1,7 @@
 //! One shard of a cluster is away: what needs it waits, everything else flows.
 
 use shared::domain::*;
-use testkit::{RedisOptions, cluster::Cluster, eventually};
+use testkit::{cluster::Cluster, eventually};
 use worker::jobs::expire_commands;
 
 use crate::support::*;
@@ -16,13 +16,12 @@ async fn reaches(deployment: &Deployment, id: MessageId, state: CommandState) {
 
 #[tokio::test]
 async fn a_dead_shard_holds_up_only_what_needs_it() {
-    let options = RedisOptions {
-        cluster: true,
-        ..RedisOptions::default()
-    };
+    let cluster = Cluster::start().await;
     // Otherwise the others refuse their own keys, too.
-    let options = options.with("cluster-require-full-coverage", "no");
-    let cluster = Cluster::start_with(3, &options).await;
+    for master in cluster.nodes() {
+        let setting = ["CONFIG", "SET", "cluster-require-full-coverage", "no"];
+        master.call(&setting).await;
+    }
     let deployment = Deployment::start_on(cluster.url()).await;
     let worker = deployment
         .worker_with("one", |settings| settings.persist.lanes = 1)
