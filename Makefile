@@ -2,7 +2,7 @@
 
 CARGO ?= cargo
 .DEFAULT_GOAL := help
-.PHONY: help run test browser chaos bench lint docs bugs install-servers build-tests
+.PHONY: help run test browser chaos fuzz bench lint docs bugs install-servers build-tests
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ browser: install-servers build-tests ## the page in a headless Chromium, which i
 
 chaos: install-servers build-tests ## the long set of faults
 	TIDEGATE_CHAOS=long scripts/test -p tests --test main -- --test-threads 1 --include-ignored chaos::
+
+fuzz: ## random input to all that reads input, FUZZ_SECONDS=30 for each test
+	FUZZ_SECONDS=$${FUZZ_SECONDS:-30} scripts/test --workspace --lib fuzz:: -- --test-threads 1 --nocapture
 
 bench: install-servers ## figures with their baselines, some ten minutes; BENCH='--only direct' for a part
 	$(CARGO) build --release -p gateway -p worker -p loadtest

@@ -234,3 +234,7 @@ fn unauthorized(refusal: Refusal) -> Refused {
 #[cfg(test)]
 #[path = "upgrade_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "upgrade_fuzz.rs"]
+mod fuzz;

@@ -581,3 +581,6 @@ async fn keep(ears: std::sync::Weak<Ears>, events: EventSender, mut changed: wat
         }
     }
 }
+
+#[cfg(test)]
+mod fuzz;

@@ -14,6 +14,7 @@ pub mod binaries;
 pub mod checker;
 pub mod cluster;
 pub mod deployment;
+pub mod fuzz;
 pub mod guardian;
 pub mod history;
 pub mod node;

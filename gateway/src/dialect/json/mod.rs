@@ -4,6 +4,8 @@
 mod decode;
 mod encode;
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
 
 pub(super) use decode::check_object;

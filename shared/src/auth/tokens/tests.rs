@@ -1,3 +1,5 @@
+mod fuzz;
+
 use jsonwebtoken::{EncodingKey, Header, encode};
 use proptest::prelude::*;
 use serde_json::{Value, json};

@@ -1,0 +1,49 @@
+//! Bells nobody of ours rings.
+
+use testkit::fuzz::fuzz;
+
+use super::*;
+
+const WORDS: &[&str] = &[
+    " ",
+    "\n",
+    "1 ",
+    "2 ",
+    "-1",
+    "18446744073709551616",
+    "displaced ",
+    "command.new",
+    "command.status",
+    "01890a5d-ac96-774b-bcce-b302099a8057",
+    "{}",
+];
+
+#[test]
+fn bells_of_any_kind_are_understood_or_passed_over() {
+    let good: &[&[u8]] = &[
+        b"1 1763000000 42 01890a5d-ac96-774b-bcce-b302099a8057 1763706688042 command.new\n{\"a\":1}",
+        b"1 1 1 01890a5d-ac96-774b-bcce-b302099a8057 1 command.status\n",
+        b"1 displaced 01890a5d-ac96-774b-bcce-b302099a8057",
+    ];
+    let topic = Topic::Revocations;
+    fuzz(good, WORDS, |input| {
+        let message = Bytes::copy_from_slice(input);
+        match read_bell(topic, &message) {
+            Some(BellEvent::Entry(entry)) => {
+                assert!(message.ends_with(&entry.body));
+                let Position { epoch, offset } = entry.position;
+                let header = [epoch.to_string(), offset.to_string(), entry.id.to_string()];
+                let text = String::from_utf8_lossy(input).to_lowercase();
+                // Numbers and ids may be written in more than one way, but not as something else.
+                assert!(
+                    header[..2].iter().all(|word| text.contains(word)),
+                    "{entry:?}"
+                );
+                true
+            }
+            Some(BellEvent::Displaced { .. }) => true,
+            Some(other) => panic!("{other:?}"),
+            None => false,
+        }
+    });
+}
