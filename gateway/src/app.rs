@@ -53,7 +53,7 @@ impl App {
         Arc::new(Self {
             users: Users::new(postgres.clone(), lifecycle.clone()),
             limiter: Limiter::new(settings.requests),
-            reused_ids: ReusedIds::default(),
+            reused_ids: ReusedIds::new(store.idempotency_ttl()),
             store,
             postgres,
             fanout,

@@ -25,6 +25,10 @@ section! {
         /// Origins of browser pages that may open sockets, like `https://app.example.com`; the
         /// request's own host always may. `*` allows any, but then no cookie counts.
         allowed_origins: Vec<String> = Vec::new(),
+        /// Base URLs of all gateways, like `https://gw-1.example.com`, for the console page: when its own
+        /// is lost it goes on at the next one. `allowed_origins` of each has to name the others. Without
+        /// it the page knows only where it came from.
+        nodes: Vec<String> = Vec::new(),
         /// Largest body of a REST request.
         max_body: Size = Size::kib(64) => Size::kib(1)..=Size::mib(16),
         /// Addresses and networks of load balancers, like `10.0.0.0/8`: where a request comes from one of
@@ -210,16 +214,20 @@ fn check(settings: &Settings, problems: &mut Problems) {
     if let Err(wrong) = shared::auth::check_issuers(&auth.trusted_issuers, &auth.audience) {
         problems.add("auth.trusted_issuers", wrong);
     }
-    for origin in &settings.http.allowed_origins {
-        let host = origin
-            .strip_prefix("https://")
-            .or_else(|| origin.strip_prefix("http://"));
-        if origin != "*" && host.is_none_or(|host| host.is_empty() || host.contains('/')) {
+    let http = &settings.http;
+    for origin in http.allowed_origins.iter().filter(|one| !is_origin(one)) {
+        if origin != "*" {
             problems.add(
                 "http.allowed_origins",
                 format!("{origin} is no origin like https://app.example.com"),
             );
         }
+    }
+    for node in http.nodes.iter().filter(|one| !is_origin(one)) {
+        problems.add(
+            "http.nodes",
+            format!("{node} is no URL like https://gw-1.example.com, without a path"),
+        );
     }
     if let Err(wrong) = shared::auth::Networks::parse(&settings.http.trusted_proxies) {
         problems.add(
@@ -233,6 +241,14 @@ fn check(settings: &Settings, problems: &mut Problems) {
             "must not be less than session.frames_per_second",
         );
     }
+}
+
+/// `https://host` or `http://host`, perhaps with a port, and nothing behind it.
+fn is_origin(text: &str) -> bool {
+    let host = text
+        .strip_prefix("https://")
+        .or_else(|| text.strip_prefix("http://"));
+    host.is_some_and(|host| !host.is_empty() && !host.contains(['/', '?', '#', ' ', ';']))
 }
 
 impl Settings {

@@ -178,9 +178,10 @@ async fn start(
         .await?;
     let (store, postgres) = (stores.store.clone(), stores.postgres.clone());
     let node = process.node.clone();
+    let incarnation = store.next_incarnation(&node).await;
     let fanout_settings = FanoutSettings {
         max_sessions: settings.session.max_per_user,
-        ..FanoutSettings::new(node.clone(), process.incarnation)
+        ..FanoutSettings::new(node.clone(), incarnation)
     };
     let fanout = Fanout::start(
         store.clone(),

@@ -24,7 +24,7 @@ pub fn write_command(out: &mut Vec<u8>, parts: &[&[u8]]) {
 }
 
 /// How long the reply at the start of `bytes` is, `None` while it is incomplete. An error reply
-/// is an error.
+/// is an error, and so is the text by which an append says that it failed.
 fn reply_length(bytes: &[u8]) -> anyhow::Result<Option<usize>> {
     let Some(end) = bytes.windows(2).position(|window| window == b"\r\n") else {
         return Ok(None);
@@ -35,6 +35,7 @@ fn reply_length(bytes: &[u8]) -> anyhow::Result<Option<usize>> {
         b'-' => anyhow::bail!("redis answers {line}"),
         b'$' => {
             let size: i64 = line.parse()?;
+            anyhow::ensure!(!bytes[length..].starts_with(b"E "), "an append failed");
             if size >= 0 {
                 length += size as usize + 2;
             }

@@ -7,12 +7,13 @@ local function incarnation_of(node)
   return number
 end
 
--- heartbeat   KEYS[1] node   ARGV incarnation, ttl in ms
+-- heartbeat   KEYS[1] node   ARGV incarnation, ttl in ms   Answers 1 if it lived until now.
 redis.register_function{
   function_name = 'tidegate_v1_heartbeat',
   callback = function(keys, a)
+    local lived = incarnation_of(keys[1]) == a[1]
     redis.call('SET', keys[1], a[1] .. ' ' .. a[2], 'PX', a[2])
-    return 1
+    return lived and 1 or 0
   end,
   flags = {'allow-oom'}, -- else every node would look dead when memory is full
 }

@@ -13,8 +13,8 @@ redis.register_function{
         if close_session(tag, user, session, node, incarnation) == 1 then
           gone[#gone + 1] = user
           gone[#gone + 1] = session
+          left = left - 1 -- a session that was gone already costs next to nothing
         end
-        left = left - 1
       end
     end
     return gone

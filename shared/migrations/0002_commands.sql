@@ -36,8 +36,9 @@ CREATE TABLE command_assignments (
     PRIMARY KEY (command_id, recipient_id)
 ) PARTITION BY RANGE (command_id);
 
--- A user's queue in the order of their log.
-CREATE INDEX command_assignments_log ON command_assignments (recipient_id, epoch, "offset");
+-- A user's queue, state by state, in the order of their log: whoever looks for one state does not
+-- walk through a history of others.
+CREATE INDEX command_assignments_queue ON command_assignments (recipient_id, state, epoch, "offset");
 
 -- What may still expire, and what has expired and waits for the archive.
 CREATE INDEX command_assignments_expiry ON command_assignments (expires_at, command_id)

@@ -84,8 +84,6 @@ pub fn run<E: std::fmt::Display>(
 pub struct Process {
     /// Its name in the deployment.
     pub node: NodeId,
-    /// Which life of that name this is: a later one has a larger number.
-    pub incarnation: u64,
     /// Its tasks and its end.
     pub lifecycle: Lifecycle,
     /// Where parts tell how they are.
@@ -214,11 +212,9 @@ impl Process {
             io::Error::new(error.kind(), format!("ops.listen: {ops_listen}: {error}"))
         })?;
         let node = node.name();
-        let incarnation = u64::try_from(clock.now().0).unwrap_or_default();
         tracing::info!(%node, version = env!("CARGO_PKG_VERSION"), "starting");
         Ok(Self {
             node,
-            incarnation,
             lifecycle,
             health,
             metrics,

@@ -204,7 +204,8 @@ fn module_of(file: &Path) -> Vec<String> {
 /// The file without comments and without its tests, which stand last. A file of tests is empty.
 fn product_text(file: &Path) -> String {
     let inside = file.strip_prefix(root()).unwrap_or(file);
-    let is_of_tests = inside.to_string_lossy().ends_with("tests.rs");
+    let name = inside.to_string_lossy();
+    let is_of_tests = name.ends_with("tests.rs") || name.ends_with("fuzz.rs");
     if is_of_tests || inside.iter().any(|part| part == "tests") {
         return String::new();
     }

@@ -7,6 +7,7 @@ mod bad_input;
 mod bugs;
 mod chaos;
 mod dev;
+mod faults;
 mod import_rule;
 mod live;
 mod logs;

@@ -46,9 +46,10 @@ section! {
     pub struct RetentionSettings = "retention" {
         /// In Redis, if Postgres has them: older entries are read from there.
         hot_window: Duration = seconds(2 * DAY) => seconds(1)..=seconds(30 * DAY),
-        /// Commands nobody completed; then they are `expired`.
-        queue: Duration = seconds(14 * DAY) => seconds(1)..=seconds(365 * DAY),
-        /// What has ended, in Postgres.
+        /// In Postgres, day by day: commands with their states, and what was told about them. A day with commands
+        /// that have not ended is kept, whatever its age; how long a command lives is said when it is created.
+        record: Duration = seconds(14 * DAY) => seconds(DAY)..=seconds(365 * DAY),
+        /// Commands that expired, in Postgres, from the day on which they were archived.
         archive: Duration = seconds(90 * DAY) => seconds(DAY)..=seconds(3650 * DAY),
     }
 }
@@ -91,13 +92,6 @@ fn check(settings: &Settings, problems: &mut Problems) {
         problems.add(
             "persist.lanes",
             "must leave two of postgres.max_connections to the jobs",
-        );
-    }
-    let retention = &settings.retention;
-    if retention.archive < retention.queue {
-        problems.add(
-            "retention.archive",
-            "must not be shorter than retention.queue",
         );
     }
 }

@@ -24,7 +24,7 @@ pub struct Context {
     pub settings: Settings,
     /// The owner of this worker's leases.
     pub me: NodeId,
-    /// When this process began: tells it from an earlier one of the same name.
+    /// Tells this process from an earlier one of the same name.
     pub incarnation: u64,
     /// How this process stops.
     pub lifecycle: Lifecycle,
@@ -39,10 +39,16 @@ pub const WORKER_PREFIX: &str = "worker.";
 
 impl Context {
     /// Everything together.
-    pub fn new(store: Store, postgres: Postgres, settings: Settings, lifecycle: Lifecycle) -> Self {
+    pub async fn new(
+        store: Store,
+        postgres: Postgres,
+        settings: Settings,
+        lifecycle: Lifecycle,
+    ) -> Self {
+        let me = worker_name(&settings.node.name());
         Self {
-            me: worker_name(&settings.node.name()),
-            incarnation: store.clock().now().0.max(0) as u64,
+            incarnation: store.next_incarnation(&me).await,
+            me,
             store,
             postgres,
             settings,

@@ -84,9 +84,9 @@ async fn work(settings: Settings, process: &Process) -> anyhow::Result<()> {
         async move { asked.ask_shards().await }
     });
     let life = &process.lifecycle;
-    let context = Context::new(store, postgres, settings, life.clone());
+    let context = Context::new(store, postgres, settings, life.clone()).await;
     tracing::info!(name = %context.me, "working");
-    runner::start(&Arc::new(context));
+    runner::start(&Arc::new(context)).await;
     process.started();
     Ok(())
 }

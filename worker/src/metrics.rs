@@ -40,6 +40,26 @@ shared::label! {
     }
 }
 
+shared::label! {
+    /// What a record tells.
+    pub enum Told: "record" {
+        Command = "command",
+        Status = "status",
+        Revocation = "revocation",
+        Delivered = "delivered",
+    }
+}
+
+shared::label! {
+    /// A state of a command that its sender hears of.
+    pub enum Reached: "state" {
+        Delivered = "delivered",
+        Completed = "completed",
+        Expired = "expired",
+        Cancelled = "cancelled",
+    }
+}
+
 shared::metrics! {
     pub static TABLE;
     /// Records taken from Redis to Postgres.
@@ -48,14 +68,14 @@ shared::metrics! {
     pub static BATCH_SIZE: Histogram = "tidegate_persist_batch_records", COUNTS;
     /// Time to write and commit a batch, senders told.
     pub static BATCH_TIME: Histogram = "tidegate_persist_batch_seconds", LATENCY;
-    /// Time from the append in Redis to the commit in Postgres, of the oldest record of a batch.
-    pub static TIME_TO_POSTGRES: Histogram = "tidegate_persist_lag_seconds", LAG;
-    /// Batches that were not written and are tried again.
+    /// Time from the append in Redis to the commit in Postgres, of every record.
+    pub static TIME_TO_POSTGRES: Histogram<Told> = "tidegate_persist_lag_seconds", LAG;
+    /// Batches that were not written and are tried again, and rounds in which a shard was away.
     pub static BATCH_FAILURES: Counter<Cause> = "tidegate_persist_failures_total";
     /// Records put into quarantine. Somebody should look at them.
     pub static QUARANTINED: Counter = "tidegate_persist_quarantined_total";
-    /// State changes told to senders.
-    pub static CHANGES_TOLD: Counter = "tidegate_state_changes_total";
+    /// State changes of commands, written and told to their senders.
+    pub static CHANGES: Counter<Reached> = "tidegate_state_changes_total";
     /// Records that wait in the partitions of this worker, at its last look.
     pub static BACKLOG: Gauge = "tidegate_persist_backlog_records";
     /// Age of the oldest record that waits in the partitions of this worker, at its last look.

@@ -6,15 +6,14 @@
 //! 30 % of the nodes, and at least three, are missing. Of two nodes one may die. Who has been
 //! missing for twenty lifetimes while Redis answered is believed in any case: a fleet that was
 //! replaced under new names must not stand in the way for ever.
+//!
+//! A node with a fixed name may die and be back before anybody misses it. So of a node that has
+//! lived for one lifetime the earlier incarnations are dead, whatever was seen of them.
 
 use std::{collections::HashMap, time::Duration};
 
-use shared::domain::NodeId;
+use shared::{domain::NodeId, redis::NODE_LIFETIME};
 use tokio::time::Instant;
-
-/// How long a node counts as alive after its last sign of life; gateways announce themselves for
-/// this long.
-pub const NODE_LIFETIME: Duration = Duration::from_secs(15);
 
 const MOST_DEAD_PERCENT: usize = 30;
 const FEW: usize = 3;
@@ -44,11 +43,21 @@ pub enum Verdict {
     },
 }
 
-/// Remembers since when nodes are missing.
+/// Remembers since when nodes are missing, and since when they are there.
 #[derive(Debug)]
 pub struct Reaper {
     lifetime: Duration,
     missing_since: HashMap<Incarnation, Instant>,
+    living: HashMap<Incarnation, Living>,
+}
+
+/// A node that is there.
+#[derive(Debug, Clone, Copy)]
+enum Living {
+    /// Since then; what it left in earlier lives may still be around.
+    Since(Instant),
+    /// Nothing is left of its earlier lives.
+    Alone,
 }
 
 impl Default for Reaper {
@@ -63,6 +72,44 @@ impl Reaper {
         Self {
             lifetime,
             missing_since: HashMap::new(),
+            living: HashMap::new(),
+        }
+    }
+
+    /// The earlier lives of nodes that are alive, each by the number of the last of them, until
+    /// [`Self::is_reaped`].
+    pub fn outlived(&mut self, seen: &[(Incarnation, bool)], now: Instant) -> Vec<Incarnation> {
+        let alive: Vec<&Incarnation> = seen
+            .iter()
+            .filter(|(_, alive)| *alive)
+            .map(|(node, _)| node)
+            .collect();
+        self.living.retain(|node, _| alive.contains(&node));
+        alive
+            .into_iter()
+            .filter_map(|node| {
+                let living = *self
+                    .living
+                    .entry(node.clone())
+                    .or_insert(Living::Since(now));
+                let known = matches!(living, Living::Since(since) if now.duration_since(since) >= self.lifetime);
+                let number = node.number.checked_sub(1)?;
+                known.then(|| Incarnation {
+                    number,
+                    ..node.clone()
+                })
+            })
+            .collect()
+    }
+
+    /// Nothing is left of an incarnation, nor of earlier ones.
+    pub fn is_reaped(&mut self, dead: &Incarnation) {
+        let next = Incarnation {
+            number: dead.number + 1,
+            ..dead.clone()
+        };
+        if let Some(living) = self.living.get_mut(&next) {
+            *living = Living::Alone;
         }
     }
 
@@ -156,6 +203,27 @@ mod tests {
         reaper.judge(&seen, start);
         seen[1].0.number = 2;
         assert!(reaped(&reaper.judge(&seen, start + NODE_LIFETIME)).is_empty());
+    }
+
+    #[test]
+    fn earlier_lives_of_a_node_that_stays_are_over() {
+        let mut reaper = Reaper::default();
+        let start = Instant::now();
+        let mut seen = nodes(&[true]);
+        assert_eq!(reaper.outlived(&seen, start), []);
+        // Back under its name before it was missed.
+        seen[0].0.number = 5;
+        assert_eq!(reaper.outlived(&seen, start + NODE_LIFETIME), []);
+        let late = start + NODE_LIFETIME * 2;
+        let before = Incarnation {
+            number: 4,
+            ..seen[0].0.clone()
+        };
+        for _ in 0..2 {
+            assert_eq!(reaper.outlived(&seen, late), std::slice::from_ref(&before));
+        }
+        reaper.is_reaped(&before);
+        assert_eq!(reaper.outlived(&seen, late), []);
     }
 
     #[test]

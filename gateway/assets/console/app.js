@@ -297,7 +297,7 @@ function receive(message) {
 
 function opened({ node, sessionId, device: name, resumed }) {
   const { ws } = link;
-  const replayed = `${resumed?.replayed ?? 0} at once${resumed?.complete === false ? ', there may be more' : ', nothing else was missed'}`;
+  const replayed = `${resumed?.replayed ?? 0} replayed${resumed?.complete === false ? ' at once, more may follow' : ''}`;
   link.facts = { Node: node, Session: sessionId, Device: name, Resumed: replayed };
   setPhase('open');
   // A node that accepts and fails again must not be hammered: only a lasting session counts as success.
@@ -446,6 +446,13 @@ function address(name) {
   $('content').focus();
 }
 
+/** The nodes that this page's own one knows of: right behind it, as they are surely part of the deployment. */
+async function learnNodes() {
+  const answer = await fetch('nodes.json').then((response) => response.json()).catch(() => ({}));
+  nodes = [...new Set([location.origin, ...(answer.nodes ?? []), ...nodes])];
+  paint();
+}
+
 function addNode(text) {
   const { protocol, origin } = URL.canParse(text) ? new URL(text) : {};
   if (!/^https?:$/.test(protocol)) return complain('bad_request', `“${text}” is not the http(s) URL of a node`);
@@ -538,5 +545,6 @@ addEventListener('online', () => link.phase === 'reconnecting' && connect(link.n
 
 for (const node of new URLSearchParams(location.search).getAll('nodes').flatMap((some) => some.split(','))) addNode(node);
 setInterval(tick, 1000);
+await learnNodes();
 if (session) enter();
 else paint();

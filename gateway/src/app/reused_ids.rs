@@ -2,16 +2,23 @@
 //! tell a client that uses one again for somebody else. A table of fixed size: a newer id may
 //! push out an older one, which only means that a mistake goes unnoticed.
 
-use std::hash::{BuildHasher, RandomState};
+use std::{
+    hash::{BuildHasher, RandomState},
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use shared::domain::{ClientId, UserId};
+use tokio::time::Instant;
 
-/// 65 536 slots of 24 bytes.
+/// 65 536 slots of 32 bytes.
 const SLOTS: usize = 1 << 16;
 
 /// The table.
 pub struct ReusedIds {
+    /// For how long an id counts as used: as long as Redis remembers it.
+    ttl: Duration,
+    start: Instant,
     hasher: RandomState,
     slots: Vec<Mutex<Used>>,
 }
@@ -21,25 +28,30 @@ pub struct ReusedIds {
 struct Used {
     request: u64,
     recipient: u64,
+    /// When, in seconds since the table was made.
+    at: u32,
 }
 
-/// Where a request id is remembered.
 /// Where a request id is remembered.
 pub struct Slot<'a> {
     ids: &'a ReusedIds,
     request: u64,
 }
 
-impl Default for ReusedIds {
-    fn default() -> Self {
+impl ReusedIds {
+    pub fn new(ttl: Duration) -> Self {
         Self {
+            ttl,
+            start: Instant::now(),
             hasher: RandomState::new(),
             slots: (0..SLOTS).map(|_| Mutex::default()).collect(),
         }
     }
-}
 
-impl ReusedIds {
+    fn now(&self) -> u32 {
+        self.start.elapsed().as_secs() as u32
+    }
+
     pub fn slot(&self, sender: UserId, id: &ClientId) -> Slot<'_> {
         Slot {
             ids: self,
@@ -59,13 +71,17 @@ impl Slot<'_> {
 
     pub fn is_for_another(&self, recipient: UserId) -> bool {
         let used = *self.used().lock();
-        used.request == self.request && used.recipient != self.fingerprint(recipient)
+        let age = Duration::from_secs(self.ids.now().saturating_sub(used.at).into());
+        used.request == self.request
+            && used.recipient != self.fingerprint(recipient)
+            && age < self.ids.ttl
     }
 
     pub fn remember(&self, recipient: UserId) {
         *self.used().lock() = Used {
             request: self.request,
             recipient: self.fingerprint(recipient),
+            at: self.ids.now(),
         };
     }
 }
@@ -76,9 +92,9 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn an_id_used_for_one_recipient_is_not_free_for_another() {
-        let ids = ReusedIds::default();
+    #[tokio::test(start_paused = true)]
+    async fn an_id_used_for_one_recipient_is_not_free_for_another() {
+        let ids = ReusedIds::new(Duration::from_hours(1));
         let [anna, bert, carl] = [1, 2, 3].map(|n| UserId(Uuid::from_u128(n)));
         let id: ClientId = "r1".parse().unwrap();
         assert!(!ids.slot(anna, &id).is_for_another(bert));
@@ -86,5 +102,7 @@ mod tests {
         assert!(!ids.slot(anna, &id).is_for_another(bert));
         assert!(ids.slot(anna, &id).is_for_another(carl));
         assert!(!ids.slot(bert, &id).is_for_another(carl));
+        tokio::time::advance(Duration::from_hours(1)).await;
+        assert!(!ids.slot(anna, &id).is_for_another(carl), "forgotten");
     }
 }

@@ -3,7 +3,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Fanout, metrics, outbox::Outbox, place::Mode, reader::Walk, topic::Advance};
+use super::{
+    Fanout, metrics,
+    outbox::Outbox,
+    place::Mode,
+    reader::{Source, Walk},
+    topic::Advance,
+};
 
 /// Entries per read.
 const CHUNK: u32 = 256;
@@ -30,14 +36,19 @@ impl Fanout {
         let mut advance = self.hub.advance(topic, outbox);
         outbox.wake_if_queued();
         while let Advance::Read { after, target } = advance {
-            let permit = tokio::select! {
-                permit = self.catch_ups.acquire() => permit,
-                () = self.lifecycle.stopping() => return,
-            };
             // While in Postgres, a walk knows more than the position.
             let mut at = walk
                 .filter(|walk| walk.at() == after)
                 .unwrap_or(Walk::from(after));
+            // Not the same for both: who waits for Postgres must not hold up who does not.
+            let gate = match at.next() {
+                Source::Hot(_) => &self.catch_ups,
+                Source::Cold(..) => &self.cold_catch_ups,
+            };
+            let permit = tokio::select! {
+                permit = gate.acquire() => permit,
+                () = self.lifecycle.stopping() => return,
+            };
             match self.reader.next(topic, &mut at, CHUNK).await {
                 Ok(chunk) => {
                     retry = FIRST_RETRY;

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use shared::redis::BellEvent;
 use tokio::sync::mpsc;
 
-use super::{Fanout, topic::Effects};
+use super::{Fanout, line::Written, outbox::Outbox, topic::Effects};
 
 /// Most batches of the subscriber that are taken before sockets are woken.
 const BATCHES: usize = 64;
+/// Sockets that one task writes to, within half a millisecond. More are worth more than one core.
+const WRITES: usize = 256;
 
 impl Fanout {
     /// Drains the subscriber. Everything that is there is applied before any socket is woken,
@@ -33,6 +35,7 @@ impl Fanout {
         for outbox in effects.wake {
             outbox.wake();
         }
+        self.write(effects.write);
         for topic in effects.repair {
             self.repairs.push(topic);
         }
@@ -43,4 +46,22 @@ impl Fanout {
             self.gaps.push(shard);
         }
     }
+
+    /// Has entries written. Not by the caller: whoever hears the bells has no time for it.
+    fn write(&self, mut outboxes: Vec<Arc<Outbox>>) {
+        while !outboxes.is_empty() {
+            let more = outboxes.split_off(outboxes.len().min(WRITES));
+            self.lifecycle
+                .spawn("write entries", async move { write_each(&outboxes) });
+            outboxes = more;
+        }
+    }
+}
+
+fn write_each(outboxes: &[Arc<Outbox>]) {
+    let mut written = Written::default();
+    for outbox in outboxes {
+        outbox.write(&mut written);
+    }
+    written.count();
 }

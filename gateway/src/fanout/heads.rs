@@ -49,6 +49,8 @@ impl Fanout {
                 let mut topics = self.hub.topics();
                 topics.retain(|topic| self.store.shard_of(*topic) == shard);
                 tracing::info!(shard, topics = topics.len(), "bells may have been missed");
+                // A displacement may be among what was missed.
+                self.registry.push(shard);
                 if let Err(error) = self.compare_all(&topics).await {
                     tracing::warn!(%error, shard, "heads cannot be compared yet");
                     self.gaps.push(shard);

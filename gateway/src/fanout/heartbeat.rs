@@ -2,11 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
+use shared::redis::NODE_LIFETIME;
+
 use super::Fanout;
 
-/// How long the node counts as alive after its last sign.
-const LIFETIME: Duration = Duration::from_secs(15);
-/// Time between two signs: two may be lost.
+/// Time between two signs: two may be lost within [`NODE_LIFETIME`].
 const INTERVAL: Duration = Duration::from_secs(5);
 /// Longest wait for the last word.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -15,10 +15,21 @@ impl Fanout {
     /// The task that gives signs of life, until the process stops.
     pub(super) async fn show_life(self: Arc<Self>) {
         let (node, incarnation) = (&self.settings.node, self.settings.incarnation);
+        let mut first = true;
         loop {
-            let shown = self.store.node_heartbeat(node, incarnation, LIFETIME).await;
-            if let Err(error) = shown {
-                tracing::warn!(%error, "this node could not show that it lives");
+            match self
+                .store
+                .node_heartbeat(node, incarnation, NODE_LIFETIME)
+                .await
+            {
+                Ok(true) => {}
+                Ok(false) => {
+                    if !std::mem::take(&mut first) {
+                        tracing::warn!("this node was taken for dead");
+                        self.register_all_again();
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "this node could not show that it lives"),
             }
             tokio::select! {
                 () = tokio::time::sleep(INTERVAL) => {}

@@ -2,8 +2,17 @@
 
 use shared::metrics::{Counter, Gauge, Histogram, LATENCY};
 
+shared::label! {
+    /// Which way.
+    pub enum Direction: "direction" { In = "in", Out = "out" }
+}
+
 shared::metrics! {
     pub static TABLE;
+    /// Frames read (data, pings and pongs) and written.
+    pub static FRAMES: Counter<Direction> = "tidegate_frames_total";
+    /// Bytes read from sockets and written to them.
+    pub static BYTES: Counter<Direction> = "tidegate_bytes_total";
     /// Topics this node follows, with or without sockets.
     pub static TOPICS: Gauge = "tidegate_fanout_topics";
     /// Sockets attached to their user's topic.
@@ -24,6 +33,8 @@ shared::metrics! {
     pub static ACKS_DROPPED: Counter = "tidegate_fanout_acks_dropped_total";
     /// Ended sessions that were not closed in Redis because too many wait.
     pub static CLOSES_DROPPED: Counter = "tidegate_fanout_closes_dropped_total";
+    /// Sockets of sessions that were displaced without this node hearing of it.
+    pub static DISPLACED_UNHEARD: Counter = "tidegate_fanout_displaced_unheard_total";
     /// Time from publish to heard, by probes through every shard.
     pub static PROBES: Histogram = "tidegate_probe_seconds", LATENCY;
     /// Probes that were not heard within their time.

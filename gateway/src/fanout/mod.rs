@@ -17,6 +17,7 @@ mod follower;
 mod heads;
 mod heartbeat;
 mod hub;
+mod line;
 mod linger;
 mod member;
 pub mod metrics;
@@ -25,6 +26,7 @@ mod place;
 mod probe;
 mod reader;
 mod refusal;
+mod registry;
 mod repair;
 mod revocations;
 mod shared_entry;
@@ -48,8 +50,9 @@ use shared::{
 use tokio::{sync::Semaphore, time::Instant};
 
 pub use attach::{Attach, Attached, Attachment};
+pub use line::Line;
 pub use member::TokenRef;
-pub use outbox::{Batch, CloseReason, MAX_FRAMES, Outbox, OutboxLimits, Overflow, Taken};
+pub use outbox::{Batch, CloseReason, MAX_FRAMES, Outbox, OutboxLimits, Taken};
 pub use probe::ProbeStatus;
 pub use reader::{Chunk, ReadError, Reader, Source, Walk};
 pub use refusal::{postgres_refusal, store_refusal};
@@ -79,6 +82,8 @@ pub struct FanoutSettings {
     pub probe_interval: Duration,
     /// Most sockets that read from the stores at a time.
     pub catch_ups: usize,
+    /// Sockets that read from Postgres at a time: not all of its connections.
+    pub cold_catch_ups: usize,
 }
 
 impl FanoutSettings {
@@ -92,6 +97,7 @@ impl FanoutSettings {
             head_interval: Duration::from_secs(20),
             probe_interval: Duration::from_secs(10),
             catch_ups: 64,
+            cold_catch_ups: 8,
         }
     }
 }
@@ -107,12 +113,14 @@ pub struct Fanout {
     reader: Reader,
     acker: acker::Acker,
     closer: closer::Closer,
+    registry: registry::Registry,
     linger: linger::Linger,
     repairs: repair::Repairs,
     gaps: heads::Gaps,
     revocations: revocations::Revocations,
     probe: Mutex<ProbeStatus>,
     catch_ups: Semaphore,
+    cold_catch_ups: Semaphore,
 }
 
 impl Fanout {
@@ -128,6 +136,7 @@ impl Fanout {
             reader: Reader::new(store.clone(), postgres),
             acker: acker::Acker::new(store.clone(), lifecycle.clone()),
             catch_ups: Semaphore::new(settings.catch_ups),
+            cold_catch_ups: Semaphore::new(settings.cold_catch_ups),
             store,
             bells,
             settings,
@@ -135,6 +144,7 @@ impl Fanout {
             clock: Clock::system(),
             hub: hub::Hub::new(),
             closer: closer::Closer::default(),
+            registry: registry::Registry::default(),
             linger: linger::Linger::default(),
             repairs: repair::Repairs::default(),
             gaps: heads::Gaps::default(),
@@ -148,6 +158,7 @@ impl Fanout {
         lifecycle.spawn_essential("sweep heads", fanout.clone().sweep_heads());
         lifecycle.spawn_essential("unsubscribe idle topics", fanout.clone().unsubscribe_idle());
         lifecycle.spawn_essential("close sessions", fanout.clone().close_sessions());
+        lifecycle.spawn_essential("keep sessions registered", fanout.clone().keep_registered());
         lifecycle.spawn_essential("keep revocations", fanout.clone().keep_revocations());
         lifecycle.spawn_essential("probe bells", fanout.clone().probe_bells());
         Ok(fanout)

@@ -1,14 +1,15 @@
 //! What waits to be written to one socket.
 //!
-//! A small queue of shared frames and a [`Place`] in the user's topic. The hub, catch-ups and
-//! the session itself put frames in; the session's task takes them out in batches, one write
-//! each. Nothing is allocated while a socket is idle. Entries are bounded by number, by bytes
-//! and by the window of unconfirmed ones; replies and control frames have bounds of their own,
-//! so that a full queue never stops a pong. A socket without room for an entry holds nothing
-//! of what follows: it falls behind, and reads by its position once it has room.
+//! A small queue of shared entries and a [`Place`] in the user's topic. The hub and catch-ups
+//! put entries in; the session's task takes them out in batches, one write each. While the
+//! session has nothing to write it lends the [`Line`], and entries are written without waking
+//! it. Nothing is allocated while a socket is idle. Entries are bounded by number, by bytes
+//! and by the window of unconfirmed ones. A socket without room for an entry holds nothing of
+//! what follows: it falls behind, and reads by its position once it has room.
 
 use std::{
     collections::VecDeque,
+    io::IoSlice,
     sync::{Arc, OnceLock},
     task::{Context, Poll},
     time::Duration,
@@ -20,6 +21,7 @@ use parking_lot::Mutex;
 use shared::domain::{Code, Position, Refusal};
 
 use super::{
+    line::{Lent, Line, Written},
     member::Member,
     place::{Mode, Place},
     shared_entry::SharedEntry,
@@ -33,13 +35,6 @@ pub type Batch = VecDeque<Bytes>;
 pub const MAX_FRAMES: usize = 32;
 /// Most bytes that go out in one batch, unless a single frame is longer.
 const BATCH_BYTES: usize = 256 * 1024;
-/// Most control frames that wait. A client that pings on without reading gets its newest
-/// pongs dropped, as RFC 6455, 5.5.3 allows.
-const MAX_CONTROLS: u16 = 64;
-/// Most replies that wait.
-const MAX_REPLIES: u16 = 256;
-/// Most bytes of replies that wait.
-const MAX_REPLY_BYTES: usize = 1024 * 1024;
 
 /// How much may wait for a socket.
 #[derive(Debug, Clone, Copy)]
@@ -69,7 +64,7 @@ pub enum CloseReason {
     Displaced,
     /// The token counts no longer.
     Unauthorized,
-    /// It takes nothing, or asks faster than it reads the answers.
+    /// It takes nothing.
     SlowConsumer,
     /// The node is going away.
     Draining {
@@ -77,11 +72,6 @@ pub enum CloseReason {
         reconnect_after: Duration,
     },
 }
-
-/// More replies wait than may: the socket should close as a slow consumer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("too many replies wait to be read")]
-pub struct Overflow;
 
 /// What [`Outbox::poll_batch`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,12 +85,23 @@ pub enum Taken {
 /// What became of an entry that was offered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Offered {
-    /// Queued, or sent before. If `wake`, the socket has to be woken after the batch.
-    Taken { wake: bool },
+    /// Queued, or sent before. What has to happen after the batch.
+    Taken(Then),
     /// No room: the socket is behind from here on.
     FellBehind,
     /// Somebody else brings the socket its entries, or nobody.
     NotLive,
+}
+
+/// How what was queued gets on its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Then {
+    /// Somebody sees to it already.
+    Nothing,
+    /// By the session, which has to be woken.
+    Wake,
+    /// By [`Outbox::write`].
+    Write,
 }
 
 /// The queue of one socket. Shared by its session, the hub and its catch-up.
@@ -113,38 +114,30 @@ pub struct Outbox {
 }
 
 struct State {
-    queue: VecDeque<Queued>,
-    entries: u32,
-    entry_bytes: usize,
-    reply_bytes: usize,
-    replies: u16,
-    controls: u16,
-    /// A waker was called and the session has not looked since: another call is not needed.
+    queue: VecDeque<Arc<SharedEntry>>,
+    /// Of the frames in the queue.
+    bytes: usize,
+    /// The session was woken and has not looked since, or a write is due: nobody else has to
+    /// see to the queue.
     woken: bool,
+    lent: Lent,
     took_entry: bool,
     close: Option<CloseReason>,
     place: Place,
 }
 
-enum Queued {
-    Entry(Arc<SharedEntry>),
-    Reply(Bytes),
-    Control(Bytes),
-}
-
 impl State {
     fn has_room(&self, limits: &OutboxLimits, bytes: usize) -> bool {
-        self.entries < limits.frames
-            && (self.entries == 0 || self.entry_bytes + bytes <= limits.bytes as usize)
+        self.queue.len() < limits.frames as usize
+            && (self.queue.is_empty() || self.bytes + bytes <= limits.bytes as usize)
             && self.place.window.count() < limits.window
     }
 
     fn push_entry(&mut self, entry: &Arc<SharedEntry>, bytes: usize) {
-        self.entries += 1;
-        self.entry_bytes += bytes;
+        self.bytes += bytes;
         self.place.sent = entry.position();
         self.place.window.push(entry.position());
-        self.queue.push_back(Queued::Entry(entry.clone()));
+        self.queue.push_back(entry.clone());
     }
 
     /// True if the session has to be woken.
@@ -152,26 +145,45 @@ impl State {
         !std::mem::replace(&mut self.woken, true)
     }
 
-    fn pop(&mut self, dialect: DialectId) -> Option<Bytes> {
-        Some(match self.queue.pop_front()? {
-            Queued::Entry(entry) => {
+    /// Whether what is queued may be written without the session.
+    fn may_write(&self) -> bool {
+        self.place.mode == Mode::Live
+            && self.close.is_none()
+            && self.lent.is_usable(self.place.window.count())
+    }
+
+    /// Writes the queue to the lent line. False if the session has to go on.
+    fn write(&mut self, dialect: DialectId, written: &mut Written) -> bool {
+        while !self.queue.is_empty() {
+            if !self.may_write() {
+                return false;
+            }
+            let mut slices = [IoSlice::new(&[]); MAX_FRAMES];
+            let count = self.queue.len().min(MAX_FRAMES);
+            for (slice, entry) in slices.iter_mut().zip(&self.queue) {
+                *slice = IoSlice::new(entry.frame(dialect));
+            }
+            let mut taken = self.lent.write(&slices[..count]);
+            written.bytes += taken as u64;
+            while taken > 0
+                && let Some(entry) = self.pop(dialect)
+            {
                 let frame = entry.frame(dialect);
-                self.entries -= 1;
-                self.entry_bytes -= frame.len();
-                self.took_entry = true;
-                self.place.handed = entry.position();
-                frame.clone()
+                let of_frame = taken.min(frame.len());
+                self.lent.wrote(frame, of_frame);
+                written.frames += u64::from(of_frame == frame.len());
+                taken -= of_frame;
             }
-            Queued::Reply(frame) => {
-                self.replies -= 1;
-                self.reply_bytes -= frame.len();
-                frame
-            }
-            Queued::Control(frame) => {
-                self.controls -= 1;
-                frame
-            }
-        })
+        }
+        true
+    }
+
+    fn pop(&mut self, dialect: DialectId) -> Option<Arc<SharedEntry>> {
+        let entry = self.queue.pop_front()?;
+        self.bytes -= entry.frame(dialect).len();
+        self.took_entry = true;
+        self.place.handed = entry.position();
+        Some(entry)
     }
 }
 
@@ -184,12 +196,9 @@ impl Outbox {
             limits,
             state: Mutex::new(State {
                 queue: VecDeque::new(),
-                entries: 0,
-                entry_bytes: 0,
-                reply_bytes: 0,
-                replies: 0,
-                controls: 0,
+                bytes: 0,
                 woken: false,
+                lent: Lent::default(),
                 took_entry: false,
                 close: None,
                 place: Place::new(),
@@ -199,18 +208,34 @@ impl Outbox {
         })
     }
 
-    /// Appends what is queued to `batch`, in order. Pending registers the task; after
-    /// `Ready` the caller polls again until it is pending. A request to close is reported
-    /// when everything queued before it was taken, and again each time.
+    /// From now on the line may be borrowed, see [`Outbox::drained`].
+    pub fn connect(&self, line: Arc<dyn Line>) {
+        self.state.lock().lent.connect(line);
+    }
+
+    /// Nothing is written to the line any more. What an entry begun on it lacks goes to the
+    /// front of `batch`.
+    pub fn disconnect(&self, batch: &mut Batch) {
+        let mut state = self.state.lock();
+        state.lent.take_back(batch);
+        state.lent = Lent::default();
+    }
+
+    /// Takes the line back, and appends what is queued to `batch`, in order; what an entry
+    /// begun on the line lacks goes to the front. Pending registers the task; after `Ready` the
+    /// caller polls again until it is pending. A request to close is reported when everything
+    /// queued before it was taken, and again each time.
     pub fn poll_batch(&self, cx: &mut Context<'_>, batch: &mut Batch) -> Poll<Taken> {
         self.waker.register(cx.waker());
         let mut state = self.state.lock();
         state.woken = false;
+        state.lent.take_back(batch);
         let (mut frames, mut bytes) = (0, 0);
         while frames < MAX_FRAMES && bytes < BATCH_BYTES {
-            let Some(frame) = state.pop(self.dialect) else {
+            let Some(entry) = state.pop(self.dialect) else {
                 break;
             };
+            let frame = entry.frame(self.dialect).clone();
             frames += 1;
             bytes += frame.len();
             batch.push_back(frame);
@@ -227,53 +252,19 @@ impl Outbox {
         }
     }
 
-    /// Whether and why the socket has to close, even though frames still wait. Registers the
-    /// task, so a session that is stuck in a write hears of it too.
-    pub fn poll_close_requested(&self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+    /// Takes the line back like [`Outbox::poll_batch`], but no entries. Tells whether and why
+    /// the socket has to close, even though frames still wait. Registers the task, so a session
+    /// that is stuck in a write hears of it too.
+    pub fn poll_close_requested(
+        &self,
+        cx: &mut Context<'_>,
+        batch: &mut Batch,
+    ) -> Poll<CloseReason> {
         self.waker.register(cx.waker());
         let mut state = self.state.lock();
         state.woken = false;
+        state.lent.take_back(batch);
         state.close.map_or(Poll::Pending, Poll::Ready)
-    }
-
-    /// True if something waits to be taken.
-    pub fn has_queued(&self) -> bool {
-        !self.state.lock().queue.is_empty()
-    }
-
-    /// Queues an answer to a request.
-    pub fn push_reply(&self, frame: Bytes) -> Result<(), Overflow> {
-        let mut state = self.state.lock();
-        if state.replies >= MAX_REPLIES
-            || (state.replies > 0 && state.reply_bytes + frame.len() > MAX_REPLY_BYTES)
-        {
-            return Err(Overflow);
-        }
-        state.replies += 1;
-        state.reply_bytes += frame.len();
-        state.queue.push_back(Queued::Reply(frame));
-        let wake = state.wake();
-        drop(state);
-        if wake {
-            self.waker.wake();
-        }
-        Ok(())
-    }
-
-    /// Queues a ping, a pong or a close frame. Beyond a bound all but close frames are dropped.
-    pub fn push_control(&self, frame: Bytes) {
-        let is_close = frame.first().is_some_and(|byte| byte & 0x0f == 0x8);
-        let mut state = self.state.lock();
-        if state.controls >= MAX_CONTROLS && !is_close {
-            return;
-        }
-        state.controls = state.controls.saturating_add(1);
-        state.queue.push_back(Queued::Control(frame));
-        let wake = state.wake();
-        drop(state);
-        if wake {
-            self.waker.wake();
-        }
     }
 
     /// How many entries were queued or sent and are not confirmed.
@@ -281,8 +272,8 @@ impl Outbox {
         self.state.lock().place.window.count()
     }
 
-    /// The last entry that was taken out; `None` before the first. A ping queued now is
-    /// written after this entry.
+    /// The last entry that was taken out or written; `None` before the first. A ping queued now
+    /// is written after this entry.
     pub fn written_position(&self) -> Option<Position> {
         let state = self.state.lock();
         state.took_entry.then_some(state.place.handed)
@@ -316,9 +307,17 @@ impl Outbox {
         Ok(())
     }
 
-    /// Everything taken out has been written: a socket that fell behind begins to catch up.
-    pub fn drained(self: &Arc<Self>) {
-        let begin = self.state.lock().begin_catch_up(&self.limits);
+    /// Everything taken out has been written, and the session has nothing to write: the line is
+    /// lent for as long as fewer than `below` entries are unconfirmed. A socket that fell
+    /// behind begins to catch up.
+    pub fn drained(self: &Arc<Self>, below: u32) {
+        let mut state = self.state.lock();
+        // What came since then has woken the session: it may be under way with it.
+        if state.queue.is_empty() {
+            state.lent.lend(below);
+        }
+        let begin = state.begin_catch_up(&self.limits);
+        drop(state);
         if begin && let Some(member) = self.member.get() {
             member.catch_up(self);
         }
@@ -333,11 +332,8 @@ impl Outbox {
         }
         state.close = Some(reason);
         if reason == CloseReason::Unauthorized {
-            state
-                .queue
-                .retain(|queued| !matches!(queued, Queued::Entry(_)));
-            state.entries = 0;
-            state.entry_bytes = 0;
+            state.queue.clear();
+            state.bytes = 0;
         }
         state.wake();
         drop(state);
@@ -351,8 +347,8 @@ impl State {
     fn begin_catch_up(&mut self, limits: &OutboxLimits) -> bool {
         let begin = self.place.mode == Mode::Behind
             && self.close.is_none()
-            && self.entries <= limits.frames / 2
-            && self.entry_bytes <= limits.bytes as usize / 2
+            && self.queue.len() <= limits.frames as usize / 2
+            && self.bytes <= limits.bytes as usize / 2
             && self.place.window.count() <= limits.window / 2;
         if begin {
             self.place.mode = Mode::CatchingUp;
@@ -390,12 +386,16 @@ impl Outbox {
             return Offered::NotLive;
         }
         if entry.position() <= state.place.sent {
-            return Offered::Taken { wake: false };
+            return Offered::Taken(Then::Nothing);
         }
         if state.has_room(&self.limits, bytes) {
             state.push_entry(entry, bytes);
-            let wake = state.wake();
-            return Offered::Taken { wake };
+            let then = match (state.wake(), state.may_write()) {
+                (false, _) => Then::Nothing,
+                (true, false) => Then::Wake,
+                (true, true) => Then::Write,
+            };
+            return Offered::Taken(then);
         }
         state.place.sent = state.place.sent.max(before);
         state.place.mode = Mode::Behind;
@@ -454,6 +454,19 @@ impl Outbox {
     /// Wakes the session; once per batch, by whoever was told to.
     pub(super) fn wake(&self) {
         self.waker.wake();
+    }
+
+    /// Writes what is queued as far as the line takes it without waiting, and wakes the session
+    /// if there is more to do; once per batch, by whoever was told to. The lock is held over
+    /// the write: this is what keeps one writer at a time on the line.
+    pub(super) fn write(&self, written: &mut Written) {
+        let mut state = self.state.lock();
+        let done = state.write(self.dialect, written);
+        state.woken = !done;
+        drop(state);
+        if !done {
+            self.waker.wake();
+        }
     }
 
     /// Wakes the session if entries were queued without doing so.

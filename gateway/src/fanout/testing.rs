@@ -4,7 +4,8 @@ use shared::domain::{Entry, Position};
 
 use super::{
     SharedEntry,
-    outbox::{Offered, Outbox},
+    line::Written,
+    outbox::{Offered, Outbox, Then},
 };
 
 impl Outbox {
@@ -21,9 +22,11 @@ impl Outbox {
             ..entry.position
         };
         match self.offer_live(&SharedEntry::new(entry), before) {
-            Offered::Taken { wake } => {
-                if wake {
-                    self.wake();
+            Offered::Taken(then) => {
+                match then {
+                    Then::Wake => self.wake(),
+                    Then::Write => self.write(&mut Written::default()),
+                    Then::Nothing => {}
                 }
                 true
             }

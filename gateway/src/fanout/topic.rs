@@ -7,7 +7,7 @@ use shared::domain::{Entry, Position, SessionId, Topic};
 use tokio::sync::Notify;
 
 use super::{
-    outbox::{Offered, Outbox},
+    outbox::{Offered, Outbox, Then},
     place::Mode,
     shared_entry::SharedEntry,
 };
@@ -31,8 +31,10 @@ pub(super) enum Follow {
 /// What has to happen after entries were applied, outside of the topic's lock.
 #[derive(Debug, Default)]
 pub(super) struct Effects {
-    /// Sockets with something new, each once.
+    /// Sockets whose session has to see to something new, each once.
     pub(super) wake: Vec<Arc<Outbox>>,
+    /// Sockets that something new can be written to, each once.
+    pub(super) write: Vec<Arc<Outbox>>,
     /// Topics that have to be re-read, each once.
     pub(super) repair: Vec<Topic>,
     /// Revocations that came into force.
@@ -268,8 +270,9 @@ impl TopicState {
         let entry = SharedEntry::new(entry);
         for outbox in &self.members {
             match outbox.offer_live(&entry, before) {
-                Offered::Taken { wake: true } => effects.wake.push(outbox.clone()),
-                Offered::Taken { wake: false } | Offered::NotLive => {}
+                Offered::Taken(Then::Wake) => effects.wake.push(outbox.clone()),
+                Offered::Taken(Then::Write) => effects.write.push(outbox.clone()),
+                Offered::Taken(Then::Nothing) | Offered::NotLive => {}
                 Offered::FellBehind => self.not_live += 1,
             }
         }

@@ -144,7 +144,10 @@ pub fn router(api: &Arc<Api>, health: Health) -> Router {
         .fallback(failure::not_found)
         .method_not_allowed_fallback(failure::method_not_allowed);
     rest.merge(shared::health::router(health))
-        .merge(page::routes(&api.settings.http.allowed_origins))
+        .merge(page::routes(
+            &api.settings.http.allowed_origins,
+            &api.settings.http.nodes,
+        ))
         .layer(middleware::from_fn_with_state(api.clone(), cors::answer))
         .layer(middleware::from_fn(request::observe))
 }

@@ -1,11 +1,13 @@
-//! The console: a small page with which people try things out, part of the binary.
+//! The console: a small page with which people try things out, part of the binary. It is told
+//! which other nodes there are, so that it can go on at one of them when its own is lost.
 
 use axum::{
-    Router,
+    Json, Router,
     http::{HeaderName, HeaderValue, header},
     response::IntoResponse,
     routing::get,
 };
+use serde_json::json;
 
 macro_rules! asset {
     ($path:literal, $type:literal, $file:literal) => {
@@ -24,11 +26,12 @@ const ASSETS: [(&str, &str, &[u8]); 3] = [
     asset!("/style.css", "text/css; charset=utf-8", "style.css"),
 ];
 
-/// The page may connect to its own node and, to survive that node's end, to the other origins
-/// that are allowed here.
-fn policy(allowed_origins: &[String]) -> String {
+/// The page may connect to its own node and, to survive that node's end, to the others and to the
+/// origins that are allowed here.
+fn policy(allowed_origins: &[String], nodes: &[String]) -> String {
     let mut connect = String::from("'self'");
-    for origin in allowed_origins {
+    let others = nodes.iter().filter(|node| !allowed_origins.contains(node));
+    for origin in allowed_origins.iter().chain(others) {
         connect.push(' ');
         connect.push_str(origin);
         // `https://x` becomes `wss://x`.
@@ -42,14 +45,17 @@ fn policy(allowed_origins: &[String]) -> String {
     )
 }
 
-pub(super) fn routes(allowed_origins: &[String]) -> Router {
-    let policy = policy(allowed_origins);
+pub(super) fn routes(allowed_origins: &[String], nodes: &[String]) -> Router {
+    let policy = policy(allowed_origins, nodes);
+    let known = Json(json!({ "nodes": nodes }));
+    let known = ([(header::CACHE_CONTROL, "no-cache")], known);
+    let router = Router::new().route("/nodes.json", get(move || async move { known.clone() }));
     // Settings allow no control characters into an origin; should one get in, the page stays shut.
     let policy =
         HeaderValue::from_str(&policy).unwrap_or(HeaderValue::from_static("default-src 'none'"));
     ASSETS
         .into_iter()
-        .fold(Router::new(), |router, (path, kind, bytes)| {
+        .fold(router, |router, (path, kind, bytes)| {
             let headers: [(HeaderName, HeaderValue); 5] = [
                 (header::CONTENT_TYPE, HeaderValue::from_static(kind)),
                 (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),

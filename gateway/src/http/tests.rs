@@ -325,3 +325,26 @@ async fn the_console_page_and_health_are_served() {
         assert_eq!(head.status(), StatusCode::OK, "{path}");
     }
 }
+
+#[tokio::test]
+async fn the_page_is_told_of_the_other_nodes_and_may_connect_to_them() {
+    let nodes = ["https://gw-1.example", "https://gw-2.example:8443"];
+    let router = served(&api(|settings| {
+        settings.http.nodes = nodes.map(str::to_owned).to_vec();
+    }));
+    let (_, known) = ask(&router, request(Method::GET, "/nodes.json", &[], "")).await;
+    assert_eq!(known["nodes"], json!(nodes));
+    let (head, _) = ask(&router, request(Method::GET, "/", &[], "")).await;
+    let policy = head.headers()[header::CONTENT_SECURITY_POLICY]
+        .to_str()
+        .unwrap();
+    for allowed in ["https://gw-2.example:8443", "wss://gw-2.example:8443"] {
+        assert!(policy.contains(allowed), "{policy}");
+    }
+    let (_, none) = ask(
+        &served(&api(|_| {})),
+        request(Method::GET, "/nodes.json", &[], ""),
+    )
+    .await;
+    assert_eq!(none["nodes"], json!([]));
+}

@@ -59,6 +59,18 @@ impl Confirmations {
         })
     }
 
+    /// For how many unconfirmed entries it is seen to that they are asked for in time: by the
+    /// ping that is awaited, or by the moment that [`Confirmations::due_at`] told.
+    pub(super) fn covered(&self) -> u32 {
+        if self.awaited.is_some() {
+            u32::MAX
+        } else if self.handed > self.asked {
+            self.urgent
+        } else {
+            0
+        }
+    }
+
     /// The mark of a ping that is queued now, behind everything handed out so far.
     pub(super) fn ping(&mut self, now: Instant) -> u64 {
         self.mark += 1;

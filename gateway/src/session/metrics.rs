@@ -1,16 +1,11 @@
 //! What sockets count.
 
 use shared::{
-    label, metrics,
+    metrics,
     metrics::{Counter, Gauge},
 };
 
 use super::CloseReason;
-
-label! {
-    /// Which way.
-    pub enum Direction: "direction" { In = "in", Out = "out" }
-}
 
 metrics! {
     pub static TABLE;
@@ -20,10 +15,6 @@ metrics! {
     pub static OPENED: Counter = "tidegate_sessions_opened_total";
     /// Sockets that ended, by why.
     pub static CLOSED: Counter<CloseReason> = "tidegate_sockets_closed_total";
-    /// Frames read (data, pings and pongs) and written.
-    pub static FRAMES: Counter<Direction> = "tidegate_frames_total";
-    /// Bytes read from sockets and written to them.
-    pub static BYTES: Counter<Direction> = "tidegate_bytes_total";
     /// Frames refused because their sender was above its limit.
     pub static FRAMES_REFUSED: Counter = "tidegate_frames_refused_total";
 }

@@ -247,6 +247,7 @@ fn into_session<H: Host>(opened: Opened<H>, socket: Socket) -> Session<H> {
         acks,
         permit,
     } = opened;
+    outbox.connect(socket.line());
     let now = Instant::now();
     let expires = instant_of(identity.expires_at, host.now(), now);
     // The random half of a UUIDv7.
@@ -267,7 +268,6 @@ fn into_session<H: Host>(opened: Opened<H>, socket: Socket) -> Session<H> {
         acks,
         limiter: FrameLimiter::new(now),
         request: None,
-        took: false,
         paused: false,
         ending: None,
         timer: alarm,

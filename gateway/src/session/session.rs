@@ -53,8 +53,6 @@ pub(super) struct Session<H: Host> {
     pub(super) limiter: FrameLimiter,
     /// The request that runs. While there is one, no further data frame is read.
     pub(super) request: Option<Pending<Option<bytes::Bytes>>>,
-    /// Frames were taken out of the outbox since it was last told that all are written.
-    pub(super) took: bool,
     /// Reading stopped because too much waits to be written.
     pub(super) paused: bool,
     pub(super) ending: Option<CloseReason>,
@@ -66,7 +64,7 @@ pub(super) struct Session<H: Host> {
 pub(super) struct Times {
     opened: Instant,
     expires: Instant,
-    /// Pings since the last sign of life. Counted, not timed, so that a node that is slow
+    /// Pings that were sent since the last sign of life. Counted, not timed, so that a node that is slow
     /// itself does not hold it against its clients.
     missed: u32,
     next_ping: Instant,
@@ -125,6 +123,10 @@ impl<H: Host> Session<H> {
         let mut budget = FRAMES_PER_TURN;
         loop {
             let now = Instant::now();
+            if !self.socket.is_backed_up() {
+                // Others may have written meanwhile.
+                self.times.progress = now;
+            }
             if let Err(reason) = self.receive(cx, now, &mut budget) {
                 return Poll::Ready(reason);
             }
@@ -277,12 +279,14 @@ impl<H: Host> Session<H> {
         }
         if now >= self.times.next_ping {
             self.times.next_ping = now + settings.ping_interval;
-            // While reading rests, silence is no sign; the stall timeout counts then.
-            if !self.paused && self.times.missed >= settings.max_missed {
+            // While reading rests, silence is no sign. While writing does, nothing is asked that
+            // could be answered; the stall timeout counts then.
+            let listens = !self.paused && self.request.is_none();
+            if listens && self.times.missed >= settings.max_missed {
                 return Err(CloseReason::HeartbeatMissed);
             }
-            self.times.missed += 1;
             if !self.socket.is_backed_up() {
+                self.times.missed += u32::from(listens);
                 self.ping(now);
             }
         }
@@ -295,12 +299,13 @@ impl<H: Host> Session<H> {
             let mut dry = false;
             if self.socket.has_room() {
                 match self.outbox.poll_batch(cx, self.socket.queue()) {
-                    Poll::Ready(Taken::Frames(_)) => self.took = true,
+                    Poll::Ready(Taken::Frames(_)) => {}
                     Poll::Ready(Taken::Close(reason)) => return Err(self.asked_to_close(reason)),
                     Poll::Pending => dry = true,
                 }
                 self.ask_for_confirmation(now);
-            } else if let Poll::Ready(reason) = self.outbox.poll_close_requested(cx)
+            } else if let Poll::Ready(reason) =
+                self.outbox.poll_close_requested(cx, self.socket.queue())
                 && !matches!(reason, fanout::CloseReason::Draining { .. })
             {
                 return Err(self.asked_to_close(reason));
@@ -317,9 +322,10 @@ impl<H: Host> Session<H> {
                 Poll::Ready(Err(_)) => return Err(CloseReason::Lost),
                 Poll::Ready(Ok(())) if !dry => {}
                 Poll::Ready(Ok(())) => {
-                    if std::mem::take(&mut self.took) {
-                        self.outbox.drained();
-                    }
+                    self.outbox.drained(match self.acks {
+                        AckMode::Auto => self.confirmations.covered(),
+                        AckMode::Client => u32::MAX,
+                    });
                     return Ok(());
                 }
             }
@@ -330,9 +336,7 @@ impl<H: Host> Session<H> {
         if self.acks == AckMode::Client {
             return;
         }
-        if self.took
-            && let Some(position) = self.outbox.written_position()
-        {
+        if let Some(position) = self.outbox.written_position() {
             self.confirmations.handed(position);
         }
         if self.confirmation_due(now).is_some_and(|at| at <= now) {
@@ -381,6 +385,7 @@ impl<H: Host> Session<H> {
     fn end(&mut self, reason: CloseReason) {
         self.ending = Some(reason);
         self.request = None;
+        self.outbox.disconnect(self.socket.queue());
         if reason == CloseReason::SlowConsumer {
             self.socket.forget_queued();
         }
@@ -404,6 +409,8 @@ impl<H: Host> Session<H> {
 
 impl<H: Host> Drop for Session<H> {
     fn drop(&mut self) {
+        // The outbox may outlive the session for a moment; the connection must not.
+        self.outbox.disconnect(self.socket.queue());
         let peer = &self.peer;
         // Without a reason the task was dropped: a hard stop, or a defect.
         let reason = self.ending.map_or("dropped", CloseReason::name);

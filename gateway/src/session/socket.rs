@@ -4,31 +4,41 @@
 //! thread share into its state machine, which answers pings and Close frames. Writing is
 //! ours: whole frames, made elsewhere and shared, as many as wait in one system call.
 //! tungstenite only ever writes whole control frames, and they join the same queue, so
-//! nothing lands inside another frame. Knows nothing of sessions.
+//! nothing lands inside another frame. While nothing of ours waits, the fan-out may write to
+//! the same connection, see [`Line`]. Knows nothing of sessions.
 
 use std::{
     cell::RefCell,
     collections::VecDeque,
     io::{self, IoSlice, Read, Write},
+    net::Shutdown,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use bytes::{Buf, Bytes};
+use socket2::SockRef;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
+    io::{AsyncRead, ReadBuf},
+    net::{
+        TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
 };
 use tungstenite::{
     Error, Message,
     protocol::{Role, WebSocketConfig, WebSocketContext},
 };
 
-use super::{
-    close::CloseReason,
-    metrics::{BYTES, Direction, FRAMES},
+use super::close::CloseReason;
+use crate::{
+    dialect::Frame,
+    fanout::{
+        Line,
+        metrics::{BYTES, Direction, FRAMES},
+    },
 };
-use crate::dialect::Frame;
 
 /// Frames written by one system call.
 const BATCH: usize = 32;
@@ -39,15 +49,14 @@ const SCRATCH: usize = 16 * 1024;
 const READ_BUFFER: usize = 128;
 /// From this length on a message leaves a buffer behind that is worth dropping.
 const BULKY: usize = 512;
-/// Frames the emptied write queue keeps room for.
-const KEEP_QUEUED: usize = 4;
 
 thread_local! {
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into());
 }
 
 pub(super) struct Socket {
-    tcp: TcpStream,
+    incoming: OwnedReadHalf,
+    outgoing: Arc<Outgoing>,
     context: WebSocketContext,
     /// Read from the connection, not yet taken by the context.
     unread: Bytes,
@@ -64,6 +73,9 @@ pub(super) struct Socket {
     wrote: bool,
     closing: Closing,
 }
+
+/// The half that is written to, by the session or by whom it is lent to.
+struct Outgoing(OwnedWriteHalf);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Closing {
@@ -99,8 +111,10 @@ impl Socket {
             .write_buffer_size(0)
             .max_message_size(Some(frame_limit))
             .max_frame_size(Some(frame_limit));
+        let (incoming, outgoing) = tcp.into_split();
         Self {
-            tcp,
+            incoming,
+            outgoing: Arc::new(Outgoing(outgoing)),
             context: WebSocketContext::new(Role::Server, Some(config)),
             // A copy: the original, even if empty, keeps the whole buffer it was read into.
             unread: Bytes::copy_from_slice(early),
@@ -111,6 +125,11 @@ impl Socket {
             wrote: false,
             closing: Closing::No,
         }
+    }
+
+    /// The connection, to be written to while [`Socket::is_backed_up`] is false.
+    pub(super) fn line(&self) -> Arc<dyn Line> {
+        self.outgoing.clone()
     }
 
     pub(super) fn set_frame_limit(&mut self, limit: usize) {
@@ -163,7 +182,7 @@ impl Socket {
             }
             let filled = BUFFER.with_borrow_mut(|buffer| {
                 let mut buffer = ReadBuf::new(buffer);
-                match Pin::new(&mut self.tcp).poll_read(cx, &mut buffer) {
+                match Pin::new(&mut self.incoming).poll_read(cx, &mut buffer) {
                     Poll::Pending => Poll::Pending,
                     Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
                         Poll::Ready(Some(Received::End(CloseReason::Lost)))
@@ -267,26 +286,20 @@ impl Socket {
     /// Writes what is queued. Ready when nothing is left.
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.out.is_empty() {
-            let written = if self.out.len() == 1 {
-                ready!(Pin::new(&mut self.tcp).poll_write(cx, &self.out[0]))?
-            } else {
-                let mut slices = [IoSlice::new(&[]); BATCH];
-                let mut count = 0;
-                for (slice, frame) in slices.iter_mut().zip(&self.out) {
-                    *slice = IoSlice::new(frame);
-                    count += 1;
-                }
-                ready!(Pin::new(&mut self.tcp).poll_write_vectored(cx, &slices[..count]))?
-            };
+            let mut slices = [IoSlice::new(&[]); BATCH];
+            let count = self.out.len().min(BATCH);
+            for (slice, frame) in slices.iter_mut().zip(&self.out) {
+                *slice = IoSlice::new(frame);
+            }
+            let written = ready!(self.outgoing.poll_write(cx, &slices[..count]))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             self.wrote = true;
             self.drop_written(written);
         }
-        if self.out.capacity() > KEEP_QUEUED {
-            self.out.shrink_to(KEEP_QUEUED);
-        }
+        // Idle sockets keep nothing.
+        self.out = VecDeque::new();
         Poll::Ready(Ok(()))
     }
 
@@ -359,10 +372,10 @@ impl Socket {
                 },
                 Closing::Deaf { half_closed } => {
                     if flushed && !half_closed {
-                        match ready!(Pin::new(&mut self.tcp).poll_shutdown(cx)) {
-                            Ok(()) => self.closing = Closing::Deaf { half_closed: true },
-                            Err(_) => return Poll::Ready(()),
+                        if self.outgoing.shutdown().is_err() {
+                            return Poll::Ready(());
                         }
+                        self.closing = Closing::Deaf { half_closed: true };
                     }
                     if ready!(self.poll_discard(cx)) {
                         return Poll::Ready(());
@@ -376,7 +389,7 @@ impl Socket {
     fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
         BUFFER.with_borrow_mut(|buffer| {
             let mut buffer = ReadBuf::new(buffer);
-            Pin::new(&mut self.tcp)
+            Pin::new(&mut self.incoming)
                 .poll_read(cx, &mut buffer)
                 .map(|read| read.is_err() || buffer.filled().is_empty())
         })
@@ -386,6 +399,31 @@ impl Socket {
     pub(super) fn forget_queued(&mut self) {
         // The first may be half written.
         self.out.truncate(1);
+    }
+}
+
+impl Outgoing {
+    fn poll_write(&self, cx: &mut Context<'_>, frames: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.0.as_ref().poll_write_ready(cx))?;
+            match self.try_write(frames) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                written => return Poll::Ready(written),
+            }
+        }
+    }
+
+    fn shutdown(&self) -> io::Result<()> {
+        SockRef::from(self.0.as_ref()).shutdown(Shutdown::Write)
+    }
+}
+
+impl Line for Outgoing {
+    fn try_write(&self, frames: &[IoSlice<'_>]) -> io::Result<usize> {
+        match frames {
+            [frame] => self.0.try_write(frame),
+            frames => self.0.try_write_vectored(frames),
+        }
     }
 }
 

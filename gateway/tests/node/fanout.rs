@@ -226,6 +226,54 @@ async fn the_oldest_session_beyond_the_limit_is_asked_to_close_wherever_it_is() 
     assert_eq!(second.closed().await, CloseReason::Displaced);
 }
 
+/// The one key of this kind that holds a user's sessions.
+async fn sessions_key(world: &World, user: shared::domain::UserId) -> String {
+    let pattern = format!("*sess:{user}");
+    let found = world.redis.call(&["KEYS", &pattern]).await;
+    found.list()[0].text().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_redis_forgot_of_open_sessions_is_told_again_and_the_displaced_close() {
+    let world = World::start().await;
+    let few = |settings| FanoutSettings {
+        max_sessions: 2,
+        ..settings
+    };
+    let node = world.node_with(few).await;
+    let (anna, bert) = (user(), user());
+    let kept = Ask::of(anna).client(&node).await;
+    let displaced = Ask::of(bert).client(&node).await;
+    // Anna's session was reaped; Bert's was displaced by two others, and nobody heard of it.
+    let annas = sessions_key(&world, anna).await;
+    let berts = sessions_key(&world, bert).await;
+    for key in [&annas, &berts] {
+        world.redis.call(&["DEL", key]).await;
+    }
+    for other in ["one", "two"] {
+        world
+            .redis
+            .call(&["HSET", &berts, other, "other 1 phone 1"])
+            .await;
+    }
+    world
+        .redis
+        .call(&["CLIENT", "KILL", "TYPE", "pubsub"])
+        .await;
+    assert_eq!(displaced.closed().await, CloseReason::Displaced);
+    eventually("anna is registered again", PATIENCE, || async {
+        let length = world.redis.call(&["HLEN", &annas]).await;
+        (length.text()? == "1").then_some(())
+    })
+    .await;
+    drop(kept);
+    eventually("her session is closed", PATIENCE, || async {
+        let length = world.redis.call(&["HLEN", &annas]).await;
+        (length.text()? == "0").then_some(())
+    })
+    .await;
+}
+
 async fn revoke(world: &World, revocation: &Revocation) {
     let body = serde_json::to_string(revocation).unwrap();
     publish_to(&world.store, Topic::Revocations, Kind::Revocation, body).await;

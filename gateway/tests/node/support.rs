@@ -256,7 +256,7 @@ impl Client {
                     seen.entries
                         .lock()
                         .extend(batch.iter().map(|frame| entry(frame)));
-                    outbox.drained();
+                    outbox.drained(0);
                     if !seen.silent.load(Ordering::Relaxed)
                         && let Some(position) = outbox.written_position()
                     {

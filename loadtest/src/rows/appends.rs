@@ -113,6 +113,7 @@ fn raw_appends(world: &World, length: Duration) -> anyhow::Result<f64> {
             "1".into(),
             meta.into(),
             "3600000".into(),
+            Vec::new(),
         ];
         for n in 0..BATCH {
             let n = call * BATCH + n;
@@ -122,7 +123,7 @@ fn raw_appends(world: &World, length: Duration) -> anyhow::Result<f64> {
                 b"command.new".to_vec(),
                 format!("raw:{n}:{salt:x}").into_bytes(),
                 format!("{n:032x}").into_bytes(),
-                format!("7000-8000-{n:012x}").into_bytes(),
+                format!("01a1fd73-3a86-7000-8000-{n:012x}").into_bytes(),
                 Vec::new(),
                 Vec::new(),
                 body.to_vec(),

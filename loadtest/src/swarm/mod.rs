@@ -6,10 +6,11 @@
 
 mod frame;
 mod socket;
+mod source;
 
 use std::{
     io,
-    net::{Ipv4Addr, SocketAddr},
+    net::SocketAddr,
     sync::mpsc,
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -51,7 +52,6 @@ pub struct Sockets {
     free: Vec<SocketId>,
     ended: Vec<(SocketId, Ended)>,
     ticks: Ticks,
-    opened_ever: usize,
     serving: Option<Serving>,
     spare: Vec<u8>,
     stop: bool,
@@ -64,12 +64,9 @@ struct Serving {
 }
 
 impl Sockets {
-    /// Begins to open a socket. Source addresses change every 20 000 sockets, because one has
-    /// only some 28 000 ports towards one destination.
+    /// Begins to open a socket.
     pub fn open(&mut self, target: SocketAddr, request: Vec<u8>) -> io::Result<SocketId> {
-        let address = 1 + (self.slots.len().max(self.opened_ever) / 20_000) % 250;
-        self.opened_ever += 1;
-        let mut socket = Socket::connect(target, Ipv4Addr::new(127, 0, 0, address as u8), request)?;
+        let mut socket = Socket::connect(target, source::next(), request)?;
         let id = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             self.slots.len() - 1
@@ -142,7 +139,6 @@ impl<S: Script> Swarm<S> {
             free: Vec::new(),
             ended: Vec::new(),
             ticks,
-            opened_ever: 0,
             serving: None,
             spare: Vec::new(),
             stop: false,

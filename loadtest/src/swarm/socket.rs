@@ -54,9 +54,7 @@ impl Socket {
             None,
         )?;
         socket.set_tcp_nodelay(true)?;
-        if source != Ipv4Addr::LOCALHOST {
-            socket.bind(&SocketAddr::from((source, 0)).into())?;
-        }
+        socket.bind(&SocketAddr::from((source, 0)).into())?;
         match socket.connect(&target.into()) {
             Err(error)
                 if error.raw_os_error() != Some(rustix::io::Errno::INPROGRESS.raw_os_error()) =>

@@ -13,6 +13,17 @@ pub struct PersistRecord {
     pub what: Persist,
 }
 
+impl PersistRecord {
+    /// When it happened, by Redis' clock. Not what its id says: those jump ahead at a new epoch.
+    pub fn at(&self) -> Option<Timestamp> {
+        match &self.what {
+            Persist::Entry(entry) => Some(entry.at),
+            Persist::Delivered { at, .. } => Some(*at),
+            Persist::Unreadable { .. } => None,
+        }
+    }
+}
+
 /// What a persist record tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Persist {

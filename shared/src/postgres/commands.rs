@@ -24,6 +24,18 @@ pub struct StoredCommand {
     pub completed_at: Option<Timestamp>,
 }
 
+/// A page of one state, newest first; a rare state is found as fast as a common one.
+pub const ASSIGNED_IN_STATE: &str = r#"
+    WITH page AS MATERIALIZED (
+        SELECT command_id, epoch, "offset", state, delivered_at, completed_at
+        FROM command_assignments
+        WHERE recipient_id = $1 AND state = $2 AND command_id >= $3
+          AND (epoch, "offset") < ($4, $5)
+        ORDER BY epoch DESC, "offset" DESC LIMIT $6
+    )
+    SELECT c.id, c.body, c.created_at, p.epoch, p."offset", p.state, p.delivered_at, p.completed_at
+    FROM page p, LATERAL (SELECT * FROM commands WHERE id = p.command_id OFFSET 0) AS c"#;
+
 impl Postgres {
     /// The command with this id, archived or not.
     pub async fn command(&self, id: MessageId) -> Result<Option<StoredCommand>, PgError> {
@@ -72,25 +84,15 @@ impl Postgres {
         before: Position,
         limit: u32,
     ) -> Result<Vec<StoredCommand>, PgError> {
-        let rows = sqlx::query(
-            r#"WITH page AS MATERIALIZED (
-                   SELECT command_id, epoch, "offset", state, delivered_at, completed_at
-                   FROM command_assignments
-                   WHERE recipient_id = $1 AND state = $2 AND command_id >= $3
-                     AND (epoch, "offset") < ($4, $5)
-                   ORDER BY epoch DESC, "offset" DESC LIMIT $6
-               )
-               SELECT c.id, c.body, c.created_at, p.epoch, p."offset", p.state, p.delivered_at, p.completed_at
-               FROM page p, LATERAL (SELECT * FROM commands WHERE id = p.command_id OFFSET 0) AS c"#,
-        )
-        .bind(recipient.0)
-        .bind(state.as_str())
-        .bind(since.map_or(Uuid::nil(), rows::first_id_about))
-        .bind(before.epoch as i64)
-        .bind(before.offset as i64)
-        .bind(i64::from(limit))
-        .fetch_all(&self.pool)
-        .await?;
+        let rows = sqlx::query(ASSIGNED_IN_STATE)
+            .bind(recipient.0)
+            .bind(state.as_str())
+            .bind(since.map_or(Uuid::nil(), rows::first_id_about))
+            .bind(before.epoch as i64)
+            .bind(before.offset as i64)
+            .bind(i64::from(limit))
+            .fetch_all(&self.pool)
+            .await?;
         rows.iter().map(rows::stored_command).collect()
     }
 

@@ -7,14 +7,21 @@ use sqlx::Row;
 use super::{PgError, Postgres, rows};
 use crate::domain::{CommandState, Entry, Kind, MessageId, Position, Timestamp, Topic, UserId};
 
-/// Commands that have not ended and events, in the order of the log. Each half stops at the
-/// limit by itself, so neither is read further than needed. LATERAL … OFFSET 0: each command is
+/// Commands that are pending, those that are delivered, and events, in the order of the log. Each
+/// third has an index in that order and stops at the limit by itself, so none is read further than
+/// needed. LATERAL … OFFSET 0: each command is
 /// found by its key, whatever the planner thinks of a partition that is still empty.
 pub const ENTRIES_BETWEEN: &str = r#"
     WITH page AS MATERIALIZED (
-        SELECT command_id, epoch, "offset" FROM command_assignments
-        WHERE recipient_id = $1 AND state = ANY($7)
-          AND (epoch, "offset") > ($2, $3) AND (epoch, "offset") < ($4, $5)
+        (SELECT command_id, epoch, "offset" FROM command_assignments
+         WHERE recipient_id = $1 AND state = $7
+           AND (epoch, "offset") > ($2, $3) AND (epoch, "offset") < ($4, $5)
+         ORDER BY epoch, "offset" LIMIT $6)
+        UNION ALL
+        (SELECT command_id, epoch, "offset" FROM command_assignments
+         WHERE recipient_id = $1 AND state = $8
+           AND (epoch, "offset") > ($2, $3) AND (epoch, "offset") < ($4, $5)
+         ORDER BY epoch, "offset" LIMIT $6)
         ORDER BY epoch, "offset" LIMIT $6
     ), happened AS MATERIALIZED (
         SELECT id, epoch, "offset", kind, body, created_at FROM user_events
@@ -44,11 +51,8 @@ impl Postgres {
             .bind(before.epoch as i64)
             .bind(before.offset as i64)
             .bind(i64::from(limit))
-            .bind(
-                [CommandState::Pending, CommandState::Delivered]
-                    .map(CommandState::as_str)
-                    .to_vec(),
-            )
+            .bind(CommandState::Pending.as_str())
+            .bind(CommandState::Delivered.as_str())
             .fetch_all(&self.pool)
             .await?;
         rows.iter()

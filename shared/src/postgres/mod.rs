@@ -23,6 +23,8 @@ pub use pool::Postgres;
 pub use users::{Role, User, UserStatus};
 pub use write::{Buried, PartitionBatch, PendingBatch, StateChange};
 
-/// The question behind [`Postgres::entries_between`], for the test that looks at its plan.
+// For the tests that look at plans.
+#[doc(hidden)]
+pub use commands::ASSIGNED_IN_STATE;
 #[doc(hidden)]
 pub use log::ENTRIES_BETWEEN;

@@ -1,6 +1,6 @@
 //! Daily partitions: made a week ahead, dropped when nothing in them is open.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::{AssertSqlSafe, Executor, Row};
 use time::Date;
@@ -24,6 +24,16 @@ impl Postgres {
             .fetch_one(&self.pool)
             .await?;
         Ok(made as u32)
+    }
+
+    /// Makes the partitions of these days; answers those that are too far from today (a year) to
+    /// be true.
+    pub(super) async fn make_days(&self, days: &BTreeSet<Date>) -> Result<Vec<Date>, PgError> {
+        let days: Vec<Date> = days.iter().copied().collect();
+        Ok(sqlx::query_scalar("SELECT make_days($1)")
+            .bind(days)
+            .fetch_one(&self.pool)
+            .await?)
     }
 
     /// Whole days after today for which every table has a partition. Below 0: writing fails.

@@ -224,7 +224,7 @@ impl Ears {
 
     fn open(self: &Arc<Self>, node: &Arc<Node>, events: &EventSender) -> Result<Arc<Ear>, Failure> {
         let stop = CancellationToken::new();
-        let client = self.store.context.connector.client(&node.address)?;
+        let client = self.store.context.connector.subscriber(&node.address)?;
         let ear = Arc::new(Ear {
             serial: node.serial,
             client: client.clone(),

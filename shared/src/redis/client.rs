@@ -15,6 +15,12 @@ use fred::{
 
 use super::error::{Failure, StoreError};
 
+/// Messages that wait for the subscriber's listener; what overflows is a gap. fred has eight
+/// channels of this length in a client and fills them at once: some 50 MB.
+const MESSAGES: usize = 65_536;
+/// The same for a client that hears nothing but its own connects.
+const SIGNALS: usize = 32;
+
 /// A command by its name. fred's own methods for functions and WAIT treat the connection as
 /// blocked; this way they are pipelined like any other.
 pub(super) fn command(name: &'static str) -> CustomCommand {
@@ -116,12 +122,18 @@ impl Connector {
 
     /// A client for one node. It reconnects for ever, also if the first attempt fails.
     pub(super) fn client(&self, address: &Address) -> Result<Client, Error> {
-        self.build(address, self.config.clone(), false)
+        lasting(self.builder(address, self.config.clone(), SIGNALS)).build()
     }
 
-    fn build(&self, address: &Address, mut config: Config, once: bool) -> Result<Client, Error> {
+    /// The same, for a client that subscribes.
+    pub(super) fn subscriber(&self, address: &Address) -> Result<Client, Error> {
+        lasting(self.builder(address, self.config.clone(), MESSAGES)).build()
+    }
+
+    /// Of a client for one question, unless made [`lasting`].
+    fn builder(&self, address: &Address, mut config: Config, channels: usize) -> Builder {
         config.server = ServerConfig::new_centralized(address.host.clone(), address.port);
-        config.fail_fast = once;
+        config.fail_fast = true;
         let mut builder = Builder::from_config(config);
         builder
             .with_connection_config(|connection| {
@@ -136,13 +148,10 @@ impl Connector {
             })
             .with_performance_config(|performance| {
                 performance.default_command_timeout = self.command_timeout;
-                performance.broadcast_channel_capacity = 65_536;
+                performance.broadcast_channel_capacity = channels;
                 performance.max_feed_count = 1000;
             });
-        if !once {
-            builder.set_policy(ReconnectPolicy::new_exponential(0, 50, 500, 2));
-        }
-        builder.build()
+        builder
     }
 
     /// Asks one thing of a server that no client is kept for.
@@ -152,8 +161,8 @@ impl Connector {
         name: &'static str,
         args: &[&str],
     ) -> Result<Value, Failure> {
-        let client = self.build(address, self.config.clone(), true)?;
-        ask_once(client, name, args).await
+        let builder = self.builder(address, self.config.clone(), SIGNALS);
+        ask_once(builder.build()?, name, args).await
     }
 
     /// The same of a Sentinel, with the credentials for Sentinels.
@@ -167,9 +176,17 @@ impl Connector {
             config.username.clone_from(user);
             config.password.clone_from(password);
         }
-        let client = self.build(address, config, true)?;
-        ask_once(client, "SENTINEL", args).await
+        let builder = self.builder(address, config, SIGNALS);
+        ask_once(builder.build()?, "SENTINEL", args).await
     }
+}
+
+/// Makes a client that reconnects for ever.
+fn lasting(mut builder: Builder) -> Builder {
+    builder
+        .with_config(|config| config.fail_fast = false)
+        .set_policy(ReconnectPolicy::new_exponential(0, 50, 500, 2));
+    builder
 }
 
 async fn ask_once(client: Client, name: &'static str, args: &[&str]) -> Result<Value, Failure> {

@@ -18,9 +18,11 @@ const PIECES: &[&str] = &[
     include_str!("../../lua/find.lua"),
     include_str!("../../lua/ack.lua"),
     include_str!("../../lua/session_open.lua"),
+    include_str!("../../lua/session_keep.lua"),
     include_str!("../../lua/session_close.lua"),
     include_str!("../../lua/reap.lua"),
     include_str!("../../lua/trim.lua"),
+    include_str!("../../lua/persist_read.lua"),
     include_str!("../../lua/persist_commit.lua"),
     include_str!("../../lua/persist_floor.lua"),
     include_str!("../../lua/lease.lua"),
@@ -59,9 +61,11 @@ pub(super) const HEADS: Function = reads("tidegate_v1_heads");
 pub(super) const FIND: Function = reads("tidegate_v1_find");
 pub(super) const ACK: Function = writes("tidegate_v1_ack");
 pub(super) const SESSION_OPEN: Function = writes("tidegate_v1_session_open");
+pub(super) const SESSION_KEEP: Function = writes("tidegate_v1_session_keep");
 pub(super) const SESSION_CLOSE: Function = writes("tidegate_v1_session_close");
 pub(super) const REAP: Function = writes("tidegate_v1_reap");
 pub(super) const TRIM: Function = writes("tidegate_v1_trim");
+pub(super) const PERSIST_READ: Function = reads("tidegate_v1_persist_read");
 pub(super) const PERSIST_COMMIT: Function = writes("tidegate_v1_persist_commit");
 pub(super) const PERSIST_FLOOR: Function = writes("tidegate_v1_persist_floor");
 pub(super) const LEASE: Function = writes("tidegate_v1_lease");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fred::types::Value;
-use futures_util::{StreamExt, TryStreamExt, future::try_join_all, stream};
+use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::{
     error::StoreError,
@@ -18,6 +18,15 @@ const TRIMS_AT_ONCE: usize = 16;
 /// Most entries that one call takes from a log.
 const TRIM_ENTRIES: i64 = 200;
 
+/// What was read of a persist stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PersistPage {
+    /// In the order of the stream.
+    pub records: Vec<PersistRecord>,
+    /// There are more.
+    pub more: bool,
+}
+
 /// What a step of the sweep did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TrimStep {
@@ -30,33 +39,26 @@ pub struct TrimStep {
 }
 
 impl Store {
-    /// Records of a partition's persist stream after `after` (a stream id, "0-0" for all).
+    /// Records of a partition's persist stream after `after` (a stream id, "0-0" for all): at most
+    /// so many, and no more once their bodies have so many bytes.
     pub async fn persist_read(
         &self,
         partition: Partition,
         after: &str,
-        count: u32,
-    ) -> Result<Vec<PersistRecord>, StoreError> {
-        let mut args = texts([&format!("({after}"), "+", "COUNT"]);
-        args.push(i64::from(count).into());
-        let answer = self
-            .command("XRANGE", &keys::persist(partition), args)
-            .await?;
-        reply::list(answer)?.into_iter().map(record).collect()
-    }
-
-    /// The same for many partitions at once; same order.
-    pub async fn persist_read_many(
-        &self,
-        wanted: &[(Partition, String)],
-        count: u32,
-    ) -> Result<Vec<Vec<PersistRecord>>, StoreError> {
-        try_join_all(
-            wanted
-                .iter()
-                .map(|(partition, after)| self.persist_read(*partition, after, count)),
-        )
-        .await
+        records: u32,
+        bytes: u32,
+    ) -> Result<PersistPage, StoreError> {
+        let mut args = texts([&keys::tag(partition), after]);
+        args.extend([records, bytes].map(|most| i64::from(most).into()));
+        let answer = self.call(partition, functions::PERSIST_READ, args).await?;
+        let mut parts = reply::list(answer)?.into_iter();
+        let more = parts
+            .next()
+            .ok_or_else(|| StoreError::unexpected("an empty answer to persist_read"))?;
+        Ok(PersistPage {
+            more: reply::number(&more)? == 1,
+            records: parts.map(record).collect::<Result<_, _>>()?,
+        })
     }
 
     /// Postgres has everything up to `upto`: trims the persist stream and rings `Stored`.
@@ -90,13 +92,12 @@ impl Store {
         if length == 0 {
             return Ok((0, None));
         }
-        let oldest = self.persist_read(partition, "0-0", 1).await?.pop();
-        let at = oldest.and_then(|record| match record.what {
-            Persist::Entry(entry) => Some(entry.at),
-            Persist::Delivered { at, .. } => Some(at),
-            Persist::Unreadable { .. } => None,
-        });
-        Ok((length, at))
+        let oldest = self
+            .persist_read(partition, "0-0", 1, 1)
+            .await?
+            .records
+            .pop();
+        Ok((length, oldest.and_then(|record| record.at())))
     }
 
     /// One step of the sweep over all logs: scans about `count` keys of a shard and trims what is

@@ -14,6 +14,11 @@ use super::{
 };
 use crate::domain::{Device, NodeId, Partition, Position, SessionId, Topic, UserId};
 
+/// Pause before Redis is asked again at the start.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
+/// How long a gateway counts as alive after its last sign of life.
+pub const NODE_LIFETIME: Duration = Duration::from_secs(15);
+
 /// Opening a session: everything the connect path needs from Redis in one call.
 #[derive(Debug, Clone)]
 pub struct OpenSession {
@@ -33,6 +38,17 @@ pub struct OpenSession {
     pub after: Option<Position>,
     /// At most this many entries come with the answer.
     pub page: u32,
+}
+
+/// A session that is open on a node.
+#[derive(Debug, Clone)]
+pub struct OpenHere {
+    /// Whose session.
+    pub user: UserId,
+    /// Its name.
+    pub session: SessionId,
+    /// From which device.
+    pub device: Device,
 }
 
 /// What the connect path needs to know.
@@ -81,6 +97,44 @@ impl Store {
         })
     }
 
+    /// Registers open sessions again where Redis does not know them (any more). Answers for each
+    /// whether it is registered now; if not, the user has as many others as are allowed.
+    pub async fn session_keep(
+        &self,
+        node: &NodeId,
+        incarnation: u64,
+        max_sessions: u32,
+        sessions: &[OpenHere],
+    ) -> Result<Vec<bool>, StoreError> {
+        let is_cluster = self.topology()?.is_cluster();
+        let mut order: Vec<(Partition, usize)> = sessions
+            .iter()
+            .enumerate()
+            .map(|(index, it)| (self.partition_of(Topic::User(it.user)), index))
+            .collect();
+        order.sort_unstable();
+        let mut kept = vec![false; sessions.len()];
+        for group in order.chunk_by(|one, other| !is_cluster || one.0 == other.0) {
+            let (incarnation, most) = (incarnation.to_string(), max_sessions.max(1).to_string());
+            let mut args: Vec<Value> = texts([node.as_str(), &incarnation, &most]);
+            for (partition, index) in group {
+                let it = &sessions[*index];
+                args.extend(texts([
+                    &keys::tag(*partition),
+                    &it.user.to_string(),
+                    &it.session.to_string(),
+                    it.device.as_str(),
+                ]));
+            }
+            let answer = self.call(group[0].0, functions::SESSION_KEEP, args).await?;
+            let answers = reply::list(answer)?;
+            for ((_, index), answer) in group.iter().zip(&answers) {
+                kept[*index] = reply::number(answer)? == 1;
+            }
+        }
+        Ok(kept)
+    }
+
     /// Forgets a session, if it still belongs to this life of the node.
     pub async fn session_close(
         &self,
@@ -101,21 +155,42 @@ impl Store {
         Ok(())
     }
 
-    /// Announces this process; it counts as alive for `ttl`. Also works when memory is full.
+    /// A number for a life of this node that begins now, greater than those of earlier ones, also if
+    /// clocks were set back meanwhile. Tries until Redis answers.
+    pub async fn next_incarnation(&self, node: &NodeId) -> u64 {
+        loop {
+            let known = self
+                .command("HGET", keys::NODES, texts([node.as_str()]))
+                .await;
+            let known = known.and_then(|known| match known {
+                Value::Null => Ok(0),
+                known => reply::parse::<u64>(&known),
+            });
+            match known {
+                Ok(known) => return (known + 1).max(self.clock().now().0.max(0) as u64),
+                Err(error) => tracing::warn!(%error, "waiting for redis"),
+            }
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+    }
+
+    /// Announces this process; it counts as alive for `ttl`. Answers whether it did so until now: if
+    /// not, its sessions may have been reaped. Also works when memory is full.
     pub async fn node_heartbeat(
         &self,
         node: &NodeId,
         incarnation: u64,
         ttl: Duration,
-    ) -> Result<(), StoreError> {
+    ) -> Result<bool, StoreError> {
         let mut args = texts([&incarnation.to_string()]);
         args.push((ttl.as_millis() as i64).into());
-        self.call_key(&keys::node(node), functions::HEARTBEAT, args)
+        let was_alive = self
+            .call_key(&keys::node(node), functions::HEARTBEAT, args)
             .await?;
         let entry = texts([node.as_str(), &incarnation.to_string()]);
         self.call_key(keys::NODES, functions::ANNOUNCE, entry)
             .await?;
-        Ok(())
+        Ok(reply::number(&was_alive)? == 1)
     }
 
     /// Says that this process stops. Its sessions remain for the reaper if it has left any.

@@ -226,6 +226,11 @@ impl Store {
         self.inner.settings.partitions
     }
 
+    /// For how long a second try is recognised.
+    pub fn idempotency_ttl(&self) -> Duration {
+        self.inner.settings.idempotency_ttl
+    }
+
     /// Redis' clock as it was learnt last, for whoever cannot wait.
     pub fn clock(&self) -> &Clock {
         &self.inner.settings.clock

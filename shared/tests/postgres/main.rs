@@ -5,6 +5,7 @@ mod expiry;
 mod partitions;
 mod read;
 mod schema;
+mod states;
 mod support;
 mod users;
 mod write;

@@ -65,22 +65,16 @@ async fn a_log_comes_back_as_one_sequence_without_ended_commands() {
 #[tokio::test]
 async fn reading_a_log_uses_the_indexes_of_every_day() {
     let record = Record::new().await;
+    let arguments = format!("'{}', 1, 1, 2, 2, 10, 'pending', 'delivered'", user());
     let plan = record
-        .database
-        .query(&format!(
-            "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
-             SET plan_cache_mode = force_generic_plan; \
-             PREPARE log(uuid, bigint, bigint, bigint, bigint, bigint, text[]) AS {}; \
-             EXPLAIN EXECUTE log('{}', 1, 1, 2, 2, 10, '{{pending}}')",
+        .plan(
             shared::postgres::ENTRIES_BETWEEN,
-            user()
-        ))
-        .await
-        .concat()
-        .join("\n");
-    assert!(!plan.contains("Seq Scan"), "{plan}");
+            "uuid, bigint, bigint, bigint, bigint, bigint, text, text",
+            &arguments,
+        )
+        .await;
     for index in [
-        "recipient_id_epoch_offset_idx",
+        "recipient_id_state_epoch_offse",
         "user_events_20",
         "commands_20",
     ] {
@@ -89,6 +83,31 @@ async fn reading_a_log_uses_the_indexes_of_every_day() {
     // In the order of the log, so that the limit stops each day early; nothing is sorted before.
     let log_half = plan.split("CTE happened").next().unwrap();
     assert!(log_half.contains("Merge Append"), "{plan}");
+    assert!(!log_half.contains("Sort  "), "{plan}");
+}
+
+#[tokio::test]
+async fn a_rare_state_is_looked_up_not_searched_for() {
+    let record = Record::new().await;
+    let arguments = format!("'{}', 'cancelled', '{}', 2, 2, 10", user(), user());
+    let plan = record
+        .plan(
+            shared::postgres::ASSIGNED_IN_STATE,
+            "uuid, text, uuid, bigint, bigint, bigint",
+            &arguments,
+        )
+        .await;
+    let page = plan.split("CTE Scan").next().unwrap();
+    assert!(page.contains("Merge Append"), "{plan}");
+    // The state bounds the walk; it does not only pick from what was walked over.
+    let bounds: Vec<_> = page
+        .lines()
+        .filter(|it| it.contains("Index Cond"))
+        .collect();
+    assert!(!bounds.is_empty(), "{plan}");
+    for bound in bounds {
+        assert!(bound.contains("(state = $2)"), "{plan}");
+    }
 }
 
 #[tokio::test]

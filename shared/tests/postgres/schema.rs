@@ -1,6 +1,7 @@
+use shared::{domain::UserId, postgres::PgError};
 use testkit::Database;
 
-use crate::support::connect;
+use crate::support::{Record, connect};
 
 #[tokio::test]
 async fn migrating_twice_and_at_once_changes_nothing() {
@@ -32,8 +33,19 @@ async fn a_server_that_is_away_is_unavailable_not_a_failure_to_start() {
     )
     .unwrap();
     let error = postgres.ping().await.unwrap_err();
-    assert!(
-        matches!(error, shared::postgres::PgError::Unavailable(_)),
-        "{error:?}"
-    );
+    assert!(matches!(error, PgError::Unavailable(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_is_primary_no_more_is_unavailable() {
+    let record = Record::new().await;
+    record
+        .database
+        .query("DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET default_transaction_read_only = on', \
+                current_database()); END $$")
+        .await;
+    let postgres = connect(&record.database.url());
+    let user = UserId(uuid::Uuid::now_v7());
+    let error = postgres.create_user(user, "ann", "hash").await.unwrap_err();
+    assert!(matches!(error, PgError::Unavailable(_)), "{error:?}");
 }

@@ -70,6 +70,22 @@ impl Record {
         pending
     }
 
+    /// How a connection of the pool would answer a question.
+    pub async fn plan(&self, question: &str, types: &str, arguments: &str) -> String {
+        let plan = self
+            .database
+            .query(&format!(
+                "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
+                 SET plan_cache_mode = force_generic_plan; \
+                 PREPARE asked({types}) AS {question}; EXPLAIN EXECUTE asked({arguments})"
+            ))
+            .await
+            .concat()
+            .join("\n");
+        assert!(!plan.contains("Seq Scan"), "{plan}");
+        plan
+    }
+
     pub async fn states(&self) -> Vec<String> {
         let rows = self
             .database

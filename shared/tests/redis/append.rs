@@ -8,7 +8,7 @@ use shared::{
 use testkit::Redis;
 use tokio::time::timeout;
 
-use super::support::{append, connect, entries, entry, user};
+use super::support::{BYTES, append, connect, entries, entry, user};
 
 #[tokio::test]
 async fn entries_are_appended_and_read_in_order() {
@@ -149,7 +149,11 @@ async fn postgres_is_told_everything_in_order() {
         .await
         .unwrap();
 
-    let records = store.persist_read(partition, "0-0", 10).await.unwrap();
+    let records = store
+        .persist_read(partition, "0-0", 10, BYTES)
+        .await
+        .unwrap()
+        .records;
     assert_eq!(records[0].id, persist_id);
     assert!(
         matches!(&records[0].what, Persist::Entry(entry) if entry.id == id && entry.position == position)
@@ -158,11 +162,11 @@ async fn postgres_is_told_everything_in_order() {
         matches!(&records[1].what, Persist::Delivered { user: whose, from: Position::START, to, .. } if *whose == user && *to == position)
     );
     assert_eq!(store.persist_backlog(partition).await.unwrap().0, 2);
-    let wanted = [(partition, persist_id.clone())];
-    assert_eq!(
-        store.persist_read_many(&wanted, 10).await.unwrap()[0].len(),
-        1
-    );
+    let page = store
+        .persist_read(partition, &persist_id, 10, BYTES)
+        .await
+        .unwrap();
+    assert_eq!((page.records.len(), page.more), (1, false));
 
     store
         .persist_commit(partition, &records[1].id)
@@ -179,9 +183,10 @@ async fn what_is_unreadable_is_handed_over_as_it_is() {
         .call(&["xadd", "{p3}:persist", "*", "topic", "nobody", "t", "1"])
         .await;
     let records = store
-        .persist_read(shared::domain::Partition(3), "0-0", 10)
+        .persist_read(shared::domain::Partition(3), "0-0", 10, BYTES)
         .await
-        .unwrap();
+        .unwrap()
+        .records;
     assert!(matches!(&records[0].what, Persist::Unreadable { fields, .. } if fields.len() == 2));
 }
 
@@ -202,7 +207,11 @@ async fn stored_waits_for_the_commit() {
         "nobody has committed yet"
     );
 
-    let records = store.persist_read(partition, "0-0", 10).await.unwrap();
+    let records = store
+        .persist_read(partition, "0-0", 10, BYTES)
+        .await
+        .unwrap()
+        .records;
     store
         .persist_commit(partition, &records[0].id)
         .await
@@ -224,5 +233,31 @@ async fn another_number_of_partitions_is_refused() {
     let error = shared::redis::Store::connect(settings).await.err().unwrap();
     assert!(
         matches!(error, StoreError::Misconfigured(why) if why.contains("256") && why.contains("128"))
+    );
+}
+
+#[tokio::test]
+async fn records_are_read_up_to_a_number_of_them_and_of_bytes() {
+    let server = Redis::start().await;
+    let store = connect(&server.url()).await;
+    let user = user();
+    let partition = Topic::User(user).partition(store.partitions());
+    for _ in 0..40 {
+        append(&store, entry(user, &"x".repeat(1000))).await;
+    }
+    let mut after = "0-0".to_owned();
+    let mut sizes = Vec::new();
+    // The record that goes beyond the bytes is the last.
+    for (records, bytes) in [(3, BYTES), (100, 4500), (17, BYTES), (100, 1), (14, BYTES)] {
+        let page = store
+            .persist_read(partition, &after, records, bytes)
+            .await
+            .unwrap();
+        after.clone_from(&page.records.last().unwrap().id);
+        sizes.push((page.records.len(), page.more));
+    }
+    assert_eq!(
+        sizes,
+        [(3, true), (5, true), (17, true), (1, true), (14, false)]
     );
 }

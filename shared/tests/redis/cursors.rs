@@ -185,6 +185,26 @@ async fn a_dead_node_is_reaped_by_incarnation() {
 }
 
 #[tokio::test]
+async fn sessions_that_are_gone_already_do_not_count_as_reaped() {
+    let server = Redis::start().await;
+    let store = connect(&server.url()).await;
+    let user = user();
+    let partition = Topic::User(user).partition(store.partitions());
+    let node = session(user).node;
+    let at = format!("{{p{}}}:at:{node}", partition.0);
+    for n in 0..5 {
+        server
+            .call(&["sadd", &at, &format!("1 {user} gone-{n}")])
+            .await;
+    }
+    for _ in 0..3 {
+        store.session_open(session(user)).await.unwrap();
+    }
+    let reaped = async || store.reap(partition, &node, 1, 2).await.unwrap().len();
+    assert_eq!((reaped().await, reaped().await), (2, 1));
+}
+
+#[tokio::test]
 async fn a_node_is_alive_while_its_heart_beats() {
     let server = Redis::start().await;
     let store = connect(&server.url()).await;

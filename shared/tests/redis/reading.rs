@@ -6,7 +6,7 @@ use shared::{
 };
 use testkit::{Redis, resp::Reply};
 
-use super::support::{append, connect, entries, entry, user};
+use super::support::{BYTES, append, connect, entries, entry, user};
 
 async fn sweep(store: &Store, window: Duration) -> u64 {
     let (mut cursor, mut removed) = (0, 0);
@@ -222,7 +222,11 @@ async fn after_redis_lost_its_data_nothing_hides_behind_old_positions() {
         low.split('-').next().unwrap().parse::<u64>().unwrap() + 1_000_000
     );
     store.persist_floor(partition, &floor).await.unwrap();
-    let records = store.persist_read(partition, &floor, 10).await.unwrap();
+    let records = store
+        .persist_read(partition, &floor, 10, BYTES)
+        .await
+        .unwrap()
+        .records;
     assert_eq!(records.len(), 1);
     assert_eq!(store.persist_backlog(partition).await.unwrap().0, 1);
     assert!(matches!(

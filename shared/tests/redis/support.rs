@@ -10,6 +10,9 @@ use shared::{
 use tokio::{sync::mpsc, time::timeout};
 use uuid::Uuid;
 
+/// More than a test reads at once.
+pub const BYTES: u32 = 1_000_000;
+
 pub async fn connect(url: &str) -> Store {
     timeout(
         Duration::from_secs(20),

@@ -50,11 +50,13 @@ async fn the_power_of_redis_fails() {
     .await;
 }
 
-/// The test above can fail: this is the same with a Redis that leaves syncing to the kernel.
+/// The test above can fail: this is the same with a Redis that leaves syncing to the kernel, and a
+/// gateway that is content with its memory (as `durable` it would refuse everything).
 #[tokio::test]
 async fn a_redis_that_does_not_fsync_loses_what_was_promised() {
     let _turn = TURN.lock().await;
-    let tidegate = Deployment::start_with(on_a_watched_disk("no")).await;
+    let plan = on_a_watched_disk("no").with("TIDEGATE_DELIVERY__DURABILITY", "memory");
+    let tidegate = Deployment::start_with(plan).await;
     let load = loaded(tidegate, usual(), async |tidegate, load| {
         assert!(power_fails(tidegate, load).await > 0);
     })

@@ -1,4 +1,4 @@
-//! Drops the daily partitions that are older than the queue's promise.
+//! Drops the daily partitions that are older than `retention.record`.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,12 +6,13 @@ use shared::domain::Timestamp;
 
 use crate::context::Context;
 
-/// A day goes this long after its last command was due, so that expiring it can be late.
+/// A day goes this much later: with the longest life of a command it ends when its last one is
+/// due, and expiring that takes its time.
 const MARGIN: Duration = Duration::from_hours(48);
 
 /// One run.
 pub async fn run(context: Arc<Context>) -> anyhow::Result<()> {
-    let kept = context.settings.retention.queue + MARGIN;
+    let kept = context.settings.retention.record + MARGIN;
     let now = context.store.time().await?;
     let day = Timestamp(now.0 - kept.as_millis() as i64)
         .to_datetime()

@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use shared::domain::Partition;
+use shared::{domain::Partition, redis::StoreError};
 use tokio::time::Instant;
 
 use crate::{
@@ -26,7 +26,11 @@ pub async fn run(context: Arc<Context>) -> anyhow::Result<()> {
         .into_iter()
         .map(|(node, number, alive)| (Incarnation { node, number }, alive))
         .collect();
-    let verdict = context.reaper.lock().await.judge(&seen, Instant::now());
+    let now = Instant::now();
+    let mut reaper = context.reaper.lock().await;
+    let verdict = reaper.judge(&seen, now);
+    let mut dead = reaper.outlived(&seen, now);
+    drop(reaper);
     match verdict {
         Verdict::HoldOff { missing, known } => {
             tracing::warn!(
@@ -35,35 +39,58 @@ pub async fn run(context: Arc<Context>) -> anyhow::Result<()> {
                 "too many nodes are missing to believe it, none is reaped"
             );
         }
-        Verdict::Reap(dead) => {
-            for node in dead {
-                reap(&context, &node).await?;
-            }
+        Verdict::Reap(missing) => dead.extend(missing),
+    }
+    let mut done = Ok(());
+    for node in dead {
+        match reap(&context, &node).await {
+            Ok(()) => context.reaper.lock().await.is_reaped(&node),
+            Err(error) => done = Err(error.context(format!("node {}", node.node))),
         }
     }
+    done
+}
+
+/// Everything that can be reached; fails if that was not all.
+async fn reap(context: &Context, dead: &Incarnation) -> anyhow::Result<()> {
+    let (mut sessions, mut done) = (0, Ok(()));
+    // Workers have no sessions.
+    let has_sessions = !dead.node.as_str().starts_with(WORKER_PREFIX);
+    let partitions = if has_sessions {
+        context.store.partitions().0
+    } else {
+        0
+    };
+    for partition in (0..partitions).map(Partition) {
+        match empty(context, partition, dead).await {
+            Ok(removed) => sessions += removed,
+            Err(error) => done = Err(error),
+        }
+    }
+    done?;
+    // Unless it is back: then its name stays.
+    context.store.forget_node(&dead.node, dead.number).await?;
+    tracing::info!(node = %dead.node, incarnation = dead.number, sessions, "reaped what a node left");
     Ok(())
 }
 
-async fn reap(context: &Context, dead: &Incarnation) -> anyhow::Result<()> {
+async fn empty(
+    context: &Context,
+    partition: Partition,
+    dead: &Incarnation,
+) -> Result<usize, StoreError> {
     let mut sessions = 0;
-    // Workers have no sessions.
-    if !dead.node.as_str().starts_with(WORKER_PREFIX) {
-        for partition in (0..context.store.partitions().0).map(Partition) {
-            loop {
-                let removed = context
-                    .store
-                    .reap(partition, &dead.node, dead.number, STEP)
-                    .await?;
-                sessions += removed.len();
-                REAPED.increment(removed.len() as u64);
-                if removed.len() < STEP as usize {
-                    break;
-                }
-                tokio::time::sleep(PACE).await;
-            }
+    loop {
+        let removed = context
+            .store
+            .reap(partition, &dead.node, dead.number, STEP)
+            .await?
+            .len();
+        sessions += removed;
+        REAPED.increment(removed as u64);
+        if removed < STEP as usize {
+            return Ok(sessions);
         }
+        tokio::time::sleep(PACE).await;
     }
-    context.store.forget_node(&dead.node, dead.number).await?;
-    tracing::info!(node = %dead.node, incarnation = dead.number, sessions, "reaped a dead node");
-    Ok(())
 }

@@ -5,7 +5,7 @@ use std::future::Future;
 use futures_util::{StreamExt as _, stream};
 
 /// Calls on their way to Redis at once; the store makes pipelines of them.
-const AT_ONCE: usize = 32;
+const AT_ONCE: usize = 64;
 
 /// Everything's answer, in the order in which they came. Things are owned and not borrowed, so
 /// that tasks that wait here can be sent between threads.

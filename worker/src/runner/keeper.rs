@@ -1,6 +1,10 @@
 //! Holds this worker's fair share of the partitions by leases, and hands them to the lanes.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Instant,
+};
 
 use shared::{
     domain::{Partition, Timestamp},
@@ -19,6 +23,10 @@ struct Keeper {
     lanes: Vec<mpsc::Sender<Order>>,
     /// Partitions that are ours, with the tokens of their leases.
     owned: BTreeMap<Partition, u64>,
+    /// Workers alive at the last look, this one included.
+    alive: usize,
+    /// Partitions whose leases could not be asked for the last time.
+    unreachable: BTreeSet<Partition>,
 }
 
 /// Starts the keeper.
@@ -31,6 +39,8 @@ pub fn start(
         context: context.clone(),
         lanes,
         owned: BTreeMap::new(),
+        alive: 1,
+        unreachable: BTreeSet::new(),
     };
     context
         .lifecycle
@@ -46,10 +56,10 @@ impl Keeper {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                _ = tick.tick() => match self.look().await {
-                    Ok(()) => self.measure().await,
-                    Err(error) => tracing::debug!(%error, "cannot look after leases"),
-                },
+                _ = tick.tick() => {
+                    self.look().await;
+                    self.measure().await;
+                }
                 Some(partition) = lost.recv() => self.look_after(partition).await,
                 () = context.lifecycle.stopping() => break,
             }
@@ -57,14 +67,18 @@ impl Keeper {
         self.leave().await;
     }
 
-    /// Renews what we own, gives up what is too much, takes what is missing.
-    async fn look(&mut self) -> Result<(), StoreError> {
+    /// Renews what we own, gives up what is too much, takes what is missing. A shard that is away
+    /// keeps us from what it has, not from the rest.
+    async fn look(&mut self) {
         let context = self.context.clone();
         let ttl = context.settings.persist.lease_ttl;
-        context
+        let shown = context
             .store
             .node_heartbeat(&context.me, context.incarnation, ttl)
-            .await?;
+            .await;
+        if let Err(error) = shown {
+            tracing::debug!(%error, "cannot show that this worker lives");
+        }
         let owned: Vec<Partition> = self.owned.keys().copied().collect();
         for (partition, answer) in self.lease(owned).await {
             match answer {
@@ -73,7 +87,11 @@ impl Keeper {
                 Err(error) => tracing::debug!(%partition, %error, "cannot renew a lease"),
             }
         }
-        let fair = share::fair(context.store.partitions(), self.workers_alive().await?);
+        match self.workers_alive().await {
+            Ok(alive) => self.alive = alive,
+            Err(error) => tracing::debug!(%error, "cannot count the workers, as many as before"),
+        }
+        let fair = share::fair(context.store.partitions(), self.alive);
         let surplus: Vec<Partition> = self
             .owned
             .keys()
@@ -91,7 +109,6 @@ impl Keeper {
         self.give_back(surplus).await;
         self.take_up_to(fair).await;
         OWNED.set(self.owned.len() as f64);
-        Ok(())
     }
 
     /// Workers that are alive, this one included.
@@ -109,13 +126,24 @@ impl Keeper {
         let mut missing: Vec<Partition> = share::order(context.store.partitions(), &context.me)
             .filter(|partition| !self.owned.contains_key(partition))
             .collect();
-        while self.owned.len() < fair && !missing.is_empty() {
+        // Asking a shard that is away takes a while: last, and not until our leases end.
+        missing.sort_by_key(|partition| self.unreachable.contains(partition));
+        let deadline = Instant::now() + context.settings.persist.lease_ttl / 3;
+        while self.owned.len() < fair && !missing.is_empty() && Instant::now() < deadline {
             let tried = missing
                 .drain(..missing.len().min(fair - self.owned.len()))
                 .collect();
             for (partition, answer) in self.lease(tried).await {
-                if let Ok(Some(token)) = answer {
-                    self.settle(partition, Some(token)).await;
+                match answer {
+                    Ok(token) => {
+                        self.unreachable.remove(&partition);
+                        if token.is_some() {
+                            self.settle(partition, token).await;
+                        }
+                    }
+                    Err(_) => {
+                        self.unreachable.insert(partition);
+                    }
                 }
             }
         }

@@ -2,19 +2,25 @@
 //!
 //! It never decides whose a partition is: the keeper gives and takes them. What a lane believes is
 //! checked by every commit, so it may be wrong for a while without doing harm.
+//!
+//! Whatever does not get through is tried again, but never in the same way for ever: a transaction
+//! that takes too long is halved, so is a read that is not answered in time, and partitions that
+//! need a dead shard of Redis are set aside for the others.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use shared::{
-    domain::{Partition, Timestamp},
+    domain::{Kind, Partition, Persist, PersistRecord},
     postgres::{PartitionBatch, PgError, WriteError},
 };
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::Instant,
-};
+use tokio::sync::{mpsc, oneshot};
 
 use super::{
+    aside::Aside,
     backoff::Backoff,
     each::each,
     pack::{self, Limits},
@@ -22,13 +28,19 @@ use super::{
 use crate::{
     context::Context,
     jobs::persist::{self, PersistError},
-    metrics::{BATCH_FAILURES, BATCH_SIZE, BATCH_TIME, Cause, PERSISTED, TIME_TO_POSTGRES},
+    metrics::{BATCH_FAILURES, BATCH_SIZE, BATCH_TIME, Cause, PERSISTED, TIME_TO_POSTGRES, Told},
 };
 
 /// Most records read of a partition that had few the last time.
 const SIP: usize = 32;
-/// Most records a round holds in memory.
+/// Most records and most bytes a round holds in memory.
 const ROUND: usize = 8192;
+const ROUND_BYTES: usize = 16 * 1024 * 1024;
+/// Least bytes a partition is asked for.
+const LEAST_BYTES: usize = 16 * 1024;
+/// Transactions after which one that was halved to nothing is as large as it may be: what made it
+/// too long will not be over at once.
+const GROWTH: usize = 64;
 
 /// What the keeper says.
 pub enum Order {
@@ -43,8 +55,10 @@ struct Held {
     token: u64,
     /// The last record that is committed.
     position: String,
-    /// The last read found as much as it asked for.
+    /// The last read left something.
     full: bool,
+    /// Most bytes it is asked for.
+    bytes: usize,
     /// Redis has not heard of the last commit.
     unreported: bool,
 }
@@ -63,6 +77,9 @@ struct Lane {
     /// Leased but not yet claimed in Postgres.
     leased: BTreeMap<Partition, u64>,
     held: BTreeMap<Partition, Held>,
+    aside: Aside,
+    /// Most records of a transaction for now.
+    records: usize,
     /// Partitions somebody else has written: the keeper looks who owns them.
     lost: mpsc::Sender<Partition>,
 }
@@ -74,6 +91,8 @@ pub fn start(context: &Arc<Context>, lost: mpsc::Sender<Partition>) -> mpsc::Sen
         context: context.clone(),
         leased: BTreeMap::new(),
         held: BTreeMap::new(),
+        aside: Aside::default(),
+        records: context.settings.persist.batch_rows as usize,
         lost,
     };
     context.lifecycle.spawn_essential("lane", lane.run(orders));
@@ -132,47 +151,60 @@ impl Lane {
     }
 
     async fn round(&mut self) -> Round {
+        self.aside.release(Instant::now());
         if let Err(error) = self.claim().await {
             BATCH_FAILURES.of(Cause::Postgres).increment(1);
             self.context.outage.begins(&error);
             return Round::Failed;
         }
         self.report().await;
-        let read = match self.read().await {
-            Ok(read) => read,
-            Err(error) => {
-                BATCH_FAILURES.of(Cause::Redis).increment(1);
-                tracing::debug!(%error, "cannot read persist streams");
-                return Round::Failed;
-            }
-        };
+        let read = self.read().await;
         if read.is_empty() {
             return Round::Idle;
         }
-        let settings = &self.context.settings.persist;
         let limits = Limits {
-            records: settings.batch_rows as usize,
-            bytes: settings.batch_bytes.bytes(),
+            records: self.records,
+            bytes: self.context.settings.persist.batch_bytes.bytes(),
         };
-        for batches in pack::pack(read, limits) {
-            if let Err(error) = self.write(&batches).await {
-                return self.failed(error);
+        for mut batches in pack::pack(read, limits) {
+            // What was set aside on the way has no place in what follows.
+            while self.leave_out_aside(&mut batches) {
+                match self.write(&batches).await {
+                    Ok(()) => break,
+                    Err(PersistError::Untold { partitions, source }) => {
+                        tracing::debug!(error = %source, "cannot tell senders");
+                        self.set_aside(partitions);
+                    }
+                    Err(error) => return self.failed(error),
+                }
             }
             self.report().await;
         }
         Round::Busy
     }
 
+    /// False if nothing is left.
+    fn leave_out_aside(&self, batches: &mut Vec<PartitionBatch>) -> bool {
+        batches.retain(|batch| !self.aside.has(batch.partition));
+        !batches.is_empty()
+    }
+
+    fn set_aside(&mut self, partitions: impl IntoIterator<Item = Partition>) {
+        BATCH_FAILURES.of(Cause::Redis).increment(1);
+        self.aside.add(partitions, Instant::now());
+    }
+
     /// Takes leased partitions over in Postgres, and learns where they stand.
     async fn claim(&mut self) -> Result<(), PgError> {
-        if self.leased.is_empty() {
-            return Ok(());
-        }
         let leases: Vec<_> = self
             .leased
             .iter()
+            .filter(|(partition, _)| !self.aside.has(**partition))
             .map(|(partition, token)| (*partition, *token))
             .collect();
+        if leases.is_empty() {
+            return Ok(());
+        }
         let claimed = self.context.postgres.claim_partitions(&leases).await?;
         let claimed = leases
             .into_iter()
@@ -192,6 +224,7 @@ impl Lane {
             },
         )
         .await;
+        let mut failed = Vec::new();
         for (partition, token, position, raised) in raised {
             match raised {
                 Ok(()) => {
@@ -203,24 +236,31 @@ impl Lane {
                             token,
                             position,
                             full: false,
+                            bytes: ROUND_BYTES,
                             unreported,
                         },
                     );
                 }
-                // Stays leased and is claimed again in the next round.
-                Err(error) => tracing::debug!(%partition, %error, "cannot raise the floor"),
+                // Stays leased and is claimed again later.
+                Err(error) => {
+                    tracing::debug!(%partition, %error, "cannot raise the floor");
+                    failed.push(partition);
+                }
             }
+        }
+        if !failed.is_empty() {
+            self.set_aside(failed);
         }
         Ok(())
     }
 
     /// Tells Redis what is committed: it makes room and rings for who waits. What fails here is
-    /// told in the next round.
+    /// told in a later round.
     async fn report(&mut self) {
         let unreported: Vec<(Partition, String)> = self
             .held
             .iter()
-            .filter(|(_, held)| held.unreported)
+            .filter(|(partition, held)| held.unreported && !self.aside.has(**partition))
             .map(|(partition, held)| (*partition, held.position.clone()))
             .collect();
         let store = &self.context.store;
@@ -229,54 +269,92 @@ impl Lane {
             async move { (partition, store.persist_commit(partition, &position).await) }
         })
         .await;
+        let mut failed = Vec::new();
         for (partition, result) in reported {
             match (result, self.held.get_mut(&partition)) {
                 (Ok(()), Some(held)) => held.unreported = false,
                 (Ok(()), None) => {}
-                (Err(error), _) => tracing::debug!(%partition, %error, "cannot report a commit"),
+                (Err(error), _) => {
+                    tracing::debug!(%partition, %error, "cannot report a commit");
+                    failed.push(partition);
+                }
             }
+        }
+        if !failed.is_empty() {
+            self.set_aside(failed);
         }
     }
 
     /// Reads what follows. Those that were full the last time get what room there is, the others a
     /// sip each: one busy partition is read in large pieces, all busy ones in small.
-    async fn read(&mut self) -> Result<Vec<PartitionBatch>, shared::redis::StoreError> {
-        let full = self.held.values().filter(|held| held.full).count();
-        let gulp = (ROUND / full.max(1)).clamp(
-            SIP,
-            self.context.settings.persist.batch_rows.max(SIP as u32) as usize,
-        );
-        let (mut more, mut less) = (Vec::new(), Vec::new());
-        for (partition, held) in &self.held {
-            let wanted = if held.full { &mut more } else { &mut less };
-            wanted.push((*partition, held.position.clone()));
-        }
-        let mut batches = Vec::new();
-        for (wanted, count) in [(more, gulp), (less, SIP)] {
-            if wanted.is_empty() {
-                continue;
-            }
-            let read = self
-                .context
-                .store
-                .persist_read_many(&wanted, count as u32)
-                .await?;
-            for ((partition, after), records) in wanted.into_iter().zip(read) {
-                let Some(held) = self.held.get_mut(&partition) else {
-                    continue;
+    async fn read(&mut self) -> Vec<PartitionBatch> {
+        let awake = || {
+            self.held
+                .iter()
+                .filter(|(partition, _)| !self.aside.has(**partition))
+        };
+        let full = awake().filter(|(_, held)| held.full).count();
+        let most = self.context.settings.persist.batch_rows.max(SIP as u32) as usize;
+        let gulp = (ROUND / full.max(1)).clamp(SIP, most);
+        // Half of the bytes for either kind.
+        let share = |among: usize| (ROUND_BYTES / 2 / among.max(1)).max(LEAST_BYTES);
+        let (large, small) = (share(full), share(awake().count() - full));
+        let wanted: Vec<_> = awake()
+            .map(|(partition, held)| {
+                let (records, bytes) = if held.full {
+                    (gulp, large)
+                } else {
+                    (SIP, small)
                 };
-                held.full = records.len() >= count;
-                if !records.is_empty() {
-                    batches.push(PartitionBatch {
-                        partition,
-                        token: held.token,
-                        after,
-                        records,
-                    });
+                (
+                    *partition,
+                    held.position.clone(),
+                    records,
+                    bytes.min(held.bytes),
+                )
+            })
+            .collect();
+        let store = &self.context.store;
+        let read = each(wanted, |(partition, after, records, bytes)| {
+            let store = store.clone();
+            async move {
+                let page = store
+                    .persist_read(partition, &after, records as u32, bytes as u32)
+                    .await;
+                (partition, after, bytes, page)
+            }
+        })
+        .await;
+        let (mut batches, mut failed) = (Vec::new(), Vec::new());
+        for (partition, after, asked, page) in read {
+            let Some(held) = self.held.get_mut(&partition) else {
+                continue;
+            };
+            match page {
+                Ok(page) => {
+                    held.full = page.more;
+                    held.bytes = (held.bytes * 2).min(ROUND_BYTES);
+                    if !page.records.is_empty() {
+                        batches.push(PartitionBatch {
+                            partition,
+                            token: held.token,
+                            after,
+                            records: page.records,
+                        });
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(%partition, %error, "cannot read a persist stream");
+                    // Perhaps the answer was too long for its time.
+                    held.bytes = (asked / 2).max(LEAST_BYTES);
+                    failed.push(partition);
                 }
             }
         }
-        Ok(batches)
+        if !failed.is_empty() {
+            self.set_aside(failed);
+        }
+        batches
     }
 
     async fn write(&mut self, batches: &[PartitionBatch]) -> Result<(), PersistError> {
@@ -287,18 +365,18 @@ impl Lane {
         let records: usize = batches.iter().map(|batch| batch.records.len()).sum();
         PERSISTED.increment(records as u64);
         BATCH_SIZE.record(records as f64);
-        let oldest = batches
-            .iter()
-            .filter_map(|batch| appended_at(&batch.records.first()?.id))
-            .min();
-        if let Some(oldest) = oldest {
-            TIME_TO_POSTGRES.record(self.context.age(oldest).as_secs_f64());
+        let most = self.context.settings.persist.batch_rows as usize;
+        self.records = (self.records + most.div_ceil(GROWTH)).min(most);
+        for record in batches.iter().flat_map(|batch| &batch.records) {
+            if let (Some(at), Some(told)) = (record.at(), told(record)) {
+                TIME_TO_POSTGRES
+                    .of(told)
+                    .record(self.context.age(at).as_secs_f64());
+            }
         }
         for batch in batches {
-            if let (Some(held), Some(last)) =
-                (self.held.get_mut(&batch.partition), batch.records.last())
-            {
-                held.position.clone_from(&last.id);
+            if let Some(held) = self.held.get_mut(&batch.partition) {
+                batch.upto().clone_into(&mut held.position);
                 held.unreported = true;
             }
         }
@@ -320,21 +398,27 @@ impl Lane {
                 }
                 Round::Busy
             }
-            PersistError::Postgres(error) => {
+            error => {
                 BATCH_FAILURES.of(Cause::Postgres).increment(1);
+                if error.is_timeout() {
+                    self.records = (self.records / 2).max(1);
+                }
                 self.context.outage.begins(&error);
-                Round::Failed
-            }
-            PersistError::Redis(error) => {
-                BATCH_FAILURES.of(Cause::Redis).increment(1);
-                tracing::debug!(%error, "cannot tell senders");
                 Round::Failed
             }
         }
     }
 }
 
-/// When a record was appended, by the clock of Redis: the first half of its id.
-fn appended_at(record_id: &str) -> Option<Timestamp> {
-    record_id.split('-').next()?.parse().ok().map(Timestamp)
+/// For the label of a metric.
+fn told(record: &PersistRecord) -> Option<Told> {
+    match &record.what {
+        Persist::Entry(entry) => Some(match entry.kind {
+            Kind::CommandNew => Told::Command,
+            Kind::CommandStatus => Told::Status,
+            Kind::Revocation => Told::Revocation,
+        }),
+        Persist::Delivered { .. } => Some(Told::Delivered),
+        Persist::Unreadable { .. } => None,
+    }
 }

@@ -3,6 +3,7 @@
 //! Every task here stops at the soft stop: lanes finish their batch, then the keeper gives the
 //! leases back.
 
+mod aside;
 mod backoff;
 mod each;
 mod keeper;
@@ -13,10 +14,17 @@ mod share;
 
 use std::sync::Arc;
 
-use crate::{context::Context, jobs::JOBS};
+use crate::{
+    context::Context,
+    jobs::{JOBS, make_partitions},
+};
 
 /// Starts everything; ends with the lifecycle of the context.
-pub fn start(context: &Arc<Context>) {
+pub async fn start(context: &Arc<Context>) {
+    // What waits may be of days nobody has made yet.
+    if let Err(error) = make_partitions::run(context.clone()).await {
+        tracing::warn!(%error, "cannot make daily partitions for now");
+    }
     // A lane loses a partition once and then has to be given it again: this is never full.
     let partitions = usize::from(context.store.partitions().0);
     let (lost_in, lost) = tokio::sync::mpsc::channel(partitions);

@@ -4,5 +4,6 @@
 mod jobs;
 mod outage;
 mod persist;
+mod shards;
 mod sharing;
 mod support;

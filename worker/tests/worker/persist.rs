@@ -145,7 +145,7 @@ async fn a_worker_that_died_between_commit_and_trim_leaves_no_duplicate() {
         .await
         .unwrap()
         .remove(0);
-    let records = dead.store.persist_read(home, &after, 100).await.unwrap();
+    let records = deployment.records(home, &after).await;
     persist::write(
         &dead,
         &[PartitionBatch {
@@ -206,7 +206,7 @@ async fn a_worker_that_died_before_the_commit_tells_nobody_twice() {
         .await
         .unwrap()
         .remove(0);
-    let records = dead.store.persist_read(home, &after, 100).await.unwrap();
+    let records = deployment.records(home, &after).await;
     let batch = [PartitionBatch {
         partition: home,
         token,
@@ -242,7 +242,7 @@ async fn what_nobody_understands_is_quarantined_and_the_rest_flows() {
         .await;
     let stream = format!("{{p{}}}:persist", deployment.partition(bob).0);
     deployment
-        .redis
+        .redis()
         .call(&["XADD", &stream, "*", "nobody", "knows"])
         .await;
     let mut bad = body(ann, bob, in_an_hour());

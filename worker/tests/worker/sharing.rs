@@ -10,7 +10,7 @@ async fn owners(deployment: &Deployment) -> Vec<String> {
     let mut owners = Vec::new();
     for n in 0..deployment.store.partitions().0 {
         let reply = deployment
-            .redis
+            .redis()
             .call(&["HGET", &format!("lease:partition:{n}"), "owner"])
             .await;
         owners.push(format!("{reply:?}"));

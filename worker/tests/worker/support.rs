@@ -16,7 +16,8 @@ use worker::{config::Settings, context::Context, runner};
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 pub struct Deployment {
-    pub redis: Redis,
+    url: String,
+    redis: Option<Redis>,
     pub database: Database,
     pub store: Store,
     pub postgres: Postgres,
@@ -47,23 +48,37 @@ impl Worker {
 impl Deployment {
     pub async fn start() -> Self {
         let redis = Redis::start().await;
+        let url = redis.url();
+        Self {
+            redis: Some(redis),
+            ..Self::start_on(url).await
+        }
+    }
+
+    /// On a Redis that is somebody else's.
+    pub async fn start_on(url: String) -> Self {
         let database = Database::create("worker").await;
-        let store = Store::connect(settings(&redis, &database).redis.store(Clock::told()))
+        let store = Store::connect(settings(&url, &database).redis.store(Clock::told()))
             .await
             .unwrap();
         let postgres = Postgres::new(&database.url(), 4, Duration::from_secs(5)).unwrap();
         postgres.migrate().await.unwrap();
         Self {
-            redis,
+            url,
+            redis: None,
             database,
             store,
             postgres,
         }
     }
 
+    pub fn redis(&self) -> &Redis {
+        self.redis.as_ref().unwrap()
+    }
+
     /// What a worker reaches, with nothing running.
     pub async fn context(&self, name: &str, adjust: impl FnOnce(&mut Settings)) -> Arc<Context> {
-        let mut settings = settings(&self.redis, &self.database);
+        let mut settings = settings(&self.url, &self.database);
         settings.node.id = Some(name.parse().unwrap());
         adjust(&mut settings);
         let store = Store::connect(settings.redis.store(Clock::told()))
@@ -71,7 +86,7 @@ impl Deployment {
             .unwrap();
         let postgres =
             Postgres::new(settings.postgres.url.expose(), 8, Duration::from_secs(2)).unwrap();
-        Arc::new(Context::new(store, postgres, settings, Lifecycle::new()))
+        Arc::new(Context::new(store, postgres, settings, Lifecycle::new()).await)
     }
 
     pub async fn worker(&self, name: &str) -> Worker {
@@ -80,7 +95,7 @@ impl Deployment {
 
     pub async fn worker_with(&self, name: &str, adjust: impl FnOnce(&mut Settings)) -> Worker {
         let context = self.context(name, adjust).await;
-        runner::start(&context);
+        runner::start(&context).await;
         Worker { context }
     }
 
@@ -196,6 +211,12 @@ impl Deployment {
         Topic::User(user).partition(self.store.partitions())
     }
 
+    /// What waits of a partition.
+    pub async fn records(&self, partition: Partition, after: &str) -> Vec<PersistRecord> {
+        let page = self.store.persist_read(partition, after, 100, 1_000_000);
+        page.await.unwrap().records
+    }
+
     /// Records that wait in all persist streams.
     pub async fn waiting(&self) -> u64 {
         let mut sum = 0;
@@ -206,9 +227,9 @@ impl Deployment {
     }
 }
 
-fn settings(redis: &Redis, database: &Database) -> Settings {
+fn settings(url: &str, database: &Database) -> Settings {
     let mut settings = Settings::default();
-    settings.redis.url = shared::config::SecretUrl::new(redis.url());
+    settings.redis.url = shared::config::SecretUrl::new(url);
     settings.redis.partitions = 16;
     settings.postgres.url = shared::config::SecretUrl::new(database.url());
     settings.persist.poll_interval = Duration::from_millis(10);

@@ -3,15 +3,15 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use bytes::Bytes;
 use shared::domain::Position;
 
-use super::{Woken, entry, take};
+use super::{Pipe, Woken, entry, take};
 use crate::{
     dialect::DialectId,
     fanout::{
-        CloseReason, MAX_FRAMES, Outbox, OutboxLimits, Overflow, SharedEntry, Taken,
-        outbox::Offered,
+        Batch, CloseReason, Outbox, OutboxLimits, SharedEntry, Taken,
+        line::Written,
+        outbox::{Offered, Then},
     },
 };
 
@@ -53,7 +53,7 @@ fn an_idle_outbox_is_small() {
 fn entries_are_bounded_by_queue_and_window_and_the_socket_falls_behind() {
     let outbox = live(LIMITS);
     for offset in 1..=4 {
-        assert!(matches!(offer(&outbox, offset), Offered::Taken { .. }));
+        assert!(matches!(offer(&outbox, offset), Offered::Taken(_)));
     }
     assert_eq!(offer(&outbox, 5), Offered::FellBehind);
     assert_eq!(offer(&outbox, 6), Offered::NotLive);
@@ -61,7 +61,7 @@ fn entries_are_bounded_by_queue_and_window_and_the_socket_falls_behind() {
     assert_eq!(outbox.written_position(), Some(at(4)));
     assert_eq!(outbox.unconfirmed(), 4);
     // The window is more than half full: no catch-up yet.
-    outbox.drained();
+    outbox.drained(0);
     assert_eq!(outbox.go_live_at(at(4)), None);
     outbox.confirmed(at(2));
     assert_eq!(outbox.go_live_at(at(6)), Some(Err(at(4))));
@@ -69,8 +69,8 @@ fn entries_are_bounded_by_queue_and_window_and_the_socket_falls_behind() {
         assert!(outbox.offer_read(&SharedEntry::new(entry(at(offset)))));
     }
     assert_eq!(outbox.go_live_at(at(6)), Some(Ok(())));
-    assert!(matches!(offer(&outbox, 7), Offered::Taken { .. }));
-    assert!(matches!(offer(&outbox, 8), Offered::Taken { .. }));
+    assert!(matches!(offer(&outbox, 7), Offered::Taken(_)));
+    assert!(matches!(offer(&outbox, 8), Offered::Taken(_)));
     assert_eq!(outbox.unconfirmed(), 6);
     assert_eq!(frames(&outbox), 4);
     // The queue is empty, the window full.
@@ -82,35 +82,9 @@ fn what_was_sent_is_not_sent_again() {
     let outbox = live(LIMITS);
     offer(&outbox, 1);
     offer(&outbox, 2);
-    assert_eq!(offer(&outbox, 2), Offered::Taken { wake: false });
-    assert_eq!(offer(&outbox, 1), Offered::Taken { wake: false });
+    assert_eq!(offer(&outbox, 2), Offered::Taken(Then::Nothing));
+    assert_eq!(offer(&outbox, 1), Offered::Taken(Then::Nothing));
     assert_eq!(frames(&outbox), 2);
-}
-
-#[test]
-fn control_frames_and_replies_pass_a_full_queue_within_bounds_of_their_own() {
-    let outbox = live(LIMITS);
-    for offset in 1..=5 {
-        let _ = offer(&outbox, offset);
-    }
-    let reply = Bytes::from_static(b"reply");
-    let accepted = (0..1000)
-        .take_while(|_| outbox.push_reply(reply.clone()).is_ok())
-        .count();
-    assert_eq!(accepted, 256);
-    assert_eq!(outbox.push_reply(reply), Err(Overflow));
-    for _ in 0..1000 {
-        outbox.push_control(Bytes::from_static(b"\x8a\x00"));
-    }
-    outbox.push_control(Bytes::from_static(b"\x88\x00"));
-    let mut taken = Vec::new();
-    while let Poll::Ready((frames, None)) = take(&outbox, Waker::noop()) {
-        assert!(frames.len() <= MAX_FRAMES);
-        taken.extend(frames);
-    }
-    assert_eq!(taken.len(), 4 + 256 + 64 + 1);
-    assert_eq!(taken.last().map(String::len), Some("\u{fffd}\0".len()));
-    assert!(outbox.push_reply(Bytes::from_static(b"again")).is_ok());
 }
 
 #[test]
@@ -119,7 +93,7 @@ fn a_long_entry_passes_an_empty_queue() {
         bytes: 10,
         ..LIMITS
     });
-    assert!(matches!(offer(&outbox, 1), Offered::Taken { .. }));
+    assert!(matches!(offer(&outbox, 1), Offered::Taken(_)));
     assert_eq!(offer(&outbox, 2), Offered::FellBehind);
 }
 
@@ -132,7 +106,7 @@ fn a_close_comes_after_what_is_queued_and_is_seen_in_the_middle_of_a_write() {
     assert_eq!(offer(&outbox, 2), Offered::NotLive);
     let mut cx = Context::from_waker(Waker::noop());
     assert_eq!(
-        outbox.poll_close_requested(&mut cx),
+        outbox.poll_close_requested(&mut cx, &mut Batch::new()),
         Poll::Ready(CloseReason::Displaced)
     );
     assert_eq!(frames(&outbox), 1);
@@ -146,13 +120,10 @@ fn a_close_comes_after_what_is_queued_and_is_seen_in_the_middle_of_a_write() {
 fn a_revoked_token_gets_nothing_more_of_the_queue() {
     let outbox = live(LIMITS);
     offer(&outbox, 1);
-    outbox.push_reply(Bytes::from_static(b"reply")).unwrap();
     offer(&outbox, 2);
     outbox.request_close(CloseReason::Unauthorized);
-    let Poll::Ready((frames, None)) = take(&outbox, Waker::noop()) else {
-        panic!("the reply is there");
-    };
-    assert_eq!(frames, ["reply"]);
+    let close = Some(Taken::Close(CloseReason::Unauthorized));
+    assert_eq!(take(&outbox, Waker::noop()), Poll::Ready((vec![], close)));
 }
 
 #[test]
@@ -161,18 +132,19 @@ fn a_task_is_told_to_wake_once_until_it_looks_again() {
     let woken = Arc::new(Woken::default());
     let waker = Waker::from(woken.clone());
     assert!(take(&outbox, &waker).is_pending());
-    assert_eq!(offer(&outbox, 1), Offered::Taken { wake: true });
-    assert_eq!(offer(&outbox, 2), Offered::Taken { wake: false });
+    assert_eq!(offer(&outbox, 1), Offered::Taken(Then::Wake));
+    assert_eq!(offer(&outbox, 2), Offered::Taken(Then::Nothing));
     // Whoever hears the batch wakes; not the offer.
     assert_eq!(woken.count(), 0);
     outbox.wake();
     assert_eq!(woken.count(), 1);
-    outbox.push_reply(Bytes::from_static(b"reply")).unwrap();
+    outbox.wake_if_queued();
     assert_eq!(woken.count(), 1);
     assert!(take(&outbox, &waker).is_ready());
     assert!(take(&outbox, &waker).is_pending());
-    outbox.push_reply(Bytes::from_static(b"reply")).unwrap();
-    assert_eq!(woken.count(), 2);
+    outbox.wake_if_queued();
+    assert_eq!(woken.count(), 1, "nothing is queued");
+    assert_eq!(offer(&outbox, 3), Offered::Taken(Then::Wake));
 }
 
 #[test]
@@ -186,4 +158,83 @@ fn only_what_was_sent_can_be_acknowledged() {
     assert!(outbox.acknowledged(at(2)).is_ok());
     assert_eq!(outbox.unconfirmed(), 0);
     assert!(outbox.acknowledged(at(0)).is_ok());
+}
+
+/// A live socket at position 0 whose session has lent its line, which takes so many bytes.
+fn lent(below: u32, room: usize) -> (Arc<Outbox>, Arc<Pipe>, Arc<Woken>) {
+    let (outbox, line, woken) = (live(LIMITS), Arc::new(Pipe::default()), Arc::default());
+    outbox.connect(line.clone());
+    assert!(take(&outbox, &Waker::from(Arc::clone(&woken))).is_pending());
+    line.has_room_for(room);
+    outbox.drained(below);
+    (outbox, line, woken)
+}
+
+fn write(outbox: &Outbox) -> Written {
+    let mut written = Written::default();
+    outbox.write(&mut written);
+    written
+}
+
+#[test]
+fn entries_are_written_to_a_lent_line_and_the_session_sleeps_on() {
+    let (outbox, line, woken) = lent(3, usize::MAX);
+    assert_eq!(offer(&outbox, 1), Offered::Taken(Then::Write));
+    assert_eq!(offer(&outbox, 2), Offered::Taken(Then::Nothing));
+    assert_eq!(write(&outbox).frames, 2);
+    assert_eq!(line.texts().len(), 2);
+    assert_eq!(outbox.written_position(), Some(at(2)));
+    assert_eq!(outbox.unconfirmed(), 2);
+    assert_eq!(woken.count(), 0);
+    // The third is one more than the session has seen to.
+    assert_eq!(offer(&outbox, 3), Offered::Taken(Then::Wake));
+    assert_eq!(write(&outbox), Written::default());
+    assert_eq!(woken.count(), 1);
+    assert_eq!(frames(&outbox), 1);
+}
+
+#[test]
+fn what_a_line_does_not_take_goes_ahead_of_all_that_the_session_has() {
+    for room in [0, 1, 100, 250] {
+        let (outbox, line, woken) = lent(u32::MAX, room);
+        for offset in 1..=3 {
+            offer(&outbox, offset);
+        }
+        assert_eq!(write(&outbox).bytes, room as u64);
+        assert_eq!(woken.count(), 1);
+        // The session has the line: nobody else writes.
+        assert_eq!(write(&outbox), Written::default());
+        let own = SharedEntry::new(entry(at(9)));
+        let mut batch = Batch::from([own.frame(DialectId::Json).clone()]);
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(outbox.poll_batch(&mut cx, &mut batch).is_ready());
+        line.write_all(batch);
+        assert_eq!(line.texts().len(), 4);
+    }
+}
+
+#[test]
+fn a_session_that_ends_takes_the_line_and_the_rest_with_it() {
+    let (outbox, line, _) = lent(u32::MAX, 10);
+    offer(&outbox, 1);
+    offer(&outbox, 2);
+    write(&outbox);
+    let mut batch = Batch::new();
+    outbox.disconnect(&mut batch);
+    line.write_all(batch);
+    assert_eq!(line.texts().len(), 1);
+    line.has_room_for(usize::MAX);
+    outbox.drained(u32::MAX);
+    assert_eq!(write(&outbox), Written::default());
+    assert_eq!(Arc::strong_count(&line), 1);
+}
+
+#[test]
+fn nothing_is_written_behind_a_request_to_close() {
+    let (outbox, _, woken) = lent(u32::MAX, usize::MAX);
+    offer(&outbox, 1);
+    outbox.request_close(CloseReason::Displaced);
+    assert_eq!(write(&outbox), Written::default());
+    assert!(woken.count() > 0);
+    assert_eq!(frames(&outbox), 1);
 }

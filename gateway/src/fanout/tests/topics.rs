@@ -1,11 +1,11 @@
 //! The rules of a topic against a model: a log in a vector, bells that are lost, repeated and
-//! late, sockets that come, go, are slow, and read in between. Whatever happens, a socket gets
-//! every entry after its cursor, in order, once.
+//! late, sockets that come, go, are slow, and read in between, connections that take entries in
+//! part. Whatever happens, a socket gets every entry after its cursor, in order, once.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, Weak},
-    task::{Poll, Waker},
+    task::{Context, Waker},
 };
 
 use parking_lot::Mutex;
@@ -16,12 +16,13 @@ use shared::{
 };
 use uuid::Uuid;
 
-use super::{TOPIC, Woken, entry, take};
+use super::{Pipe, TOPIC, Woken, entry, take};
 use crate::{
     dialect::DialectId,
     fanout::{
-        Fanout, Outbox, OutboxLimits, Source, TokenRef, Walk,
+        Batch, Fanout, Outbox, OutboxLimits, Source, TokenRef, Walk,
         hub::Hub,
+        line::Written,
         member::Member,
         place::Mode,
         reader::Chunk,
@@ -160,9 +161,29 @@ fn before(position: Position) -> Position {
 struct Socket {
     outbox: Arc<Outbox>,
     cursor: Position,
-    got: Vec<Position>,
+    line: Arc<Pipe>,
     stage: Stage,
 }
+
+impl Socket {
+    fn got(&self) -> Vec<Position> {
+        let position = |text: String| {
+            let content = text.split(r#""content":""#).nth(1).unwrap();
+            content.split('"').next().unwrap().parse().unwrap()
+        };
+        self.line.texts().into_iter().map(position).collect()
+    }
+}
+
+/// Until its session writes again, a socket's line is lent for so many unconfirmed entries,
+/// and takes so many bytes.
+#[derive(Debug, Clone, Copy)]
+struct Loan {
+    below: u32,
+    room: usize,
+}
+
+const NOTHING: Loan = Loan { below: 0, room: 0 };
 
 enum Stage {
     Joined,
@@ -223,6 +244,9 @@ impl World {
         for outbox in effects.wake {
             outbox.wake();
         }
+        for outbox in effects.write {
+            outbox.write(&mut Written::default());
+        }
     }
 
     fn ring(&mut self, count: usize, twice: bool) {
@@ -264,6 +288,8 @@ impl World {
             })
             .unwrap();
         self.hub.join(TOPIC, outbox.clone());
+        let line = Arc::new(Pipe::default());
+        outbox.connect(line.clone());
         let known = self.log.positions_after(Position::START);
         let cursor = match back as usize {
             0 => self.log.head,
@@ -272,7 +298,7 @@ impl World {
         self.sockets.push(Socket {
             outbox,
             cursor,
-            got: Vec::new(),
+            line,
             stage: Stage::Joined,
         });
     }
@@ -357,20 +383,22 @@ impl World {
         self.apply(effects);
     }
 
-    /// The socket writes what it has; the client may confirm it.
-    fn write(&mut self, index: usize, confirm: bool) {
+    /// The session writes what there is and lends the line; the client may confirm it.
+    fn write(&mut self, index: usize, confirm: bool, loan: Loan) {
         let Some(socket) = self.sockets.get_mut(index) else {
             return;
         };
-        while let Poll::Ready((frames, None)) = take(&socket.outbox, Waker::noop()) {
-            for frame in frames {
-                let content = frame.split(r#""content":""#).nth(1).unwrap();
-                socket
-                    .got
-                    .push(content.split('"').next().unwrap().parse().unwrap());
+        loop {
+            let mut batch = Batch::new();
+            let mut cx = Context::from_waker(Waker::noop());
+            let taken = socket.outbox.poll_batch(&mut cx, &mut batch);
+            socket.line.write_all(batch);
+            if taken.is_pending() {
+                break;
             }
         }
-        socket.outbox.drained();
+        socket.line.has_room_for(loan.room);
+        socket.outbox.drained(loan.below);
         if confirm && let Some(position) = socket.outbox.written_position() {
             socket.outbox.confirmed(position);
         }
@@ -396,16 +424,15 @@ impl World {
             self.repair_step();
             for index in 0..self.sockets.len() {
                 self.step(index);
-                self.write(index, true);
+                self.write(index, true, NOTHING);
             }
         }
         for socket in &self.sockets {
-            let in_order = socket.got.windows(2).all(|pair| pair[0] < pair[1]);
-            prop_assert!(in_order, "{:?} after {}", socket.got, socket.cursor);
-            let got: Vec<_> = socket
-                .got
-                .iter()
-                .copied()
+            let got = socket.got();
+            let in_order = got.windows(2).all(|pair| pair[0] < pair[1]);
+            prop_assert!(in_order, "{:?} after {}", got, socket.cursor);
+            let got: Vec<_> = got
+                .into_iter()
                 .filter(|at| !self.removed.contains(at))
                 .collect();
             prop_assert_eq!(
@@ -423,18 +450,33 @@ impl World {
 
 #[derive(Debug, Clone)]
 enum Op {
-    Publish { count: usize, new_epoch: bool },
-    Ring { count: usize, twice: bool },
+    Publish {
+        count: usize,
+        new_epoch: bool,
+    },
+    Ring {
+        count: usize,
+        twice: bool,
+    },
     LoseBells(usize),
     LoseTail(usize),
     Compare,
     Repair,
     Join(u64),
     Step(usize),
-    Write { index: usize, confirm: bool },
+    Write {
+        index: usize,
+        confirm: bool,
+        loan: Loan,
+    },
     Leave(usize),
     Trim,
     Remove(usize),
+}
+
+/// Up to all that may be unconfirmed, and some three frames.
+fn loan() -> impl Strategy<Value = Loan> {
+    (0u32..7, 0usize..600).prop_map(|(below, room)| Loan { below, room })
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -449,7 +491,8 @@ fn op() -> impl Strategy<Value = Op> {
         6 => Just(Op::Repair),
         2 => (0u64..12).prop_map(Op::Join),
         14 => index.clone().prop_map(Op::Step),
-        8 => (index.clone(), any::<bool>()).prop_map(|(index, confirm)| Op::Write { index, confirm }),
+        8 => (index.clone(), any::<bool>(), loan())
+            .prop_map(|(index, confirm, loan)| Op::Write { index, confirm, loan }),
         1 => index.prop_map(Op::Leave),
         1 => Just(Op::Trim),
         1 => (0usize..30).prop_map(Op::Remove),
@@ -481,7 +524,7 @@ proptest! {
                 Op::Repair => world.repair_step(),
                 Op::Join(back) => if world.sockets.len() < 4 { world.join(back) },
                 Op::Step(index) => world.step(index),
-                Op::Write { index, confirm } => world.write(index, confirm),
+                Op::Write { index, confirm, loan } => world.write(index, confirm, loan),
                 Op::Leave(index) => world.leave(index),
                 Op::Trim => world.log.trim(),
                 Op::Remove(back) => {
@@ -524,13 +567,13 @@ fn a_gap_is_read_again_and_until_then_nothing_is_sent() {
     world.bells.pop_front();
     world.ring(10, false);
     assert!(!world.repairs.is_empty());
-    world.write(0, false);
-    assert!(world.sockets[0].got.is_empty());
+    world.write(0, false, NOTHING);
+    assert!(world.sockets[0].got().is_empty());
     world.repair_step();
     world.repair_step();
     assert!(world.repairs.is_empty());
-    world.write(0, false);
-    assert_eq!(world.sockets[0].got.len(), 3);
+    world.write(0, false, NOTHING);
+    assert_eq!(world.sockets[0].got().len(), 3);
 }
 
 #[test]
@@ -541,8 +584,8 @@ fn a_lost_last_bell_is_found_by_comparing_heads() {
     world.compare();
     world.repair_step();
     world.repair_step();
-    world.write(0, false);
-    assert_eq!(world.sockets[0].got, [world.log.head]);
+    world.write(0, false, NOTHING);
+    assert_eq!(world.sockets[0].got(), [world.log.head]);
     world.compare();
     assert!(world.repairs.is_empty(), "nothing is missing");
 }
@@ -586,8 +629,8 @@ fn a_repeated_or_old_bell_is_ignored() {
     publish(&mut world, 2);
     world.ring(2, true);
     assert!(world.repairs.is_empty());
-    world.write(0, false);
-    assert_eq!(world.sockets[0].got.len(), 2);
+    world.write(0, false, NOTHING);
+    assert_eq!(world.sockets[0].got().len(), 2);
 }
 
 #[test]

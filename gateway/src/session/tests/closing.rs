@@ -41,6 +41,21 @@ async fn missed_heartbeats_close() {
 }
 
 #[tokio::test]
+async fn silence_is_no_sign_while_a_request_runs() {
+    let scene = Scene::with(|settings| {
+        settings.ping_interval = Duration::from_millis(30);
+        settings.max_missed = 2;
+    });
+    let mut client = scene.open().await;
+    client.send(r#"{"type":"wait","id":"1"}"#).await;
+    // Nothing of the client is read meanwhile, pongs neither.
+    for _ in 0..8 {
+        assert!(matches!(client.next().await, Got::Ping(_)));
+    }
+    drop(client);
+}
+
+#[tokio::test]
 async fn any_sign_of_life_keeps_a_session() {
     let scene = Scene::with(|settings| {
         settings.ping_interval = Duration::from_millis(40);

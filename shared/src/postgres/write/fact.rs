@@ -1,6 +1,7 @@
 //! What a persist record says, read without touching Postgres.
 
 use serde::Deserialize;
+use time::Date;
 
 use crate::domain::{
     Broadcast, CommandState, CommandStatus, CommandType, Entry, Kind, Partition, Persist,
@@ -27,6 +28,7 @@ pub(super) enum What<'a> {
         entry: &'a Entry,
         body: &'a str,
         user: UserId,
+        /// What the recipient's own log says about a command; nothing for a worker's words.
         ended: Option<Ended>,
     },
     Delivered {
@@ -43,11 +45,13 @@ pub(super) enum What<'a> {
     Bad(String),
 }
 
-/// The recipient's own log says that a command ended.
+/// A command ended.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ended {
     pub(super) command: uuid::Uuid,
+    pub(super) user: UserId,
     pub(super) state: CommandState,
+    pub(super) at: Timestamp,
 }
 
 /// What of a command has a column of its own. Content and data are skipped over unread.
@@ -60,6 +64,27 @@ pub(super) struct CommandHead {
     pub(super) recipient_id: UserId,
     pub(super) categories: Vec<String>,
     pub(super) expires_at: Timestamp,
+}
+
+impl Fact<'_> {
+    /// Which command it ends.
+    pub(super) fn ended(&self) -> Option<Ended> {
+        match &self.what {
+            What::Status { ended, .. } => *ended,
+            _ => None,
+        }
+    }
+
+    /// The day whose partition it goes to.
+    pub(super) fn day(&self) -> Option<Date> {
+        match &self.what {
+            What::Command { entry, .. } | What::Status { entry, .. } => {
+                let minted = Timestamp((entry.id.0.as_u128() >> 80) as i64);
+                Some(minted.to_datetime().date())
+            }
+            _ => None,
+        }
+    }
 }
 
 pub(super) fn read(partition: Partition, record: &PersistRecord) -> Fact<'_> {
@@ -102,7 +127,9 @@ fn meaning(entry: &Entry) -> Result<What<'_>, String> {
                 status.recipient_id == user && status.at.is_none() && status.status.is_final();
             let ended = authority.then_some(Ended {
                 command: status.command_id.0,
+                user,
                 state: status.status,
+                at: entry.at,
             });
             Ok(What::Status {
                 entry,

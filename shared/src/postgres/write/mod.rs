@@ -4,6 +4,8 @@
 //! token. So a crash anywhere leaves neither gap nor duplicate, and the transaction of a worker
 //! that lost its lease fails as a whole. Positions are locked first and in order: two holders
 //! of a partition never write at the same time, and rows are sorted by id within a statement.
+//! They move last, and not at all where a record stands for more deliveries than a step may mark:
+//! the step is committed, and the same batch begun again does the next one.
 //!
 //! Written in two steps, because what senders are told about state changes is appended to their
 //! logs before the commit: [`Postgres::begin_batch`] writes and returns the changes,
@@ -12,11 +14,12 @@
 mod fact;
 mod statements;
 
-use sqlx::{Acquire as _, Postgres as Db, Row, Transaction};
+use sqlx::{Acquire as _, Postgres as Db, Transaction};
 
 use super::{PgError, Postgres, WriteError};
 use crate::domain::{CommandState, MessageId, Partition, PersistRecord, Timestamp, UserId};
 use fact::{Fact, What};
+use statements::Written;
 
 /// Records of one partition, in the order of its persist stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +32,13 @@ pub struct PartitionBatch {
     pub after: String,
     /// At least one.
     pub records: Vec<PersistRecord>,
+}
+
+impl PartitionBatch {
+    /// The position once it is written.
+    pub fn upto(&self) -> &str {
+        self.records.last().map_or(&self.after, |record| &record.id)
+    }
 }
 
 /// A command reached a state; its sender has to be told.
@@ -67,6 +77,8 @@ pub struct PendingBatch {
     pub changes: Vec<StateChange>,
     /// What went to quarantine.
     pub buried: Vec<Buried>,
+    /// The positions have moved. Otherwise the same batch has to be begun again after the commit.
+    pub is_complete: bool,
 }
 
 impl PendingBatch {
@@ -77,11 +89,12 @@ impl PendingBatch {
 }
 
 impl Postgres {
-    /// Writes the batches and moves their positions, in a transaction left open.
+    /// Writes the batches, or a step of them, and moves their positions, in a transaction left
+    /// open.
     ///
     /// A row Postgres refuses is found by bisection and goes to `quarantine`; the rest is
-    /// written. [`WriteError::Fenced`] names the partitions that are in other hands; nothing of
-    /// the others is written then either.
+    /// written. A day without a partition gets one. [`WriteError::Fenced`] names the partitions
+    /// that are in other hands; nothing of the others is written then either.
     pub async fn begin_batch(
         &self,
         batches: &[PartitionBatch],
@@ -100,30 +113,38 @@ impl Postgres {
             .partition(|fact| matches!(fact.what, What::Bad(_)));
 
         let mut transaction = self.pool.begin().await?;
-        move_positions(&mut transaction, batches).await?;
+        lock_positions(&mut transaction, batches).await?;
         let mut changes = Changes::default();
-        match statements::write(&mut transaction, &good, &mut changes).await {
-            Ok(()) => {}
+        let written = match statements::write(&mut transaction, &good, &mut changes).await {
+            Ok(written) => written,
             // The failure ended the transaction. Once more, carefully.
-            Err(PgError::Rejected(_)) => {
+            Err(error) if error.is_missing_day() || matches!(error, PgError::Rejected(_)) => {
                 drop(transaction.rollback().await);
                 return self.begin_carefully(batches, bad, good).await;
             }
             Err(error) => return Err(error.into()),
-        }
-        finish(transaction, changes, bad).await
+        };
+        finish(transaction, batches, written, changes, &bad).await
     }
 
-    /// Writes with a savepoint around each part; halves what is refused until single records
-    /// are left, which are buried.
+    /// Sees to it that every day has its partition, then writes with a savepoint around each
+    /// part; halves what is refused until single records are left, which are buried.
     async fn begin_carefully(
         &self,
         batches: &[PartitionBatch],
         mut bad: Vec<Fact<'_>>,
         mut good: Vec<Fact<'_>>,
     ) -> Result<PendingBatch, WriteError> {
+        let days = good.iter().filter_map(Fact::day).collect();
+        let absurd = self.make_days(&days).await?;
+        for mut fact in good.extract_if(.., |fact| {
+            fact.day().is_some_and(|day| absurd.contains(&day))
+        }) {
+            fact.what = What::Bad("the id was minted more than a year from now".to_owned());
+            bad.push(fact);
+        }
         let mut transaction = self.pool.begin().await?;
-        move_positions(&mut transaction, batches).await?;
+        lock_positions(&mut transaction, batches).await?;
         let mut changes = Changes::default();
         let mut reasons = Vec::new();
         let mut parts = vec![(0, good.len())];
@@ -131,9 +152,12 @@ impl Postgres {
             let mut savepoint = transaction.begin().await?;
             let mut found = Changes::default();
             match statements::write(&mut savepoint, &good[from..to], &mut found).await {
-                Ok(()) => {
+                Ok(written) => {
                     savepoint.commit().await?;
                     changes.extend(found);
+                    if written == Written::Step {
+                        return finish(transaction, batches, written, changes, &bad).await;
+                    }
                 }
                 Err(PgError::Rejected(error)) => {
                     savepoint.rollback().await?;
@@ -154,7 +178,7 @@ impl Postgres {
             fact.what = What::Bad(reason);
             bad.push(fact);
         }
-        finish(transaction, changes, bad).await
+        finish(transaction, batches, Written::All, changes, &bad).await
     }
 }
 
@@ -172,57 +196,53 @@ impl Changes {
     }
 }
 
+/// Moves the positions and buries what is bad, unless there is more to do before.
 async fn finish(
     mut transaction: Transaction<'static, Db>,
+    batches: &[PartitionBatch],
+    written: Written,
     mut changes: Changes,
-    bad: Vec<Fact<'_>>,
+    bad: &[Fact<'_>],
 ) -> Result<PendingBatch, WriteError> {
-    let buried = statements::bury(&mut transaction, &bad).await?;
+    let is_complete = written == Written::All;
+    let mut buried = Vec::new();
+    if is_complete {
+        buried = statements::bury(&mut transaction, bad).await?;
+        move_positions(&mut transaction, batches).await?;
+    }
     changes.delivered.append(&mut changes.ended);
     Ok(PendingBatch {
         transaction,
         changes: changes.delivered,
         buried,
+        is_complete,
     })
 }
 
-/// Locks the positions in order and moves those that are still ours.
-async fn move_positions(
+/// Locks the positions in order; fails if not all are ours.
+async fn lock_positions(
     transaction: &mut Transaction<'static, Db>,
     batches: &[PartitionBatch],
 ) -> Result<(), WriteError> {
-    let mut sorted: Vec<&PartitionBatch> = batches
-        .iter()
-        .filter(|batch| !batch.records.is_empty())
-        .collect();
+    let mut sorted: Vec<&PartitionBatch> = batches.iter().collect();
     sorted.sort_unstable_by_key(|batch| batch.partition);
-    let column =
-        |of: fn(&PartitionBatch) -> &str| sorted.iter().map(|batch| of(batch)).collect::<Vec<_>>();
-    let moved = sqlx::query(
-        r"INSERT INTO persist_positions (partition, position, token)
-           SELECT batch.partition, batch.upto, ours.token
-           FROM unnest($1::int[], $2::text[], $3::text[], $4::bigint[]) AS batch(partition, after, upto, token),
+    let ours: Vec<i32> = sqlx::query_scalar(
+        r"SELECT ours.partition
+           FROM unnest($1::int[], $2::text[], $3::bigint[]) AS batch(partition, after, token),
            LATERAL (
-               SELECT held.token FROM persist_positions held
+               SELECT held.partition FROM persist_positions held
                WHERE held.partition = batch.partition AND held.position = batch.after AND held.token <= batch.token
                FOR UPDATE
-           ) AS ours
-           ON CONFLICT (partition) DO UPDATE SET position = excluded.position, updated_at = now()
-           RETURNING partition",
+           ) AS ours",
     )
-    .bind(sorted.iter().map(|batch| i32::from(batch.partition.0)).collect::<Vec<_>>())
-    .bind(column(|batch| &batch.after))
-    .bind(column(|batch| batch.records.last().map_or("", |record| &record.id)))
+    .bind(numbers(&sorted))
+    .bind(sorted.iter().map(|batch| batch.after.as_str()).collect::<Vec<_>>())
     .bind(sorted.iter().map(|batch| batch.token as i64).collect::<Vec<_>>())
     .fetch_all(&mut **transaction)
     .await?;
-    if moved.len() == sorted.len() {
+    if ours.len() == sorted.len() {
         return Ok(());
     }
-    let ours = moved
-        .iter()
-        .map(|row| row.try_get("partition"))
-        .collect::<Result<Vec<i32>, _>>()?;
     Err(WriteError::Fenced(
         sorted
             .iter()
@@ -230,6 +250,31 @@ async fn move_positions(
             .filter(|partition| !ours.contains(&i32::from(partition.0)))
             .collect(),
     ))
+}
+
+/// Moves positions that are locked.
+async fn move_positions(
+    transaction: &mut Transaction<'static, Db>,
+    batches: &[PartitionBatch],
+) -> Result<(), WriteError> {
+    let batches: Vec<&PartitionBatch> = batches.iter().collect();
+    sqlx::query(
+        "UPDATE persist_positions AS held SET position = batch.upto, updated_at = now() \
+         FROM unnest($1::int[], $2::text[]) AS batch(partition, upto) \
+         WHERE held.partition = batch.partition",
+    )
+    .bind(numbers(&batches))
+    .bind(batches.iter().map(|batch| batch.upto()).collect::<Vec<_>>())
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
+}
+
+fn numbers(batches: &[&PartitionBatch]) -> Vec<i32> {
+    batches
+        .iter()
+        .map(|batch| i32::from(batch.partition.0))
+        .collect()
 }
 
 /// Code and message of a refusal. The detail, which quotes the row, stays out.

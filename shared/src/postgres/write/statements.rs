@@ -6,7 +6,7 @@
 //! of it for every row. For the same reason states are parameters: constants would let the partial
 //! index of expiry in.
 
-use std::collections::HashSet;
+use std::{cmp::Reverse, collections::HashSet};
 
 use sqlx::{PgConnection, Row, postgres::PgRow};
 use time::OffsetDateTime;
@@ -21,18 +21,33 @@ use crate::{
     postgres::{PgError, rows},
 };
 
+/// Most deliveries marked by one statement. One record may stand for any number of them: a user
+/// who comes with a new device confirms a whole log.
+const STEP: usize = 2000;
+
+/// Whether all was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Written {
+    All,
+    /// More was delivered than fits into a step: the same facts have to be written again.
+    Step,
+}
+
 /// Writes facts in the order in which they depend on each other: what is new, then what was
 /// delivered, then what ended. A record understood as bad is skipped.
 pub(super) async fn write(
     connection: &mut PgConnection,
     facts: &[Fact<'_>],
     changes: &mut Changes,
-) -> Result<(), PgError> {
+) -> Result<Written, PgError> {
     insert_commands(connection, facts).await?;
     insert_events(connection, facts).await?;
     insert_revocations(connection, facts).await?;
-    mark_delivered(connection, facts, changes).await?;
-    mark_ended(connection, facts, changes).await
+    if mark_delivered(connection, facts, changes).await? == Written::Step {
+        return Ok(Written::Step);
+    }
+    mark_ended(connection, facts, changes).await?;
+    Ok(Written::All)
 }
 
 async fn insert_commands(connection: &mut PgConnection, facts: &[Fact<'_>]) -> Result<(), PgError> {
@@ -51,7 +66,10 @@ async fn insert_commands(connection: &mut PgConnection, facts: &[Fact<'_>]) -> R
     if commands.is_empty() {
         return Ok(());
     }
-    commands.sort_unstable_by_key(|(entry, ..)| entry.id);
+    // Redis may have lost an entry, and the second try of whoever sent it has its id: the later
+    // position counts.
+    commands.sort_unstable_by_key(|(entry, _, to, _)| (entry.id, *to, Reverse(entry.position)));
+    commands.dedup_by_key(|(entry, _, to, _)| (entry.id, *to));
     let categories: Vec<String> = commands
         .iter()
         .map(|(.., head)| fact::array_literal(&head.categories))
@@ -67,9 +85,10 @@ async fn insert_commands(connection: &mut PgConnection, facts: &[Fact<'_>]) -> R
                SELECT id, sender_id, command_type, broadcast, categories::text[], body, created_at, expires_at
                FROM new ON CONFLICT DO NOTHING
            )
-           INSERT INTO command_assignments (command_id, recipient_id, sender_id, epoch, "offset", expires_at)
+           INSERT INTO command_assignments AS held (command_id, recipient_id, sender_id, epoch, "offset", expires_at)
            SELECT id, recipient_id, sender_id, epoch, "offset", expires_at FROM new
-           ON CONFLICT DO NOTHING"#,
+           ON CONFLICT (command_id, recipient_id) DO UPDATE SET epoch = excluded.epoch, "offset" = excluded."offset"
+               WHERE (held.epoch, held."offset") < (excluded.epoch, excluded."offset")"#,
     )
     .bind(commands.iter().map(|(entry, ..)| entry.id.0).collect::<Vec<_>>())
     .bind(commands.iter().map(|(.., head)| head.sender_id.0).collect::<Vec<_>>())
@@ -169,26 +188,34 @@ async fn insert_revocations(
     Ok(())
 }
 
-/// Pending commands in a stretch of their recipient's log become delivered.
+/// Pending commands in a stretch of their recipient's log become delivered, a step of them at
+/// most. What had ended before the stretch was confirmed is left to its end.
 async fn mark_delivered(
     connection: &mut PgConnection,
     facts: &[Fact<'_>],
     changes: &mut Changes,
-) -> Result<(), PgError> {
+) -> Result<Written, PgError> {
+    // With their places among the facts: a record comes behind what happened before it.
     let mut stretches: Vec<_> = facts
         .iter()
-        .filter_map(|fact| match fact.what {
-            What::Delivered { user, from, to, at } => Some((user, from, to, at)),
+        .zip(0_i32..)
+        .filter_map(|(fact, place)| match fact.what {
+            What::Delivered { user, from, to, at } => Some((user, from, to, at, place)),
             _ => None,
         })
         .collect();
     if stretches.is_empty() {
-        return Ok(());
+        return Ok(Written::All);
     }
+    let ends: Vec<_> = facts
+        .iter()
+        .zip(0_i32..)
+        .filter_map(|(fact, place)| Some((fact.ended()?, place)))
+        .collect();
     stretches.sort_unstable();
     // Where two overlap (Redis forgot a cursor), the first one counts: no row may come up twice.
     let mut reached = None;
-    stretches.retain_mut(|(user, from, to, _)| {
+    stretches.retain_mut(|(user, from, to, ..)| {
         if let Some((of, upto)) = reached
             && of == *user
         {
@@ -205,27 +232,38 @@ async fn mark_delivered(
                state, delivered_at)
            SELECT found.command_id, stretch.user_id, found.sender_id, found.epoch, found."offset", found.expires_at,
                'delivered', stretch.at
-           FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::timestamptz[])
-               AS stretch(user_id, from_epoch, from_offset, to_epoch, to_offset, at),
+           FROM unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::timestamptz[], $7::int[])
+               AS stretch(user_id, from_epoch, from_offset, to_epoch, to_offset, at, place),
            LATERAL (
-               SELECT * FROM command_assignments
-               WHERE recipient_id = stretch.user_id AND state = $7
+               SELECT * FROM command_assignments AS it
+               WHERE recipient_id = stretch.user_id AND state = $8
                  AND (epoch, "offset") > (stretch.from_epoch, stretch.from_offset)
                  AND (epoch, "offset") <= (stretch.to_epoch, stretch.to_offset)
+                 AND NOT EXISTS (
+                     SELECT FROM unnest($9::uuid[], $10::uuid[], $11::int[]) AS ended(command_id, user_id, place)
+                     WHERE ended.command_id = it.command_id AND ended.user_id = stretch.user_id
+                       AND ended.place < stretch.place
+                 )
                FOR UPDATE
            ) AS found
+           LIMIT $12
            ON CONFLICT (command_id, recipient_id) DO UPDATE
                SET state = excluded.state, delivered_at = excluded.delivered_at
-               WHERE held.state = $7
+               WHERE held.state = $8
            RETURNING command_id, sender_id, recipient_id, state, delivered_at"#,
     )
     .bind(stretches.iter().map(|(user, ..)| user.0).collect::<Vec<_>>())
     .bind(stretches.iter().map(|(_, from, ..)| from.epoch as i64).collect::<Vec<_>>())
     .bind(stretches.iter().map(|(_, from, ..)| from.offset as i64).collect::<Vec<_>>())
-    .bind(stretches.iter().map(|(_, _, to, _)| to.epoch as i64).collect::<Vec<_>>())
-    .bind(stretches.iter().map(|(_, _, to, _)| to.offset as i64).collect::<Vec<_>>())
-    .bind(stretches.iter().map(|(.., at)| at.to_datetime()).collect::<Vec<_>>())
+    .bind(stretches.iter().map(|(_, _, to, ..)| to.epoch as i64).collect::<Vec<_>>())
+    .bind(stretches.iter().map(|(_, _, to, ..)| to.offset as i64).collect::<Vec<_>>())
+    .bind(stretches.iter().map(|(.., at, _)| at.to_datetime()).collect::<Vec<_>>())
+    .bind(stretches.iter().map(|(.., place)| *place).collect::<Vec<_>>())
     .bind(CommandState::Pending.as_str())
+    .bind(ends.iter().map(|(end, _)| end.command).collect::<Vec<_>>())
+    .bind(ends.iter().map(|(end, _)| end.user.0).collect::<Vec<_>>())
+    .bind(ends.iter().map(|(_, place)| *place).collect::<Vec<_>>())
+    .bind(STEP as i64)
     .fetch_all(connection)
     .await?;
     for row in &rows {
@@ -233,7 +271,11 @@ async fn mark_delivered(
             .delivered
             .push(change(row, row.try_get("delivered_at")?)?);
     }
-    Ok(())
+    Ok(if rows.len() < STEP {
+        Written::All
+    } else {
+        Written::Step
+    })
 }
 
 /// Commands that have not ended end; the first end counts.
@@ -244,15 +286,8 @@ async fn mark_ended(
 ) -> Result<(), PgError> {
     let mut ends: Vec<(Uuid, Uuid, CommandState, OffsetDateTime)> = facts
         .iter()
-        .filter_map(|fact| match &fact.what {
-            What::Status {
-                entry,
-                user,
-                ended: Some(ended),
-                ..
-            } => Some((ended.command, user.0, ended.state, entry.at.to_datetime())),
-            _ => None,
-        })
+        .filter_map(Fact::ended)
+        .map(|end| (end.command, end.user.0, end.state, end.at.to_datetime()))
         .collect();
     if ends.is_empty() {
         return Ok(());

@@ -159,6 +159,8 @@ impl Stack {
                 "TIDEGATE_HTTP__ALLOWED_ORIGINS",
                 origins.join(","),
             );
+            let nodes = [http_1, http_2].map(|port| format!("http://localhost:{port}"));
+            default(&mut settings, "TIDEGATE_HTTP__NODES", nodes.join(","));
             settings.insert(
                 "TIDEGATE_HTTP__LISTEN".to_owned(),
                 format!("0.0.0.0:{http}"),

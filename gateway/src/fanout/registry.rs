@@ -1,0 +1,121 @@
+//! Keeps Redis' register of sessions true. A node that was taken for dead, a Redis that lost
+//! something, a displacement nobody heard: afterwards the sockets that are open here are told
+//! again, and those for which there is no room any more are closed.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use shared::{
+    domain::Topic,
+    redis::{OpenHere, StoreError},
+};
+use tokio::sync::Notify;
+
+use super::{
+    Fanout, metrics,
+    outbox::{CloseReason, Outbox},
+    place::Mode,
+};
+
+/// Sessions per call.
+const CHUNK: usize = 128;
+/// How long a shard waits when it could not be told.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Shards whose sessions have to be told again.
+#[derive(Debug, Default)]
+pub(super) struct Registry {
+    shards: Mutex<BTreeSet<usize>>,
+    news: Notify,
+}
+
+impl Registry {
+    pub(super) fn push(&self, shard: usize) {
+        self.shards.lock().insert(shard);
+        self.news.notify_one();
+    }
+
+    fn pop(&self) -> Option<usize> {
+        self.shards.lock().pop_first()
+    }
+}
+
+impl Fanout {
+    /// The task that tells.
+    pub(super) async fn keep_registered(self: Arc<Self>) {
+        loop {
+            tokio::select! {
+                () = self.registry.news.notified() => {}
+                () = self.lifecycle.stopping() => return,
+            }
+            while let Some(shard) = self.registry.pop() {
+                if let Err(error) = self.register_again(shard).await {
+                    tracing::debug!(%error, shard, "sessions cannot be told again yet");
+                    self.registry.push(shard);
+                    tokio::select! {
+                        () = tokio::time::sleep(RETRY) => {}
+                        () = self.lifecycle.stopping() => return,
+                    }
+                }
+            }
+        }
+    }
+
+    /// This node was taken for dead, or Redis has forgotten it.
+    pub(super) fn register_all_again(&self) {
+        for outbox in self.hub.all_members() {
+            if let Some(member) = outbox.member() {
+                self.registry.push(self.store.shard_of(member.topic()));
+            }
+        }
+    }
+
+    async fn register_again(&self, shard: usize) -> Result<(), StoreError> {
+        let here = |topic: Topic| self.store.shard_of(topic) == shard;
+        let mut open = self.hub.all_members();
+        // One that is not open yet registers itself.
+        open.retain(|outbox| {
+            !matches!(outbox.mode(), Mode::Opening | Mode::Gone)
+                && outbox.member().is_some_and(|member| here(member.topic()))
+        });
+        for chunk in open.chunks(CHUNK) {
+            self.register_chunk(chunk).await?;
+        }
+        Ok(())
+    }
+
+    async fn register_chunk(&self, outboxes: &[Arc<Outbox>]) -> Result<(), StoreError> {
+        let members: Vec<_> = outboxes.iter().filter_map(|it| it.member()).collect();
+        let sessions: Vec<OpenHere> = members
+            .iter()
+            .map(|member| OpenHere {
+                user: member.user,
+                session: member.session,
+                device: member.device.clone(),
+            })
+            .collect();
+        let settings = &self.settings;
+        let kept = self
+            .store
+            .session_keep(
+                &settings.node,
+                settings.incarnation,
+                settings.max_sessions,
+                &sessions,
+            )
+            .await?;
+        for (outbox, kept) in outboxes.iter().zip(kept) {
+            let Some(member) = outbox.member() else {
+                continue;
+            };
+            if !kept {
+                metrics::DISPLACED_UNHEARD.increment(1);
+                outbox.request_close(CloseReason::Displaced);
+            } else if outbox.mode() == Mode::Gone {
+                // It ended meanwhile, and may have been taken off before it was told again.
+                self.closer.close(member.user, member.session);
+            }
+        }
+        Ok(())
+    }
+}

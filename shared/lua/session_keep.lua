@@ -1,0 +1,29 @@
+-- session_keep: sessions that are open on a node, told again when Redis may have lost or reaped
+-- them, or when the node may not have heard that they were displaced.
+-- KEYS[1] meta   ARGV node, incarnation, most sessions of a user, then four per session: tag, user,
+--                     session, device
+-- Answers 1 per session that is registered now, 0 per session for which there is no room.
+redis.register_function{
+  function_name = 'tidegate_v1_session_keep',
+  callback = function(_, a)
+    local node, incarnation, most = a[1], a[2], tonumber(a[3])
+    local now, answers = int(now_ms()), {}
+    for i = 4, #a, 4 do
+      local tag, user, session = a[i], a[i + 1], a[i + 2]
+      local sessions, kept = key(tag, 'sess', user), 1
+      if redis.call('HEXISTS', sessions, session) == 0 then
+        if redis.call('HLEN', sessions) < most then
+          redis.call('HSET', sessions, session, node .. ' ' .. incarnation .. ' ' .. a[i + 3] .. ' ' .. now)
+        else
+          kept = 0
+        end
+      end
+      if kept == 1 then
+        redis.call('SADD', key(tag, 'at', node), incarnation .. ' ' .. user .. ' ' .. session)
+      end
+      answers[#answers + 1] = kept
+    end
+    return answers
+  end,
+  flags = {'allow-oom'}, -- as session_open
+}
