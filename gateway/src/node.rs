@@ -149,14 +149,10 @@ impl Host for Node {
             outbox,
         };
         Box::pin(async move {
-            let admitted = async {
-                if app.users.is_banned(user).await {
-                    return Err(Refusal::new(Code::Forbidden, "the user is banned"));
-                }
-                Ok(())
-            };
-            // Side by side: neither waits for the other's store.
-            let (attached, ()) = tokio::try_join!(app.fanout.attach(attach), admitted)?;
+            if app.users.is_banned(user) {
+                return Err(Refusal::new(Code::Forbidden, "the user is banned"));
+            }
+            let attached = app.fanout.attach(attach).await?;
             Ok(Attached {
                 cursor: attached.cursor,
                 replayed: u64::from(attached.replayed),

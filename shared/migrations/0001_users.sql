@@ -16,6 +16,9 @@ CREATE TABLE users (
 -- A name is taken whatever its case; it is shown as it was typed.
 CREATE UNIQUE INDEX users_username ON users (lower(username));
 
+-- Every node asks who is banned, every few seconds.
+CREATE INDEX users_banned ON users (id) WHERE status = 'banned';
+
 -- What nodes read when the log of revocations no longer reaches back far enough. A row may go
 -- once it has expired: no token it names lives longer.
 CREATE TABLE revocations (

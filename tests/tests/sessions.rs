@@ -286,10 +286,15 @@ async fn a_banned_user_gets_no_socket_with_a_valid_token() {
     let ban = format!("UPDATE users SET status = 'banned' WHERE id = '{}'", ann.id);
     tidegate.database.query(&ban).await;
     let address = tidegate.address(0);
-    let by_header = Socket::open(address, SocketOptions::bearer(&ann.token))
-        .await
-        .expect("upgraded");
-    assert_eq!(by_header.closed().await.code(), Some(4403));
+    // Nodes learn of it within seconds.
+    eventually("her socket is refused", testkit::wait::PATIENCE, || async {
+        let by_header = Socket::open(address, SocketOptions::bearer(&ann.token))
+            .await
+            .expect("upgraded");
+        let closed = by_header.closed_by(Duration::from_millis(500)).await;
+        (closed?.code() == Some(4403)).then_some(())
+    })
+    .await;
     let by_frame = Socket::open(address, SocketOptions::default())
         .await
         .expect("upgraded");

@@ -2,6 +2,7 @@
 //! between users who were seen before go on while Postgres is away.
 
 use std::{
+    collections::HashSet,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -10,12 +11,13 @@ use std::{
 };
 
 use moka::future::Cache;
+use parking_lot::RwLock;
 use shared::{
     domain::{Code, Refusal, UserId},
     lifecycle::Lifecycle,
     postgres::{Postgres, User, UserStatus},
 };
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use crate::fanout::postgres_refusal;
 
@@ -25,11 +27,8 @@ const CAPACITY: u64 = 200_000;
 const FORGET_AFTER: Duration = Duration::from_hours(24);
 /// After this long Postgres is asked again, beside the request.
 const FRESH_FOR: Duration = Duration::from_mins(1);
-
-/// How long what was read counts for opening a socket, which banned users may not.
-const JUST_NOW: Duration = Duration::from_secs(5);
-/// How long opening a socket waits for Postgres.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How often a node learns who is banned.
+const BANS_INTERVAL: Duration = Duration::from_secs(3);
 
 /// What commands need to know of a user.
 #[derive(Debug)]
@@ -58,6 +57,7 @@ pub struct Users {
     postgres: Postgres,
     lifecycle: Lifecycle,
     known: Cache<UserId, Arc<Profile>>,
+    banned: Arc<RwLock<HashSet<UserId>>>,
 }
 
 impl Users {
@@ -66,10 +66,20 @@ impl Users {
             .max_capacity(CAPACITY)
             .time_to_idle(FORGET_AFTER)
             .build();
+        let banned = Arc::default();
+        let following = Self::follow_bans(postgres.clone(), Arc::clone(&banned));
+        let life = lifecycle.clone();
+        lifecycle.spawn("follow bans", async move {
+            tokio::select! {
+                () = following => {}
+                () = life.stopping() => {}
+            }
+        });
         Self {
             postgres,
             lifecycle,
             known,
+            banned,
         }
     }
 
@@ -93,23 +103,21 @@ impl Users {
             .map_err(|refusal| (*refusal).clone())
     }
 
-    /// Whether the user may take no part. Asks Postgres unless it said so just now; while it does
-    /// not answer in time, what was known before counts, for live traffic goes on without it.
-    pub async fn is_banned(&self, id: UserId) -> bool {
-        let known = self.known.get(&id).await;
-        let just_read = |known: &Arc<Profile>| known.read_at.elapsed() < JUST_NOW;
-        let profile = match known {
-            Some(profile) if just_read(&profile) => Some(profile),
-            known => match timeout(PATIENCE, self.postgres.user_by_id(id)).await {
-                Ok(Ok(Some(user))) => {
-                    let profile = Profile::of(user);
-                    self.known.insert(id, profile.clone()).await;
-                    Some(profile)
-                }
-                _ => known,
-            },
-        };
-        profile.is_some_and(|profile| profile.status == UserStatus::Banned)
+    /// Whether the user may take no part, as of some seconds ago at most; while Postgres is away,
+    /// as it was before. Costs no round trip: every socket that opens asks.
+    pub fn is_banned(&self, id: UserId) -> bool {
+        self.banned.read().contains(&id)
+    }
+
+    /// The task that learns who is banned.
+    async fn follow_bans(postgres: Postgres, banned: Arc<RwLock<HashSet<UserId>>>) {
+        loop {
+            match postgres.banned_users().await {
+                Ok(now) => *banned.write() = now.into_iter().collect(),
+                Err(error) => tracing::debug!(%error, "who is banned cannot be told now"),
+            }
+            tokio::time::sleep(BANS_INTERVAL).await;
+        }
     }
 
     /// Remembers a user who was just read or created elsewhere.

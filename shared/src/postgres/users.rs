@@ -74,6 +74,15 @@ impl Postgres {
             .transpose()
     }
 
+    /// Who is banned.
+    pub async fn banned_users(&self) -> Result<Vec<UserId>, PgError> {
+        let ids: Vec<uuid::Uuid> =
+            sqlx::query_scalar("SELECT id FROM users WHERE status = 'banned'")
+                .fetch_all(&self.pool)
+                .await?;
+        Ok(ids.into_iter().map(UserId).collect())
+    }
+
     /// The user with this id.
     pub async fn user_by_id(&self, id: UserId) -> Result<Option<User>, PgError> {
         let row =
