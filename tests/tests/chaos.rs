@@ -227,6 +227,8 @@ async fn tags_of_logs(cluster: &Cluster) -> Vec<String> {
             tags.extend(key.split_once('}').map(|(tag, _)| format!("{tag}}}")));
         }
     }
+    tags.sort();
+    tags.dedup();
     assert!(!tags.is_empty(), "there are logs");
     tags
 }

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use fred::{interfaces::ClientLike, types::Value, util::redis_keyslot};
+use futures_util::future::join_all;
 
 use super::{
     client::{Address, Connector, Deployment, command},
@@ -167,17 +168,25 @@ async fn ask_cluster(
     known: &[Arc<Node>],
 ) -> Result<(Vec<Address>, Vec<Option<u16>>), Failure> {
     let mut last = Failure::refused("no cluster node configured");
-    for node in known.iter().filter(|node| node.calls.is_connected()) {
-        match slots_by(node).await {
-            Ok(Some(answer)) => return read_slots(&node.address, answer),
+    let connected = known.iter().filter(|node| node.calls.is_connected());
+    let mut views = Vec::new();
+    for view in join_all(connected.map(|node| slots_by(node))).await {
+        match view {
+            Ok(Some(view)) => views.push(view),
             Ok(None) => last = Failure::refused("the cluster is down"),
             Err(failure) => last = failure,
         }
     }
+    if let Some(found) = agree(views) {
+        return Ok(found);
+    }
     let known = known.iter().map(|node| &node.address);
     for address in seeds.iter().chain(known) {
         match connector.ask(address, "CLUSTER", &["SLOTS"]).await {
-            Ok(answer) => return read_slots(address, answer),
+            Ok(answer) => {
+                let view = read_slots(address, answer)?;
+                return Ok((view.addresses, view.slots));
+            }
             Err(failure) => last = failure,
         }
     }
@@ -186,7 +195,7 @@ async fn ask_cluster(
 
 /// The slots by the word of one node, unless it says that the cluster is down: one that is cut off
 /// from the others knows nothing of their failovers.
-async fn slots_by(node: &Node) -> Result<Option<Value>, Failure> {
+async fn slots_by(node: &Node) -> Result<Option<View>, Failure> {
     let ask = |what: &'static str| {
         node.calls
             .custom::<Value, _>(command("CLUSTER"), vec![what])
@@ -195,11 +204,45 @@ async fn slots_by(node: &Node) -> Result<Option<Value>, Failure> {
     if !String::from_utf8_lossy(&info).contains("cluster_state:ok") {
         return Ok(None);
     }
-    Ok(Some(ask("SLOTS").await?))
+    read_slots(&node.address, ask("SLOTS").await?).map(Some)
+}
+
+/// What one node says of who serves which slot.
+struct View {
+    asked: Address,
+    addresses: Vec<Address>,
+    slots: Vec<Option<u16>>,
+}
+
+/// One map of many. After slots were moved, some nodes may go on naming the old owner for minutes;
+/// what a node says of itself counts more than what others say of it.
+fn agree(views: Vec<View>) -> Option<(Vec<Address>, Vec<Option<u16>>)> {
+    let mut views = views.into_iter();
+    let View {
+        mut addresses,
+        mut slots,
+        ..
+    } = views.next()?;
+    for view in views {
+        let Some(own) = view.addresses.iter().position(|it| *it == view.asked) else {
+            continue;
+        };
+        let known = addresses.iter().position(|it| *it == view.asked);
+        let index = known.unwrap_or_else(|| {
+            addresses.push(view.asked);
+            addresses.len() - 1
+        });
+        for (slot, owner) in slots.iter_mut().zip(view.slots) {
+            if owner == Some(own as u16) {
+                *slot = Some(index as u16);
+            }
+        }
+    }
+    Some((addresses, slots))
 }
 
 /// Reads `[[from, to, [host, port, ...], ...], ...]`.
-fn read_slots(asked: &Address, answer: Value) -> Result<(Vec<Address>, Vec<Option<u16>>), Failure> {
+fn read_slots(asked: &Address, answer: Value) -> Result<View, Failure> {
     let mut addresses: Vec<Address> = Vec::new();
     let mut slots = vec![None; SLOTS];
     for range in answer.into_array() {
@@ -237,5 +280,48 @@ fn read_slots(asked: &Address, answer: Value) -> Result<(Vec<Address>, Vec<Optio
     if addresses.is_empty() {
         return Err(Failure::refused("the cluster serves no slots"));
     }
-    Ok((addresses, slots))
+    Ok(View {
+        asked: asked.clone(),
+        addresses,
+        slots,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn view(asked: u16, owners: [u16; 3]) -> View {
+        let address = |port| Address {
+            host: "h".to_owned(),
+            port,
+        };
+        View {
+            asked: address(asked),
+            addresses: [1, 2, 3].map(address).into(),
+            slots: owners.map(|port| Some(port - 1)).into(),
+        }
+    }
+
+    #[test]
+    fn what_a_node_says_of_itself_counts_more() {
+        let owners = |views| {
+            let (addresses, slots) = agree(views).unwrap();
+            let owner = |slot: &Option<u16>| addresses[usize::from(slot.unwrap())].port;
+            slots.iter().map(owner).collect::<Vec<_>>()
+        };
+        // The second slot went from 1 to 2; 3 has not heard of it, and 1 is asked first.
+        let stale = [1, 1, 3];
+        let news = [1, 2, 3];
+        assert_eq!(
+            owners(vec![view(3, stale), view(1, news), view(2, news)]),
+            news
+        );
+        assert_eq!(
+            owners(vec![view(1, news), view(2, news), view(3, stale)]),
+            news
+        );
+        assert_eq!(owners(vec![view(1, news), view(3, stale)]), news);
+        assert!(agree(Vec::new()).is_none());
+    }
 }
