@@ -100,12 +100,17 @@ async function post(path, body, token) {
   throw Object.assign(new Error('no node answers'), { code: 'unavailable' });
 }
 
-/** From a fresh login or a reloaded window to a desk with a connection. */
-function enter() {
-  keep(sessionStorage, 'session', session);
+/** Before anything is painted, as painting keeps the work. */
+function recallWork() {
   const work = recall(sessionStorage, `work.${session.userId}`, { sent: [], requests: [] });
   sent = new Map(work.sent.map((item) => [item.id, item]));
   requests = work.requests;
+}
+
+/** From a fresh login or a reloaded window to a desk with a connection. */
+function enter() {
+  keep(sessionStorage, 'session', session);
+  recallWork();
   refreshIn((new Date(session.expiresAt) - Date.now()) * 0.8);
   connect(recall(sessionStorage, 'node'));
 }
@@ -450,7 +455,6 @@ function address(name) {
 async function learnNodes() {
   const answer = await fetch('nodes.json').then((response) => response.json()).catch(() => ({}));
   nodes = [...new Set([location.origin, ...(answer.nodes ?? []), ...nodes])];
-  paint();
 }
 
 function addNode(text) {
@@ -543,6 +547,7 @@ addEventListener('storage', () => {
 });
 addEventListener('online', () => link.phase === 'reconnecting' && connect(link.node));
 
+if (session) recallWork();
 for (const node of new URLSearchParams(location.search).getAll('nodes').flatMap((some) => some.split(','))) addNode(node);
 setInterval(tick, 1000);
 await learnNodes();
