@@ -207,12 +207,9 @@ impl Fanout {
         let mut walk = Walk::from(opened.cursor);
         let first = walk.hot(opened.page);
         // A cursor ahead of the log: Redis lost what it counted. Start over from what there is.
-        let cursor = if first.reset {
-            Position::START
-        } else {
-            opened.cursor
-        };
+        let mut cursor = opened.cursor;
         if first.reset {
+            cursor = Position::START;
             walk = Walk::from(cursor);
         }
         attachment.outbox.begin(cursor);

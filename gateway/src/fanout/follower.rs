@@ -43,7 +43,7 @@ impl Fanout {
             self.revoke(&entry);
         }
         for shard in effects.gaps {
-            self.gaps.push(shard);
+            self.gap(shard);
         }
     }
 

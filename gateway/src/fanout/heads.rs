@@ -2,12 +2,10 @@
 //! whenever its bells may have been missed. That bounds how late an entry can be when a bell
 //! is lost without a trace.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
-use parking_lot::Mutex;
 use shared::{domain::Topic, redis::StoreError};
-use tokio::sync::Notify;
 
 use super::{Fanout, metrics, topic::Effects};
 
@@ -15,50 +13,25 @@ use super::{Fanout, metrics, topic::Effects};
 const CHUNK: usize = 256;
 /// Questions in flight after a gap.
 const IN_FLIGHT: usize = 4;
-/// How long a shard waits when it could not be asked.
-const RETRY: Duration = Duration::from_millis(500);
-
-/// Shards whose bells may have been missed.
-#[derive(Debug, Default)]
-pub(super) struct Gaps {
-    shards: Mutex<BTreeSet<usize>>,
-    news: Notify,
-}
-
-impl Gaps {
-    pub(super) fn push(&self, shard: usize) {
-        metrics::GAPS.increment(1);
-        self.shards.lock().insert(shard);
-        self.news.notify_one();
-    }
-
-    fn pop(&self) -> Option<usize> {
-        self.shards.lock().pop_first()
-    }
-}
 
 impl Fanout {
+    /// The bells of a shard may have been missed.
+    pub(super) fn gap(&self, shard: usize) {
+        metrics::GAPS.increment(1);
+        self.gaps.push(shard);
+    }
+
     /// The task that looks at shards with a gap.
     pub(super) async fn close_gaps(self: Arc<Self>) {
-        loop {
-            tokio::select! {
-                () = self.gaps.news.notified() => {}
-                () = self.lifecycle.stopping() => return,
-            }
-            while let Some(shard) = self.gaps.pop() {
-                let mut topics = self.hub.topics();
-                topics.retain(|topic| self.store.shard_of(*topic) == shard);
-                tracing::info!(shard, topics = topics.len(), "bells may have been missed");
-                // A displacement may be among what was missed.
-                self.registry.push(shard);
-                if let Err(error) = self.compare_all(&topics).await {
-                    tracing::warn!(%error, shard, "heads cannot be compared yet");
-                    self.gaps.push(shard);
-                    tokio::select! {
-                        () = tokio::time::sleep(RETRY) => {}
-                        () = self.lifecycle.stopping() => return,
-                    }
-                }
+        while let Some(shard) = self.gaps.next(&self.lifecycle).await {
+            let mut topics = self.hub.topics();
+            topics.retain(|topic| self.store.shard_of(*topic) == shard);
+            tracing::info!(shard, topics = topics.len(), "bells may have been missed");
+            // A displacement may be among what was missed.
+            self.unregistered.push(shard);
+            if let Err(error) = self.compare_all(&topics).await {
+                tracing::warn!(%error, shard, "heads cannot be compared yet");
+                self.gaps.put_back(shard, &self.lifecycle).await;
             }
         }
     }

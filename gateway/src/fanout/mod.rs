@@ -29,6 +29,7 @@ mod refusal;
 mod registry;
 mod repair;
 mod revocations;
+mod shards;
 mod shared_entry;
 mod topic;
 
@@ -113,10 +114,10 @@ pub struct Fanout {
     reader: Reader,
     acker: acker::Acker,
     closer: closer::Closer,
-    registry: registry::Registry,
+    unregistered: shards::Shards,
     linger: linger::Linger,
     repairs: repair::Repairs,
-    gaps: heads::Gaps,
+    gaps: shards::Shards,
     revocations: revocations::Revocations,
     probe: Mutex<ProbeStatus>,
     catch_ups: Semaphore,
@@ -144,10 +145,10 @@ impl Fanout {
             clock: Clock::system(),
             hub: hub::Hub::new(),
             closer: closer::Closer::default(),
-            registry: registry::Registry::default(),
+            unregistered: shards::Shards::default(),
             linger: linger::Linger::default(),
             repairs: repair::Repairs::default(),
-            gaps: heads::Gaps::default(),
+            gaps: shards::Shards::default(),
             revocations: revocations::Revocations::default(),
             probe: Mutex::default(),
         });

@@ -2,61 +2,28 @@
 //! something, a displacement nobody heard: afterwards the sockets that are open here are told
 //! again, and those for which there is no room any more are closed.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
-
-use parking_lot::Mutex;
-use shared::{
-    domain::Topic,
-    redis::{OpenHere, StoreError},
-};
-use tokio::sync::Notify;
+use std::sync::Arc;
 
 use super::{
     Fanout, metrics,
     outbox::{CloseReason, Outbox},
     place::Mode,
 };
+use shared::{
+    domain::Topic,
+    redis::{OpenHere, StoreError},
+};
 
 /// Sessions per call.
 const CHUNK: usize = 128;
-/// How long a shard waits when it could not be told.
-const RETRY: Duration = Duration::from_millis(500);
-
-/// Shards whose sessions have to be told again.
-#[derive(Debug, Default)]
-pub(super) struct Registry {
-    shards: Mutex<BTreeSet<usize>>,
-    news: Notify,
-}
-
-impl Registry {
-    pub(super) fn push(&self, shard: usize) {
-        self.shards.lock().insert(shard);
-        self.news.notify_one();
-    }
-
-    fn pop(&self) -> Option<usize> {
-        self.shards.lock().pop_first()
-    }
-}
 
 impl Fanout {
     /// The task that tells.
     pub(super) async fn keep_registered(self: Arc<Self>) {
-        loop {
-            tokio::select! {
-                () = self.registry.news.notified() => {}
-                () = self.lifecycle.stopping() => return,
-            }
-            while let Some(shard) = self.registry.pop() {
-                if let Err(error) = self.register_again(shard).await {
-                    tracing::debug!(%error, shard, "sessions cannot be told again yet");
-                    self.registry.push(shard);
-                    tokio::select! {
-                        () = tokio::time::sleep(RETRY) => {}
-                        () = self.lifecycle.stopping() => return,
-                    }
-                }
+        while let Some(shard) = self.unregistered.next(&self.lifecycle).await {
+            if let Err(error) = self.register_again(shard).await {
+                tracing::debug!(%error, shard, "sessions cannot be told again yet");
+                self.unregistered.put_back(shard, &self.lifecycle).await;
             }
         }
     }
@@ -65,7 +32,7 @@ impl Fanout {
     pub(super) fn register_all_again(&self) {
         for outbox in self.hub.all_members() {
             if let Some(member) = outbox.member() {
-                self.registry.push(self.store.shard_of(member.topic()));
+                self.unregistered.push(self.store.shard_of(member.topic()));
             }
         }
     }

@@ -8,7 +8,7 @@ use super::{
     functions, keys, reply,
     store::{Store, texts},
 };
-use crate::domain::{Entry, MessageId, Partition, Position, Topic};
+use crate::domain::{Entry, MessageId, Position, Topic};
 
 /// Most bytes of bodies in a page, unless its first entry alone is longer.
 pub(super) const PAGE_BYTES: i64 = 256 * 1024;
@@ -68,17 +68,9 @@ impl Store {
 
     /// The last position of each topic, [`Position::START`] for one without a log. Same order.
     pub async fn heads(&self, topics: &[Topic]) -> Result<Vec<Position>, StoreError> {
-        let is_cluster = self.topology()?.is_cluster();
-        let mut order: Vec<(Partition, usize)> = topics
+        let groups = self.groups(topics.iter().copied())?;
+        let calls = groups
             .iter()
-            .enumerate()
-            .map(|(index, topic)| (self.partition_of(*topic), index))
-            .collect();
-        if is_cluster {
-            order.sort_unstable();
-        }
-        let calls = order
-            .chunk_by(|one, other| !is_cluster || one.0 == other.0)
             .flat_map(|group| group.chunks(HEADS_PER_CALL))
             .map(|group| async move {
                 let args = group

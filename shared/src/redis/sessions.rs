@@ -106,16 +106,10 @@ impl Store {
         max_sessions: u32,
         sessions: &[OpenHere],
     ) -> Result<Vec<bool>, StoreError> {
-        let is_cluster = self.topology()?.is_cluster();
-        let mut order: Vec<(Partition, usize)> = sessions
-            .iter()
-            .enumerate()
-            .map(|(index, it)| (self.partition_of(Topic::User(it.user)), index))
-            .collect();
-        order.sort_unstable();
+        let groups = self.groups(sessions.iter().map(|it| Topic::User(it.user)))?;
+        let (incarnation, most) = (incarnation.to_string(), max_sessions.max(1).to_string());
         let mut kept = vec![false; sessions.len()];
-        for group in order.chunk_by(|one, other| !is_cluster || one.0 == other.0) {
-            let (incarnation, most) = (incarnation.to_string(), max_sessions.max(1).to_string());
+        for group in &groups {
             let mut args: Vec<Value> = texts([node.as_str(), &incarnation, &most]);
             for (partition, index) in group {
                 let it = &sessions[*index];

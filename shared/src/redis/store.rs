@@ -231,6 +231,25 @@ impl Store {
         self.inner.settings.idempotency_ttl
     }
 
+    /// Sorts topics, each with its place in the list, into groups that one call may touch: on a
+    /// cluster those of one partition, otherwise all.
+    pub(super) fn groups(
+        &self,
+        topics: impl IntoIterator<Item = Topic>,
+    ) -> Result<Vec<Vec<(Partition, usize)>>, StoreError> {
+        let is_cluster = self.topology()?.is_cluster();
+        let mut order: Vec<(Partition, usize)> = topics
+            .into_iter()
+            .enumerate()
+            .map(|(index, topic)| (self.partition_of(topic), index))
+            .collect();
+        if is_cluster {
+            order.sort_unstable();
+        }
+        let groups = order.chunk_by(|one, other| !is_cluster || one.0 == other.0);
+        Ok(groups.map(<[_]>::to_vec).collect())
+    }
+
     /// Redis' clock as it was learnt last, for whoever cannot wait.
     pub fn clock(&self) -> &Clock {
         &self.inner.settings.clock
