@@ -27,7 +27,7 @@ pub(super) async fn run(
     let id = request.body.parse::<ById>()?.id()?;
     // Only the record knows whose log a command is in.
     let command = find::stored(app, id).await?;
-    let recipient = command.body.recipient_id;
+    let recipient = command.body.recipient_id.ok_or_else(find::not_found)?;
     if command.body.sender_id != caller.user {
         return Err(if recipient == caller.user {
             Refusal::new(Code::Forbidden, "only the sender may cancel a command")

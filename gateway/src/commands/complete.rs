@@ -78,7 +78,7 @@ async fn locate(app: &Arc<App>, recipient: UserId, id: MessageId) -> Result<Loca
     // Ended, or older than what is searched. The first final state decides below, so what
     // the record says may lag.
     let command = find::stored(app, id).await?;
-    if command.body.recipient_id != recipient {
+    if command.body.recipient_id != Some(recipient) {
         return Err(find::not_found());
     }
     match (command.state, command.completed_at) {
@@ -102,15 +102,17 @@ pub(super) fn final_state(
 ) -> Append {
     let body = CommandStatus {
         command_id: id,
-        recipient_id: recipient,
+        recipient_id: Some(recipient),
         status,
+        broadcast: None,
+        categories: Vec::new(),
         at: None,
     };
     Append {
         topic: Topic::User(recipient),
         kind: Kind::CommandStatus,
         body: serde_json::to_vec(&body).unwrap_or_default().into(),
-        key: IdempotencyKey(format!("final:{id}")),
+        key: IdempotencyKey::end_of(id, Some(recipient)),
         digest: Digest::of(status.as_str().as_bytes()),
         durability: app.durability,
         remove: Some(position),

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{json, value::RawValue};
 use shared::{
     domain::{
-        Broadcast, Code, CommandBody, CommandType, Digest, Durability, FileRef, Kind,
+        Broadcast, Category, Code, CommandBody, CommandType, Digest, Durability, FileRef, Kind,
         MAX_CATEGORIES, MAX_CONTENT_BYTES, MessageId, Refusal, Timestamp, Topic, UserId,
     },
     postgres::UserStatus,
@@ -34,8 +34,6 @@ use crate::{
 
 /// How long a command is worth delivering unless its sender says less.
 const LIFETIME: Duration = Duration::from_hours(14 * 24);
-/// Longest tag.
-const MAX_CATEGORY_CHARS: usize = 32;
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -66,7 +64,7 @@ pub(super) struct Valid<'a> {
     content: String,
     data: Option<&'a RawValue>,
     recipient: UserId,
-    categories: Vec<String>,
+    categories: Vec<Category>,
     /// Only if the client said so.
     expires_at: Option<Timestamp>,
     /// That time has passed: good only as a retry of what was accepted before.
@@ -82,7 +80,7 @@ struct Canonical<'a> {
     content: &'a str,
     data: Option<&'a RawValue>,
     recipient: UserId,
-    categories: &'a [String],
+    categories: &'a [Category],
     expires_at: Option<Timestamp>,
 }
 
@@ -112,11 +110,12 @@ impl<'a> Create<'a> {
         if self.categories.len() > MAX_CATEGORIES {
             return Err(bad(format!("categories: more than {MAX_CATEGORIES}")));
         }
-        // Which tags exist is decided once the server defines categories; until then any
-        // well-formed one is taken, as it only labels a direct command.
-        if !self.categories.iter().all(|tag| is_tag(tag)) {
-            return Err(bad("categories: a tag is 1 to 32 of [a-z0-9_-]"));
-        }
+        let categories = self
+            .categories
+            .iter()
+            .map(|tag| tag.parse())
+            .collect::<Result<Vec<Category>, _>>()
+            .map_err(|_| bad("categories: a tag is 1 to 32 of [a-z0-9_-]"))?;
         if !self.files.is_empty() {
             return Err(bad("files: not served yet"));
         }
@@ -132,19 +131,12 @@ impl<'a> Create<'a> {
             content: self.content,
             data: self.data,
             recipient,
-            categories: self.categories,
+            categories,
             expires_at,
             is_late: expires_at.is_some_and(|at| at <= now),
             durability: self.durability,
         })
     }
-}
-
-fn is_tag(tag: &str) -> bool {
-    let allowed = |byte: u8| {
-        byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-')
-    };
-    !tag.is_empty() && tag.len() <= MAX_CATEGORY_CHARS && tag.bytes().all(allowed)
 }
 
 fn expiry(now: Timestamp) -> Timestamp {
@@ -217,7 +209,7 @@ pub(super) async fn run(
         sender_id: caller.user,
         sender_name: sender.name.clone(),
         broadcast: Broadcast::User,
-        recipient_id,
+        recipient_id: Some(recipient_id),
         categories: valid.categories,
         files: Vec::new(),
         expires_at: valid.expires_at.unwrap_or(expiry(now)),

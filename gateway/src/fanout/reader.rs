@@ -172,6 +172,10 @@ impl Reader {
                     .await?;
                 Ok(walk.cold(entries, limit))
             }
+            // Filled in with the record of broadcasts.
+            (Source::Cold(..), Topic::Broadcast | Topic::Directory) => {
+                Ok(walk.cold(Vec::new(), limit))
+            }
             (Source::Cold(_, before), Topic::Revocations) => {
                 let entries = self.stored_revocations(before).await?;
                 // All of them at once.

@@ -200,7 +200,7 @@ pub fn entry(sender: User, receiver: User, n: u64) -> anyhow::Result<Append> {
         sender_id: sender.id(),
         sender_name: "bench".to_owned(),
         broadcast: Broadcast::User,
-        recipient_id: receiver.id(),
+        recipient_id: Some(receiver.id()),
         categories: Vec::new(),
         files: Vec::new(),
         expires_at: Timestamp(4_000_000_000_000),

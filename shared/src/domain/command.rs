@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{MessageId, Timestamp, UserId};
+use super::{Category, MessageId, Timestamp, UserId};
 
 /// Longest content, in bytes of UTF-8.
 pub const MAX_CONTENT_BYTES: usize = 16 * 1024;
@@ -43,6 +43,11 @@ impl CommandType {
 pub enum Broadcast {
     /// One user: a direct command.
     User,
+    /// Everybody whom its categories reach.
+    Category,
+    /// Everybody whom its categories, if it has any, do not keep from it; the sender needs the
+    /// right to that.
+    Allcast,
 }
 
 impl Broadcast {
@@ -50,6 +55,8 @@ impl Broadcast {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::User => "user",
+            Self::Category => "category",
+            Self::Allcast => "allcast",
         }
     }
 }
@@ -82,9 +89,10 @@ pub struct CommandBody {
     /// Whom it is for.
     pub broadcast: Broadcast,
     /// The one recipient of a direct command.
-    pub recipient_id: UserId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipient_id: Option<UserId>,
     /// Tags that recipients filter by.
-    pub categories: Vec<String>,
+    pub categories: Vec<Category>,
     /// Files that come with it.
     pub files: Vec<FileRef>,
     /// When it stops being worth delivering.
@@ -137,10 +145,17 @@ impl fmt::Display for CommandState {
 pub struct CommandStatus {
     /// Which command.
     pub command_id: MessageId,
-    /// Whose state of it.
-    pub recipient_id: UserId,
+    /// Whose state of it; nobody's where a broadcast ended for everybody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipient_id: Option<UserId>,
     /// The state reached.
     pub status: CommandState,
+    /// Present if the command is a broadcast.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub broadcast: Option<Broadcast>,
+    /// The tags of a broadcast that ended: who was kept from it hears nothing of its end either.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub categories: Vec<Category>,
     /// When, by the clock of Redis; absent where it is the time of the entry itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<Timestamp>,

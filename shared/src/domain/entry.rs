@@ -10,12 +10,17 @@ use super::{MessageId, Position, Timestamp, Topic, UserId};
 /// What an entry tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// A command for the owner of the topic; the body is a [`super::CommandBody`].
+    /// A command for the owner of the topic, or for many; the body is a [`super::CommandBody`].
     CommandNew,
     /// A command changed its state; the body is a [`super::CommandStatus`]. Stands in the
-    /// recipient's log when the recipient or the sender ended the command, and in the
-    /// sender's log, written by a worker, for every state.
+    /// recipient's log when the recipient or the sender ended the command, in the sender's
+    /// log, written by a worker, for every state, and in the log of broadcasts when one ended
+    /// for everybody.
     CommandStatus,
+    /// The owner of the topic chose anew; the body is [`super::Preferences`].
+    Preferences,
+    /// Administrators changed something; the body is a [`super::DirectoryChange`].
+    DirectoryChange,
     /// Tokens were withdrawn; the body is a [`Revocation`].
     Revocation,
 }
@@ -26,6 +31,8 @@ impl Kind {
         match self {
             Self::CommandNew => "command.new",
             Self::CommandStatus => "command.status",
+            Self::Preferences => "preferences",
+            Self::DirectoryChange => "directory.change",
             Self::Revocation => "revocation",
         }
     }
@@ -41,10 +48,16 @@ impl FromStr for Kind {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        [Self::CommandNew, Self::CommandStatus, Self::Revocation]
-            .into_iter()
-            .find(|kind| kind.as_str() == text)
-            .ok_or(())
+        [
+            Self::CommandNew,
+            Self::CommandStatus,
+            Self::Preferences,
+            Self::DirectoryChange,
+            Self::Revocation,
+        ]
+        .into_iter()
+        .find(|kind| kind.as_str() == text)
+        .ok_or(())
     }
 }
 

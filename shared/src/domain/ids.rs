@@ -103,6 +103,12 @@ text_id!(
     |c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-')
 );
 text_id!(
+    /// A content category: a tag of at most 32 of `[a-z0-9_-]`. Its name on the wire never
+    /// changes; what people read is its title.
+    Category, "category", 32,
+    |c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-')
+);
+text_id!(
     /// The id a client gave a request, at most 64 characters, none of them a control
     /// character. It makes the request idempotent for the sender.
     ClientId, "request id", 64,

@@ -1,11 +1,13 @@
 //! Plain types and rules. No I/O, no wire format, no clock.
 
 mod command;
+mod directory;
 mod entry;
 mod error;
 mod ids;
 mod persist;
 mod position;
+mod preferences;
 mod time;
 mod topic;
 
@@ -13,10 +15,14 @@ pub use command::{
     Broadcast, CommandBody, CommandState, CommandStatus, CommandType, FileRef, MAX_CATEGORIES,
     MAX_CONTENT_BYTES, MAX_FILES,
 };
+pub use directory::DirectoryChange;
 pub use entry::{Durability, Entry, Kind, Revocation};
 pub use error::{Code, Refusal};
-pub use ids::{ClientId, Device, Digest, InvalidId, MessageId, NodeId, SessionId, UserId};
-pub use persist::{Persist, PersistRecord};
+pub use ids::{
+    Category, ClientId, Device, Digest, InvalidId, MessageId, NodeId, SessionId, UserId,
+};
+pub use persist::{Persist, PersistRecord, Receipt};
 pub use position::{InvalidPosition, Position};
+pub use preferences::{MAX_PREFERENCES, Preferences};
 pub use time::Timestamp;
 pub use topic::{InvalidTopic, Partition, PartitionCount, Topic};

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Entry, Position, Timestamp, UserId};
+use super::{Entry, MessageId, Position, Timestamp, UserId};
 
 /// One record of a persist stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,10 +18,19 @@ impl PersistRecord {
     pub fn at(&self) -> Option<Timestamp> {
         match &self.what {
             Persist::Entry(entry) => Some(entry.at),
-            Persist::Delivered { at, .. } => Some(*at),
+            Persist::Delivered { at, .. } | Persist::Received { at, .. } => Some(*at),
             Persist::Unreadable { .. } => None,
         }
     }
+}
+
+/// Broadcasts that a user has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Receipt {
+    /// Who.
+    pub user: UserId,
+    /// Commands that a device of the user confirmed.
+    pub commands: Vec<MessageId>,
 }
 
 /// What a persist record tells.
@@ -37,6 +46,15 @@ pub enum Persist {
         from: Position,
         /// The furthest now.
         to: Position,
+        /// Entries in between that the user's preferences kept from the device.
+        skipped: Vec<Position>,
+        /// When, by Redis' clock.
+        at: Timestamp,
+    },
+    /// Devices of some users of the partition confirmed broadcasts.
+    Received {
+        /// Who and what.
+        receipts: Vec<Receipt>,
         /// When, by Redis' clock.
         at: Timestamp,
     },

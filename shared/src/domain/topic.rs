@@ -11,6 +11,10 @@ use super::UserId;
 pub enum Topic {
     /// A user's own queue.
     User(UserId),
+    /// Commands for many, each stored once; every node follows it and sees whom they reach.
+    Broadcast,
+    /// What changed in what administrators manage, followed by every node; never sent to a client.
+    Directory,
     /// Withdrawn tokens, followed by every node; never sent to a client.
     Revocations,
 }
@@ -19,6 +23,8 @@ impl fmt::Display for Topic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::User(user) => write!(f, "user:{user}"),
+            Self::Broadcast => f.write_str("broadcast"),
+            Self::Directory => f.write_str("directory"),
             Self::Revocations => f.write_str("revocations"),
         }
     }
@@ -33,8 +39,11 @@ impl FromStr for Topic {
     type Err = InvalidTopic;
 
     fn from_str(text: &str) -> Result<Self, InvalidTopic> {
-        if text == "revocations" {
-            return Ok(Self::Revocations);
+        match text {
+            "broadcast" => return Ok(Self::Broadcast),
+            "directory" => return Ok(Self::Directory),
+            "revocations" => return Ok(Self::Revocations),
+            _ => {}
         }
         let user = text.strip_prefix("user:").ok_or(InvalidTopic)?;
         Uuid::try_parse(user)
@@ -53,6 +62,11 @@ pub struct PartitionCount(pub u16);
 pub struct Partition(pub u16);
 
 impl Topic {
+    /// Whether every node follows the topic as long as it lives, with sockets or without.
+    pub fn is_for_every_node(self) -> bool {
+        !matches!(self, Self::User(_))
+    }
+
     /// The partition of the topic: FNV-1a over its text, modulo the count. The function is
     /// part of the data format and never changes.
     pub fn partition(&self, count: PartitionCount) -> Partition {
@@ -68,6 +82,8 @@ impl Topic {
                 eat(b"user:");
                 eat(user.0.as_bytes());
             }
+            Self::Broadcast => eat(b"broadcast"),
+            Self::Directory => eat(b"directory"),
             Self::Revocations => eat(b"revocations"),
         }
         // FNV's low bits are weak for short inputs; fold the high half in.

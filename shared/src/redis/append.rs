@@ -4,11 +4,23 @@ use bytes::Bytes;
 use fred::types::Value;
 
 use super::{error::Failure, keys, reply};
-use crate::domain::{Digest, Durability, Kind, MessageId, Partition, Position, Timestamp, Topic};
+use crate::domain::{
+    Digest, Durability, Kind, MessageId, Partition, Position, Timestamp, Topic, UserId,
+};
 
 /// The scope of an idempotency key: the sender plus the client's request id, or a derived name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct IdempotencyKey(pub String);
+
+impl IdempotencyKey {
+    /// Under which the end of a command is first come: for one recipient, or for everybody.
+    pub fn end_of(command: MessageId, recipient: Option<UserId>) -> Self {
+        match recipient {
+            Some(recipient) => Self(format!("final:{command}:{recipient}")),
+            None => Self(format!("final:{command}")),
+        }
+    }
+}
 
 /// An entry to append.
 #[derive(Debug, Clone)]

@@ -11,7 +11,9 @@ use super::{
     functions, keys, reply,
     store::{Store, texts},
 };
-use crate::domain::{Entry, Partition, Persist, PersistRecord, Position, Timestamp};
+use crate::domain::{
+    Entry, MessageId, Partition, Persist, PersistRecord, Position, Receipt, Timestamp,
+};
 
 /// Logs that `trim_step` looks at side by side.
 const TRIMS_AT_ONCE: usize = 16;
@@ -183,6 +185,23 @@ fn record(value: Value) -> Result<PersistRecord, StoreError> {
     Ok(PersistRecord { id, what })
 }
 
+/// Everything between blanks.
+fn words<T: std::str::FromStr>(text: &str) -> Option<Vec<T>> {
+    text.split_ascii_whitespace()
+        .map(|word| word.parse().ok())
+        .collect()
+}
+
+/// `<user> <command> ...`
+fn receipt(line: &str) -> Option<Receipt> {
+    let (user, commands) = line.split_once(' ')?;
+    let commands: Vec<MessageId> = words(commands)?;
+    Some(Receipt {
+        user: user.parse().ok()?,
+        commands,
+    })
+}
+
 fn understand(fields: &[(String, Bytes)]) -> Result<Persist, &'static str> {
     let bytes = |name: &str| {
         fields
@@ -201,6 +220,14 @@ fn understand(fields: &[(String, Bytes)]) -> Result<Persist, &'static str> {
             to: text("to")
                 .and_then(|to| to.parse().ok())
                 .ok_or("no position in `to`")?,
+            skipped: words(text("skip").unwrap_or_default()).ok_or("no position in `skip`")?,
+            at,
+        });
+    }
+    if let Some(lines) = text("received") {
+        let receipts = lines.lines().map(receipt).collect::<Option<_>>();
+        return Ok(Persist::Received {
+            receipts: receipts.ok_or("unreadable receipts")?,
             at,
         });
     }

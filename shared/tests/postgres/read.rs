@@ -10,7 +10,7 @@ async fn a_log_comes_back_as_one_sequence_without_ended_commands() {
     let ids: Vec<_> = (0..4).map(|_| id_at(now())).collect();
     let told = CommandStatus {
         command_id: ids[0],
-        recipient_id: ann,
+        recipient_id: Some(ann),
         status: CommandState::Delivered,
         at: Some(now()),
     };

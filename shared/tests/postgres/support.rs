@@ -142,7 +142,7 @@ pub fn body(sender: UserId, recipient: UserId) -> CommandBody {
         sender_id: sender,
         sender_name: "ann".into(),
         broadcast: Broadcast::User,
-        recipient_id: recipient,
+        recipient_id: Some(recipient),
         categories: vec!["a,b".into(), "q\"uote".into()],
         files: vec![],
         expires_at: Timestamp(now().0 + 1_000_000),
@@ -188,7 +188,7 @@ pub fn ended(
 ) -> PersistRecord {
     let says = CommandStatus {
         command_id: command,
-        recipient_id: recipient,
+        recipient_id: Some(recipient),
         status: state,
         at: None,
     };

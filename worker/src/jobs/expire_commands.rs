@@ -115,8 +115,10 @@ async fn end(context: Arc<Context>, due: DueCommand) -> anyhow::Result<()> {
     let state = CommandState::Expired;
     let body = CommandStatus {
         command_id: due.id,
-        recipient_id: due.recipient,
+        recipient_id: Some(due.recipient),
         status: state,
+        broadcast: None,
+        categories: Vec::new(),
         at: None,
     };
     let appended = context
@@ -125,7 +127,7 @@ async fn end(context: Arc<Context>, due: DueCommand) -> anyhow::Result<()> {
             topic: Topic::User(due.recipient),
             kind: Kind::CommandStatus,
             body: serde_json::to_vec(&body)?.into(),
-            key: IdempotencyKey(format!("final:{}", due.id)),
+            key: IdempotencyKey::end_of(due.id, Some(due.recipient)),
             digest: Digest::of(state.as_str().as_bytes()),
             durability: Durability::Durable,
             remove: Some(due.position),

@@ -133,8 +133,10 @@ async fn tell(store: Store, change: StateChange) -> Result<(), StoreError> {
     } = change;
     let body = CommandStatus {
         command_id: command,
-        recipient_id: recipient,
+        recipient_id: Some(recipient),
         status: state,
+        broadcast: None,
+        categories: Vec::new(),
         at: Some(at),
     };
     let body = serde_json::to_vec(&body)

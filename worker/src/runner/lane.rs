@@ -416,9 +416,11 @@ fn told(record: &PersistRecord) -> Option<Told> {
         Persist::Entry(entry) => Some(match entry.kind {
             Kind::CommandNew => Told::Command,
             Kind::CommandStatus => Told::Status,
+            Kind::Preferences => Told::Preferences,
+            Kind::DirectoryChange => Told::Directory,
             Kind::Revocation => Told::Revocation,
         }),
-        Persist::Delivered { .. } => Some(Told::Delivered),
+        Persist::Delivered { .. } | Persist::Received { .. } => Some(Told::Delivered),
         Persist::Unreadable { .. } => None,
     }
 }

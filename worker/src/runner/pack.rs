@@ -65,7 +65,10 @@ pub fn pack(read: Vec<PartitionBatch>, limits: Limits) -> Vec<Vec<PartitionBatch
 fn size_of(record: &PersistRecord) -> usize {
     match &record.what {
         Persist::Entry(entry) => entry.body.len(),
-        Persist::Delivered { .. } => 0,
+        Persist::Delivered { skipped, .. } => skipped.len() * 16,
+        Persist::Received { receipts, .. } => {
+            receipts.iter().map(|it| 16 + it.commands.len() * 16).sum()
+        }
         Persist::Unreadable { fields, .. } => fields.iter().map(|(_, value)| value.len()).sum(),
     }
 }

@@ -128,7 +128,7 @@ impl Deployment {
         let status = CommandState::Completed;
         let body = CommandStatus {
             command_id: command,
-            recipient_id: recipient,
+            recipient_id: Some(recipient),
             status,
             at: None,
         };
@@ -252,7 +252,7 @@ pub fn body(sender: UserId, recipient: UserId, expires_at: Timestamp) -> Command
         sender_id: sender,
         sender_name: "ann".into(),
         broadcast: Broadcast::User,
-        recipient_id: recipient,
+        recipient_id: Some(recipient),
         categories: vec![],
         files: vec![],
         expires_at,

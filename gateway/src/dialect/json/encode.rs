@@ -136,7 +136,9 @@ fn entry_frame(entry: &Entry) -> Bytes {
             }
             Err(_) => out.extend_from_slice(&entry.body),
         },
-        Kind::Revocation => out.extend_from_slice(&entry.body),
+        Kind::Preferences | Kind::DirectoryChange | Kind::Revocation => {
+            out.extend_from_slice(&entry.body)
+        }
     }
     close(frame)
 }

@@ -61,7 +61,7 @@ pub(super) struct CommandHead {
     pub(super) command_type: CommandType,
     pub(super) sender_id: UserId,
     pub(super) broadcast: Broadcast,
-    pub(super) recipient_id: UserId,
+    pub(super) recipient_id: Option<UserId>,
     pub(super) categories: Vec<String>,
     pub(super) expires_at: Timestamp,
 }
@@ -90,12 +90,15 @@ impl Fact<'_> {
 pub(super) fn read(partition: Partition, record: &PersistRecord) -> Fact<'_> {
     let what = match &record.what {
         Persist::Entry(entry) => meaning(entry).unwrap_or_else(What::Bad),
-        Persist::Delivered { user, from, to, at } => What::Delivered {
+        Persist::Delivered {
+            user, from, to, at, ..
+        } => What::Delivered {
             user: *user,
             from: *from,
             to: *to,
             at: *at,
         },
+        Persist::Received { .. } => What::Bad("receipts are not understood yet".to_owned()),
         Persist::Unreadable { reason, .. } => What::Bad(reason.clone()),
     };
     Fact {
@@ -110,7 +113,7 @@ fn meaning(entry: &Entry) -> Result<What<'_>, String> {
     match (entry.topic, entry.kind) {
         (Topic::User(recipient), Kind::CommandNew) => {
             let head: CommandHead = parse(body)?;
-            if head.recipient_id != recipient {
+            if head.recipient_id != Some(recipient) {
                 return Err("command stands in the log of somebody else".to_owned());
             }
             Ok(What::Command {
@@ -123,8 +126,9 @@ fn meaning(entry: &Entry) -> Result<What<'_>, String> {
         (Topic::User(user), Kind::CommandStatus) => {
             let status: CommandStatus = parse(body)?;
             // A worker's own words in the sender's log carry `at`; they change nothing.
-            let authority =
-                status.recipient_id == user && status.at.is_none() && status.status.is_final();
+            let authority = status.recipient_id == Some(user)
+                && status.at.is_none()
+                && status.status.is_final();
             let ended = authority.then_some(Ended {
                 command: status.command_id.0,
                 user,
@@ -169,7 +173,10 @@ pub(super) fn dump(record: &PersistRecord) -> Vec<u8> {
             ("at", entry.at.0.to_string()),
             ("body", text(&entry.body)),
         ],
-        Persist::Delivered { user, from, to, at } => vec![
+        Persist::Received { at, .. } => vec![("at", at.0.to_string())],
+        Persist::Delivered {
+            user, from, to, at, ..
+        } => vec![
             ("delivered", user.to_string()),
             ("from", from.to_string()),
             ("to", to.to_string()),
