@@ -49,15 +49,15 @@ struct Valid {
 enum Cursor {
     /// Behind a position of the log.
     After(Position),
-    /// Before a position of the log, in the record.
-    Before(Position),
+    /// Before a command, in the record.
+    Before(MessageId),
 }
 
 impl Cursor {
     fn parse(text: &str) -> Option<Self> {
         match text.split_at_checked(1)? {
             ("p", position) => position.parse().ok().map(Self::After),
-            ("r", position) => position.parse().ok().map(Self::Before),
+            ("r", id) => id.parse().ok().map(Self::Before),
             _ => None,
         }
     }
@@ -67,7 +67,7 @@ impl std::fmt::Display for Cursor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::After(position) => write!(f, "p{position}"),
-            Self::Before(position) => write!(f, "r{position}"),
+            Self::Before(id) => write!(f, "r{id}"),
         }
     }
 }
@@ -170,9 +170,9 @@ async fn ended(
     query: &Valid,
     state: CommandState,
 ) -> Result<List, Refusal> {
-    let before = match query.cursor {
-        Some(Cursor::Before(position)) => position,
-        _ => Position::END,
+    let mut before = match query.cursor {
+        Some(Cursor::Before(id)) => Some(id),
+        _ => None,
     };
     // One more tells whether there are more.
     let found = app
@@ -183,12 +183,12 @@ async fn ended(
     let mut list = List::new();
     for command in found {
         if list.is_full(query.limit) {
-            list.next = Some(Cursor::Before(list.last));
+            list.next = before.map(Cursor::Before);
             break;
         }
         let body = serde_json::to_vec(&command.body).unwrap_or_default();
         list.push(command.id, command.created_at, state, &body);
-        list.last = command.position;
+        before = Some(command.id);
     }
     Ok(list)
 }
@@ -268,7 +268,8 @@ mod tests {
     fn queries_keep_the_rules() {
         assert!(query("{}").is_ok_and(|q| q.limit == 50 && q.cursor.is_none()));
         assert!(query(r#"{"limit":200,"cursor":"p7:9","status":"pending"}"#).is_ok());
-        assert!(query(r#"{"cursor":"r7:9","status":"expired"}"#).is_ok());
+        let before = r#"{"cursor":"r01a1fd86-61af-76d9-8440-6bfc8ca125e5","status":"expired"}"#;
+        assert!(query(before).is_ok());
         for wrong in [
             r#"{"limit":0}"#,
             r#"{"limit":201}"#,
@@ -277,7 +278,8 @@ mod tests {
             r#"{"cursor":"é"}"#,
             r#"{"cursor":"p7"}"#,
             r#"{"cursor":"p7:9","status":"completed"}"#,
-            r#"{"cursor":"r7:9"}"#,
+            r#"{"cursor":"r7:9","status":"expired"}"#,
+            r#"{"cursor":"r01a1fd86-61af-76d9-8440-6bfc8ca125e5"}"#,
         ] {
             let refusal = query(wrong).err().map(|refusal| refusal.code);
             assert_eq!(refusal, Some(Code::BadRequest), "{wrong}");
