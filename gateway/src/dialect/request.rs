@@ -25,15 +25,26 @@ pub enum Incoming {
         /// The token; it is not checked yet.
         token: Token,
     },
-    /// To confirm everything of its own topic up to a position. For the session itself.
+    /// To confirm everything of a feed up to a position. For the session itself.
     Ack {
         /// The client's name for the request.
         id: Option<ClientId>,
+        /// Of which of its feeds.
+        topic: Feed,
         /// The last position it is done with.
         position: Position,
     },
     /// Something the table of commands knows, or does not.
     Request(Request),
+}
+
+/// What a session hears entries of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Feed {
+    /// The user's own topic.
+    User,
+    /// Commands for many, and their ends.
+    Broadcast,
 }
 
 /// A token on its way to be checked. Does not show itself in logs.

@@ -23,7 +23,7 @@ use super::{
     socket::{Received, Socket},
 };
 use crate::{
-    dialect::{self, Event, Frame, Incoming, Token},
+    dialect::{self, Event, Feed, Frame, Incoming, Token},
     fanout::{self, Outbox, Taken},
 };
 
@@ -230,10 +230,22 @@ impl<H: Host> Session<H> {
             Ok(Incoming::Request(request)) => {
                 self.request = Some(self.host.run(&self.peer, request));
             }
-            Ok(Incoming::Ack { id, position }) => {
+            Ok(Incoming::Ack {
+                id,
+                topic: Feed::User,
+                position,
+            }) => {
                 if let Err(refusal) = self.outbox.acknowledged(position) {
                     self.refuse(id.as_ref(), &refusal);
                 }
+            }
+            Ok(Incoming::Ack {
+                id,
+                topic: Feed::Broadcast,
+                ..
+            }) => {
+                let refusal = Refusal::new(Code::BadRequest, "nothing of this topic was sent");
+                self.refuse(id.as_ref(), &refusal);
             }
             Ok(Incoming::Authenticate { id, token }) => self.refresh(id.as_ref(), &token, now),
             Err(unreadable) => self.refuse(unreadable.id.as_ref(), &unreadable.refusal),

@@ -14,6 +14,8 @@ use super::Codec;
 
 /// What clients call their own topic.
 pub(super) const USER_TOPIC: &str = "user";
+/// What clients call the topic of commands for many.
+const BROADCAST_TOPIC: &str = "broadcast";
 
 pub(super) const CODEC: Codec = Codec {
     name: "json",
