@@ -232,7 +232,7 @@ impl<H: Host> Session<H> {
             }
             Ok(Incoming::Ack {
                 id,
-                topic: Feed::User,
+                feed: Feed::User,
                 position,
             }) => {
                 if let Err(refusal) = self.outbox.acknowledged(position) {
@@ -241,7 +241,7 @@ impl<H: Host> Session<H> {
             }
             Ok(Incoming::Ack {
                 id,
-                topic: Feed::Broadcast,
+                feed: Feed::Broadcast,
                 ..
             }) => {
                 let refusal = Refusal::new(Code::BadRequest, "nothing of this topic was sent");

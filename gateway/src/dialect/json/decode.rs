@@ -11,8 +11,8 @@ use serde::Deserialize;
 use shared::domain::{ClientId, Code, Position, Refusal};
 use simd_json::{Buffers, Node, Tape};
 
-use super::{BROADCAST_TOPIC, USER_TOPIC};
-use crate::dialect::{Body, Feed, Frame, Incoming, Request, Unreadable, request::Token};
+use super::feed_of;
+use crate::dialect::{Body, Frame, Incoming, Request, Unreadable, request::Token};
 
 /// Deepest nesting of a frame. What clients and Postgres parse recursively stays far from
 /// their limits.
@@ -60,28 +60,21 @@ pub(super) fn decode(frame: &Frame) -> Result<Incoming, Unreadable> {
             )),
         },
         "ack" => match body.parse::<Ack<'_>>() {
-            Ok(ack) => match feed(&ack.topic) {
-                Some(topic) => Ok(Incoming::Ack {
+            Ok(Ack {
+                topic,
+                epoch,
+                offset,
+            }) => match feed_of(&topic) {
+                Some(feed) => Ok(Incoming::Ack {
                     id,
-                    topic,
-                    position: Position {
-                        epoch: ack.epoch,
-                        offset: ack.offset,
-                    },
+                    feed,
+                    position: Position { epoch, offset },
                 }),
                 None => Err(Unreadable::bad_request(id, "payload: no such topic")),
             },
             Err(refusal) => Err(Unreadable { id, refusal }),
         },
         _ => Ok(Incoming::Request(Request { id, name, body })),
-    }
-}
-
-fn feed(topic: &str) -> Option<Feed> {
-    match topic {
-        USER_TOPIC => Some(Feed::User),
-        BROADCAST_TOPIC => Some(Feed::Broadcast),
-        _ => None,
     }
 }
 

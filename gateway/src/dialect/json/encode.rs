@@ -6,11 +6,11 @@ use bytes::Bytes;
 use serde::Serialize;
 use shared::domain::{
     Broadcast, ClientId, CommandState, CommandStatus, Entry, Kind, MessageId, Refusal, Timestamp,
-    Topic, UserId,
+    UserId,
 };
 
-use super::{BROADCAST_TOPIC, USER_TOPIC};
-use crate::dialect::{Event, frame::TextFrame};
+use super::topic_of;
+use crate::dialect::{Event, Feed, frame::TextFrame};
 
 /// Room for an envelope around a payload.
 const ENVELOPE: usize = 256;
@@ -139,11 +139,7 @@ fn entry_frame(entry: &Entry) -> Bytes {
 
 /// The envelope of an entry up to its payload.
 fn open_entry(out: &mut Vec<u8>, entry: &Entry, name: &str) {
-    let topic = match entry.topic {
-        Topic::Broadcast => BROADCAST_TOPIC,
-        // The others are sent to nobody.
-        Topic::User(_) | Topic::Directory | Topic::Revocations => USER_TOPIC,
-    };
+    let topic = topic_of(Feed::of(entry.topic));
     // A Vec takes every write.
     let _ = write!(
         out,

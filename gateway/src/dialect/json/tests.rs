@@ -261,7 +261,7 @@ fn what_concerns_the_session_itself_is_told_apart() {
     };
     let Ok(Incoming::Ack {
         id: None,
-        topic: Feed::User,
+        feed: Feed::User,
         position,
     }) = incoming
     else {
@@ -271,7 +271,7 @@ fn what_concerns_the_session_itself_is_told_apart() {
 
     let incoming = read(r#"{"type":"ack","payload":{"topic":"broadcast","epoch":5,"offset":9}}"#);
     let Ok(Incoming::Ack {
-        topic: Feed::Broadcast,
+        feed: Feed::Broadcast,
         position,
         ..
     }) = incoming
