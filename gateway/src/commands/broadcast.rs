@@ -28,8 +28,6 @@ pub(super) struct Sent {
     pub(super) is_in_log: bool,
     /// How it ended for everybody, as far as the record knows.
     pub(super) ended: Option<CommandState>,
-    /// When that was.
-    pub(super) ended_at: Option<Timestamp>,
 }
 
 impl Sent {
@@ -45,7 +43,6 @@ impl Sent {
             position: entry.position,
             is_in_log: true,
             ended: None,
-            ended_at: None,
         })
     }
 
@@ -60,7 +57,6 @@ impl Sent {
             position: command.position,
             is_in_log: false,
             ended: command.state.is_final().then_some(command.state),
-            ended_at: None,
         }
     }
 

@@ -12,7 +12,7 @@ use shared::{
 
 use super::{
     Caller, Reply,
-    broadcast::{self, Sent},
+    broadcast::{self, Sent, remembers},
     complete::ById,
     end, find, seams,
 };
@@ -100,12 +100,14 @@ async fn broadcast(app: &App, user: UserId, sent: &Sent) -> Result<Reply, Refusa
             find::not_found()
         });
     }
-    let at = match (sent.ended, sent.ended_at) {
-        (Some(CommandState::Cancelled), Some(at)) => at,
-        (None | Some(CommandState::Cancelled), _) => {
-            append_end(app, end::cancelled(app, sent)).await?
+    let append = end::cancelled(app, sent);
+    let at = match sent.ended {
+        None => append_end(app, append).await?,
+        // Brings back the first answer.
+        Some(CommandState::Cancelled) if remembers(app, append.topic, &append.key).await? => {
+            append_end(app, append).await?
         }
-        (Some(state), _) => return Err(has_become(state)),
+        Some(state) => return Err(has_become(state)),
     };
     Ok(answer(&Cancelled {
         command_id: sent.id,
