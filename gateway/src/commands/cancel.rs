@@ -14,7 +14,7 @@ use super::{
     Caller, Reply,
     broadcast::{self, Sent, remembers},
     complete::ById,
-    end, find, seams,
+    end, find, record,
 };
 use crate::{
     app::App,
@@ -93,7 +93,7 @@ async fn direct(
 async fn broadcast(app: &App, user: UserId, sent: &Sent) -> Result<Reply, Refusal> {
     if sent.sender != user {
         let is_theirs =
-            sent.reaches(app, user).await? || seams::state_of(app, user, sent.id).await?.is_some();
+            sent.reaches(app, user).await? || record::state_of(app, user, sent.id).await?.is_some();
         return Err(if is_theirs {
             not_yours()
         } else {

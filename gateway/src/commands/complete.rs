@@ -16,7 +16,7 @@ use shared::{
 use super::{
     Caller, Reply,
     broadcast::{self, Sent, remembers},
-    end, find, seams,
+    end, find, record,
 };
 use crate::{
     app::App,
@@ -116,8 +116,8 @@ async fn complete_broadcast(app: &App, user: UserId, sent: &Sent) -> Result<Time
     if decided_by_key || remembers(app, Topic::User(user), &completion.key).await? {
         return append(app, completion).await;
     }
-    let row = seams::state_of(app, user, sent.id).await?;
-    if let Some((CommandState::Completed, Some(at))) = row {
+    let row = record::state_of(app, user, sent.id).await?;
+    if let Some(at) = row.and_then(|row| row.completed_at) {
         return Ok(at);
     }
     if !reaches && row.is_none() {

@@ -18,6 +18,7 @@ mod metrics;
 mod ping;
 mod preferences;
 mod queue;
+mod record;
 mod seams;
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ mod waiting;
 use std::sync::Arc;
 
 use serde::Deserialize;
-use shared::domain::{Code, CommandState, Position, Preferences, Refusal, Timestamp, UserId};
+use shared::domain::{Code, CommandState, Preferences, Refusal, Timestamp, UserId};
 
 use super::{Caller, Reply, seams};
 use crate::{app::App, dialect::Request, fanout::postgres_refusal};
@@ -89,8 +89,8 @@ async fn ended(
     state: CommandState,
 ) -> Result<List, Refusal> {
     let mut before = match query.cursor {
-        Some(Cursor::Before(position)) => position,
-        _ => Position::END,
+        Some(Cursor::Before(id)) => Some(id),
+        _ => None,
     };
     // One more tells whether there are more.
     let found = app
@@ -101,10 +101,10 @@ async fn ended(
     let mut list = List::new();
     for (index, command) in found.iter().enumerate() {
         if list.is_full(query.limit) || index == query.limit as usize {
-            list.next = Some(Cursor::Before(before));
+            list.next = before.map(Cursor::Before);
             break;
         }
-        before = command.position;
+        before = Some(command.id);
         if preferences.admit(&command.body.categories) {
             let body = serde_json::to_vec(&command.body).unwrap_or_default();
             list.push(command.id, command.created_at, state, &body);
@@ -125,7 +125,8 @@ mod tests {
     fn queries_keep_the_rules() {
         assert!(query("{}").is_ok_and(|q| q.limit == 50 && q.cursor.is_none()));
         assert!(query(r#"{"limit":200,"cursor":"p7:9_3:4","status":"pending"}"#).is_ok());
-        assert!(query(r#"{"cursor":"r7:9","status":"expired"}"#).is_ok());
+        let before = r#"{"cursor":"r01a1fd86-61af-76d9-8440-6bfc8ca125e5","status":"expired"}"#;
+        assert!(query(before).is_ok());
         for wrong in [
             r#"{"limit":0}"#,
             r#"{"limit":201}"#,
@@ -134,7 +135,8 @@ mod tests {
             r#"{"cursor":"é"}"#,
             r#"{"cursor":"p7"}"#,
             r#"{"cursor":"p7:9_3:4","status":"completed"}"#,
-            r#"{"cursor":"r7:9"}"#,
+            r#"{"cursor":"r7:9","status":"expired"}"#,
+            r#"{"cursor":"r01a1fd86-61af-76d9-8440-6bfc8ca125e5"}"#,
         ] {
             let refusal = query(wrong).err().map(|refusal| refusal.code);
             assert_eq!(refusal, Some(Code::BadRequest), "{wrong}");

@@ -2,15 +2,15 @@
 
 use std::fmt;
 
-use shared::domain::Position;
+use shared::domain::{MessageId, Position};
 
 /// See the module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cursor {
     /// Behind these positions of the two logs.
     After(Places),
-    /// Before a position, in the record.
-    Before(Position),
+    /// Before a command, in the record.
+    Before(MessageId),
 }
 
 /// How far the two logs were read.
@@ -43,7 +43,7 @@ impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::After(Places { own, broadcasts }) => write!(f, "p{own}_{broadcasts}"),
-            Self::Before(position) => write!(f, "r{position}"),
+            Self::Before(id) => write!(f, "r{id}"),
         }
     }
 }
@@ -54,11 +54,15 @@ mod tests {
 
     #[test]
     fn a_cursor_is_read_as_it_was_written() {
-        for text in ["p0:0_7:9", "p1:2_0:0", "r7:9"] {
+        for text in [
+            "p0:0_7:9",
+            "p1:2_0:0",
+            "r01a1fd86-61af-76d9-8440-6bfc8ca125e5",
+        ] {
             let cursor = Cursor::parse(text).map(|cursor| cursor.to_string());
             assert_eq!(cursor.as_deref(), Some(text));
         }
-        for wrong in ["", "é", "p7", "p7:9", "p7:9_", "p_7:9", "p7:9_é", "x7:9"] {
+        for wrong in ["", "é", "p7", "p7:9", "p7:9_", "p_7:9", "p7:9_é", "r7:9"] {
             assert_eq!(Cursor::parse(wrong), None, "{wrong}");
         }
     }

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     app::App,
-    commands::{broadcast::registered_at, seams},
+    commands::{broadcast::registered_at, record},
     fanout::{Walk, store_refusal},
 };
 
@@ -174,9 +174,7 @@ impl Asked<'_> {
         let since = registered_at(self.user).max(self.query.since.unwrap_or(Timestamp(0)));
         Places {
             own: Position::START,
-            broadcasts: seams::last_broadcast_before(self.app, since)
-                .await
-                .unwrap_or(Position::START),
+            broadcasts: record::broadcasts_from(self.app, since).await,
         }
     }
 
@@ -237,7 +235,7 @@ impl Asked<'_> {
             .filter(|it| it.is_tagged && is_confirmed(&it.entry))
             .map(|it| it.entry.id)
             .collect();
-        let states = seams::states_of(self.app, self.user, &doubtful).await?;
+        let states = record::states_of(self.app, self.user, &doubtful).await?;
         Ok(wanted
             .into_iter()
             .map(|Wanted { entry, .. }| {
@@ -262,7 +260,7 @@ impl Asked<'_> {
             .map(|id| IdempotencyKey::end_of(*id, Some(self.user)))
             .collect::<Vec<_>>();
         let (states, completed) = tokio::join!(
-            seams::states_of(self.app, self.user, &ids),
+            record::states_of(self.app, self.user, &ids),
             self.app.store.remembers_each(Topic::User(self.user), &ends),
         );
         let (states, completed) = (states?, completed.map_err(|error| store_refusal(&error))?);
