@@ -7,6 +7,7 @@
     reason = "a test is no product: it may fail and need not be stopped"
 )]
 
+mod broadcasts;
 mod commands;
 mod fanout;
 mod support;

@@ -4,4 +4,5 @@ mod cursors;
 mod faults;
 mod fleets;
 mod reading;
+mod receipts;
 mod support;
