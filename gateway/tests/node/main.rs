@@ -7,6 +7,8 @@
     reason = "a test is no product: it may fail and need not be stopped"
 )]
 
+mod broadcasts;
 mod commands;
+mod desk;
 mod fanout;
 mod support;
