@@ -11,7 +11,7 @@ use shared::{
     redis::IdempotencyKey,
 };
 
-use super::{find, seams};
+use super::{find, preferences};
 use crate::{app::App, fanout::store_refusal};
 
 /// What requests need to know of a broadcast.
@@ -70,13 +70,16 @@ impl Sent {
     /// does not.
     pub(super) async fn reaches(&self, app: &App, user: UserId) -> Result<bool, Refusal> {
         Ok(registered_at(user) <= self.created_at
-            && seams::preferences(app, user).await?.admit(&self.categories))
+            && preferences::of(app, user).await?.admit(&self.categories))
     }
 }
 
-/// When a user began to be one: the time in their id.
+/// When a user began to be one, as far as broadcasts go: the time in their id, less what its clock
+/// and that of Redis may differ by. The fan-out allows for as much.
 pub(super) fn registered_at(user: UserId) -> Timestamp {
-    find::minted_at(user.0).unwrap_or(Timestamp(0))
+    const CLOCKS_DIFFER_MS: i64 = 5_000;
+    let minted = find::minted_at(user.0).unwrap_or(Timestamp(0));
+    Timestamp(minted.0 - CLOCKS_DIFFER_MS)
 }
 
 /// The broadcast, if it is among the newest that Redis holds.

@@ -1,8 +1,6 @@
 //! Questions that commands ask of others, each in one place.
 
-use std::sync::Arc;
-
-use shared::domain::{Category, Preferences, Refusal, UserId};
+use shared::domain::{Category, Refusal};
 
 use crate::app::{App, Profile};
 
@@ -22,9 +20,4 @@ pub(super) fn check_known<'a>(
     _tags: impl Iterator<Item = &'a Category>,
 ) -> Result<(), Refusal> {
     Ok(())
-}
-
-/// What the user chose.
-pub(super) async fn preferences(_app: &App, _user: UserId) -> Result<Arc<Preferences>, Refusal> {
-    Ok(Arc::default())
 }

@@ -1,337 +1,308 @@
-//! Broadcasts and preferences on nodes: whom an entry reaches, live and after being away.
+//! Commands for many, and what users want to see of them, as one node takes requests about them.
 
-use std::{sync::atomic::Ordering, time::Duration};
-
-use gateway::fanout::FanoutSettings;
-use shared::domain::{
-    Category, Kind, MessageId, Persist, Position, Preferences, Receipt, Timestamp, Topic, UserId,
+use serde_json::{Value, json};
+use shared::{
+    domain::{
+        Broadcast, Category, Code, CommandState, CommandStatus, Digest, Durability, Kind,
+        MessageId, Topic, UserId,
+    },
+    redis::{Append, Appended, IdempotencyKey},
 };
-use testkit::eventually;
 use uuid::Uuid;
 
-use crate::support::{Ask, Client, PATIENCE, World, publish, publish_to, user};
+use crate::{
+    desk::Desk,
+    support::{Ask, publish_to},
+};
 
-fn tags(text: &str) -> Vec<Category> {
-    text.split_whitespace()
-        .map(|tag| tag.parse().unwrap())
+fn to_many(content: &str, tags: &[&str]) -> Value {
+    json!({
+        "commandType": "message", "content": content, "broadcast": "category",
+        "categories": tags,
+    })
+}
+
+fn to_one(user: UserId, content: &str, tags: &[&str]) -> Value {
+    json!({
+        "commandType": "message", "content": content, "targetUser": user, "categories": tags,
+    })
+}
+
+fn by_id(accepted: &Value) -> Value {
+    json!({ "commandId": accepted["commandId"] })
+}
+
+fn contents(page: &Value) -> Vec<&str> {
+    let commands = page["commands"].as_array().unwrap().iter();
+    commands
+        .map(|command| command["content"].as_str().unwrap())
         .collect()
 }
 
-async fn broadcast(world: &World, text: &str, categories: &str) -> Position {
-    let body = serde_json::json!({"content": text, "categories": tags(categories)});
-    publish_to(
-        &world.store,
-        Topic::Broadcast,
-        Kind::CommandNew,
-        body.to_string(),
-    )
-    .await
-}
+impl Desk {
+    async fn three(&self) -> [UserId; 3] {
+        [
+            self.world.user("anna").await,
+            self.world.user("bert").await,
+            self.world.user("carl").await,
+        ]
+    }
 
-async fn direct(world: &World, to: UserId, text: &str, categories: &str) -> Position {
-    let body = serde_json::json!({"content": text, "categories": tags(categories)});
-    publish_to(
-        &world.store,
-        Topic::User(to),
-        Kind::CommandNew,
-        body.to_string(),
-    )
-    .await
-}
+    async fn blocks(&self, user: UserId, tags: &[&str]) -> Value {
+        let chosen = json!({ "blockedCategories": tags });
+        self.answer(user, None, "preferences.update", chosen).await
+    }
 
-async fn choose(world: &World, who: UserId, blocked: &str, allowed: &str) {
-    let preferences = Preferences {
-        blocked_categories: tags(blocked).into_iter().collect(),
-        allowed_categories: tags(allowed).into_iter().collect(),
-    };
-    let body = serde_json::to_string(&preferences).unwrap();
-    publish_to(&world.store, Topic::User(who), Kind::Preferences, body).await;
-}
-
-async fn hears(client: &Client, texts: &[&str]) {
-    eventually("broadcasts arrive", PATIENCE, async || {
-        (client.seen.broadcasts().len() >= texts.len()).then_some(())
-    })
-    .await;
-    assert_eq!(client.seen.broadcasts(), texts);
+    async fn queue(&self, user: UserId) -> Value {
+        self.answer(user, None, "command.queue", json!({})).await
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_broadcast_reaches_whom_it_may_on_every_node_and_nobody_else() {
-    let world = World::start().await;
-    let nodes = [world.node().await, world.node().await];
-    let [open, blocks, allows] = [user(), user(), user()];
-    choose(&world, blocks, "adult", "").await;
-    choose(&world, allows, "extreme", "mild adult").await;
-    let mut clients = Vec::new();
-    for node in &nodes {
-        for (who, device) in [(open, "a"), (blocks, "a"), (allows, "a")] {
-            let ask = Ask {
-                device,
-                ..Ask::of(who)
-            };
-            clients.push((who, ask.client(node).await));
-        }
-    }
-    broadcast(&world, "adult", "adult").await;
-    broadcast(&world, "mild", "mild").await;
-    broadcast(&world, "both", "mild adult").await;
-    broadcast(&world, "general", "general").await;
-    broadcast(&world, "extreme", "mild extreme").await;
-    broadcast(&world, "all", "").await;
-    for (who, client) in &clients {
-        if *who == open {
-            hears(
-                client,
-                &["adult", "mild", "both", "general", "extreme", "all"],
-            )
+async fn a_broadcast_reaches_whoever_wants_it_and_a_retry_changes_nothing() {
+    let desk = Desk::open().await;
+    let [anna, bert, carl] = desk.three().await;
+    desk.blocks(carl, &["feet"]).await;
+    let bert_client = Ask::of(bert).client(&desk.app.fanout).await;
+    let carl_client = Ask::of(carl).client(&desk.app.fanout).await;
+    let many = |content: &str| to_many(content, &["feet", "mild"]);
+    let first = desk
+        .answer(anna, Some("r1"), "command.create", many("a"))
+        .await;
+    assert_eq!(first["status"], "pending");
+    let again = desk
+        .answer(anna, Some("r1"), "command.create", many("a"))
+        .await;
+    assert_eq!(first, again);
+    let mut allcast = many("a");
+    allcast["broadcast"] = json!("allcast");
+    for other in [many("b"), to_one(bert, "a", &["feet", "mild"])] {
+        let code = desk
+            .refusal(anna, Some("r1"), "command.create", other)
             .await;
-        } else if *who == blocks {
-            hears(client, &["mild", "general", "extreme", "all"]).await;
-        } else {
-            hears(client, &["adult", "mild", "both", "all"]).await;
-        }
+        assert_eq!(code, Code::Conflict);
     }
+    assert_eq!(
+        desk.refusal(anna, None, "command.create", allcast).await,
+        Code::Forbidden,
+    );
+    desk.answer(anna, None, "command.create", to_many("b", &["mild"]))
+        .await;
+    bert_client.sees(2).await;
+    // The first is his own choice.
+    carl_client.sees(2).await;
+    assert_eq!(bert_client.seen.texts(), ["a", "b"]);
+    assert_eq!(carl_client.seen.texts(), ["", "b"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_comes_back_gets_what_was_missed_under_the_choice_of_then() {
-    let world = World::start().await;
-    let node = world.node().await;
-    let anna = user();
-    let client = Ask::of(anna).client(&node).await;
-    broadcast(&world, "1", "mild").await;
-    hears(&client, &["1"]).await;
-    drop(client);
-    for number in 2..=9 {
-        let tag = if number % 2 == 0 { "adult" } else { "mild" };
-        broadcast(&world, &number.to_string(), tag).await;
+async fn whoever_it_reaches_completes_a_broadcast_for_themselves() {
+    let desk = Desk::open().await;
+    let [anna, bert, carl] = desk.three().await;
+    desk.blocks(carl, &["feet"]).await;
+    let created = desk
+        .answer(anna, None, "command.create", to_many("do it", &["feet"]))
+        .await;
+    let done = desk
+        .answer(bert, None, "command.complete", by_id(&created))
+        .await;
+    assert_eq!(done["commandId"], created["commandId"]);
+    let again = desk
+        .answer(bert, None, "command.complete", by_id(&created))
+        .await;
+    assert_eq!(done, again);
+    // Not changed by a later choice: it is done.
+    desk.blocks(bert, &["feet"]).await;
+    let again = desk
+        .answer(bert, None, "command.complete", by_id(&created))
+        .await;
+    assert_eq!(done, again);
+    // Others still have it, whoever is kept from it has not.
+    desk.answer(anna, None, "command.complete", by_id(&created))
+        .await;
+    let in_an_hour = desk.app.store.clock().now().0 + 3_600_000;
+    let later = UserId(Uuid::from_u128(
+        (in_an_hour as u128) << 80 | 7 << 76 | 2 << 62,
+    ));
+    for stranger in [carl, later] {
+        let refused = desk
+            .refusal(stranger, None, "command.complete", by_id(&created))
+            .await;
+        assert_eq!(refused, Code::NotFound);
     }
-    choose(&world, anna, "adult", "").await;
-    // On another node, which began later: it reads the end of the log first.
-    let other = world.node().await;
-    let client = Ask::of(anna).client(&other).await;
-    hears(&client, &["3", "5", "7", "9"]).await;
-    choose(&world, anna, "mild", "").await;
-    client.sees(2).await;
-    broadcast(&world, "10", "mild").await;
-    broadcast(&world, "11", "adult").await;
-    hears(&client, &["3", "5", "7", "9", "11"]).await;
+    desk.blocks(carl, &[]).await;
+    desk.answer(carl, None, "command.complete", by_id(&created))
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_new_user_gets_no_broadcast_from_before_they_registered() {
-    let world = World::start().await;
-    let node = world.node().await;
-    let at = |ms: i64| UserId(Uuid::from_u128((ms as u128) << 80 | 7 << 76 | 2 << 62));
-    let now = world.store.clock().now().0;
-    broadcast(&world, "old", "mild").await;
-    let later = Ask::of(at(now + 60_000)).client(&node).await;
-    let before = Ask::of(at(now - 60_000)).client(&node).await;
-    hears(&before, &["old"]).await;
-    broadcast(&world, "new", "mild").await;
-    hears(&before, &["old", "new"]).await;
-    hears(&later, &["new"]).await;
+async fn only_its_sender_takes_a_broadcast_back() {
+    let desk = Desk::open().await;
+    let [anna, bert, carl] = desk.three().await;
+    desk.blocks(carl, &["feet"]).await;
+    let created = desk
+        .answer(anna, None, "command.create", to_many("oh", &["feet"]))
+        .await;
+    for (user, code) in [(bert, Code::Forbidden), (carl, Code::NotFound)] {
+        let refused = desk
+            .refusal(user, None, "command.cancel", by_id(&created))
+            .await;
+        assert_eq!(refused, code);
+    }
+    assert_eq!(contents(&desk.queue(bert).await), ["oh"]);
+    let cancelled = desk
+        .answer(anna, None, "command.cancel", by_id(&created))
+        .await;
+    assert_eq!(
+        cancelled,
+        json!({
+            "commandId": created["commandId"], "status": "cancelled", "at": cancelled["at"],
+            "broadcast": "category",
+        }),
+    );
+    assert!(cancelled["at"].is_string());
+    assert!(contents(&desk.queue(bert).await).is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn direct_commands_are_held_to_the_choice_and_stay_pending() {
-    let world = World::start().await;
-    let node = world.node().await;
-    let anna = user();
-    choose(&world, anna, "adult", "").await;
-    let client = Ask::of(anna).client(&node).await;
-    direct(&world, anna, "1", "mild").await;
-    let kept = direct(&world, anna, "2", "adult").await;
-    direct(&world, anna, "3", "").await;
-    client.sees(3).await;
-    // The choice itself comes first.
-    assert_eq!(client.seen.texts(), ["", "1", "3"]);
-    let skipped = eventually("the confirmation is recorded", PATIENCE, async || {
-        let found = deliveries(&world, anna).await;
-        found
-            .iter()
-            .any(|(_, skipped)| skipped.contains(&kept))
-            .then_some(found)
-    })
-    .await;
-    let all: Vec<Position> = skipped
-        .into_iter()
-        .flat_map(|(_, skipped)| skipped)
-        .collect();
-    assert_eq!(all, [kept]);
-}
-
-async fn deliveries(world: &World, who: UserId) -> Vec<(Position, Vec<Position>)> {
-    let partition = Topic::User(who).partition(world.store.partitions());
-    let page = world.store.persist_read(partition, "0-0", 1000, 1 << 20);
-    let records = page.await.unwrap().records;
-    let found = records.into_iter().filter_map(|record| match record.what {
-        Persist::Delivered {
-            user, to, skipped, ..
-        } if user == who => Some((to, skipped)),
-        _ => None,
-    });
-    found.collect()
-}
-
-async fn receipts(world: &World, who: UserId) -> Vec<MessageId> {
-    let partition = Topic::User(who).partition(world.store.partitions());
-    let page = world.store.persist_read(partition, "0-0", 1000, 1 << 20);
-    let records = page.await.unwrap().records;
-    let found = records.into_iter().filter_map(|record| match record.what {
-        Persist::Received { receipts, .. } => Some(receipts),
-        _ => None,
-    });
-    let mine = found.flatten().filter(|Receipt { user, .. }| *user == who);
-    mine.flat_map(|receipt| receipt.commands).collect()
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn receipts_wait_for_their_round_or_for_the_device_to_leave() {
-    let world = World::start().await;
-    let never = |settings| FanoutSettings {
-        receipt_interval: Duration::from_secs(3600),
-        ..settings
+async fn what_has_expired_is_not_taken_back() {
+    let desk = Desk::open().await;
+    let anna = desk.world.user("anna").await;
+    let created = desk
+        .answer(anna, None, "command.create", to_many("oh", &["feet"]))
+        .await;
+    let id: MessageId = created["commandId"].as_str().unwrap().parse().unwrap();
+    // As a worker does, but without taking it from the log.
+    let state = CommandState::Expired;
+    let told = CommandStatus {
+        command_id: id,
+        recipient_id: None,
+        status: state,
+        broadcast: Some(Broadcast::Category),
+        categories: vec!["feet".parse::<Category>().unwrap()],
+        at: None,
     };
-    let often = |settings| FanoutSettings {
-        receipt_interval: Duration::from_millis(100),
-        ..settings
-    };
-    let (lazy, eager) = (world.node_with(never).await, world.node_with(often).await);
-    let [anna, bert] = [user(), user()];
-    choose(&world, bert, "adult", "").await;
-    let leaves = Ask::of(anna).client(&lazy).await;
-    let stays = Ask::of(bert).client(&eager).await;
-    broadcast(&world, "1", "mild").await;
-    broadcast(&world, "2", "adult").await;
-    hears(&leaves, &["1", "2"]).await;
-    eventually("the round of the other node", PATIENCE, async || {
-        (receipts(&world, bert).await.len() == 1).then_some(())
-    })
-    .await;
-    hears(&stays, &["1"]).await;
-    assert_eq!(receipts(&world, anna).await, []);
-    drop(leaves);
-    eventually("a device that leaves is written", PATIENCE, async || {
-        (receipts(&world, anna).await.len() == 2).then_some(())
-    })
-    .await;
-    // It goes on behind what it has.
-    let again = Ask::of(anna).client(&lazy).await;
-    broadcast(&world, "3", "mild").await;
-    hears(&again, &["3"]).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_device_that_only_passed_broadcasts_over_does_not_look_at_them_again() {
-    let world = World::start().await;
-    let node = world.node().await;
-    let anna = user();
-    choose(&world, anna, "", "mild").await;
-    let client = Ask::of(anna).client(&node).await;
-    let first = broadcast(&world, "1", "mild").await;
-    hears(&client, &["1"]).await;
-    let mut last = first;
-    for _ in 0..5 {
-        last = broadcast(&world, "kept", "adult").await;
-    }
-    // Entries of one log are heard in order.
-    let witness = Ask::of(user()).client(&node).await;
-    broadcast(&world, "end", "adult").await;
-    eventually("the node has heard them", PATIENCE, async || {
-        witness
-            .seen
-            .broadcasts()
-            .contains(&"end".to_owned())
-            .then_some(())
-    })
-    .await;
-    drop(client);
-    eventually("the cursor has passed them", PATIENCE, async || {
-        let furthest = world.store.furthest_broadcast(anna).await.unwrap();
-        (furthest > Some(last)).then_some(())
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn entries_that_cannot_be_read_reach_nobody_and_hold_up_nobody() {
-    let world = World::start().await;
-    let node = world.node().await;
-    let anna = user();
-    let client = Ask::of(anna).client(&node).await;
-    for topic in [Topic::Broadcast, Topic::User(anna)] {
-        publish_to(&world.store, topic, Kind::CommandNew, "{\"categ".to_owned()).await;
-        publish_to(&world.store, topic, Kind::Preferences, "[]".to_owned()).await;
-    }
-    broadcast(&world, "fine", "mild").await;
-    publish(&world.store, anna, "fine").await;
-    hears(&client, &["fine"]).await;
-    client.sees(1).await;
-    assert_eq!(client.seen.texts(), ["fine"]);
-    // The same for who reads them from the log.
-    let late = Ask {
-        device: "late",
-        after: Some(Position::START),
-        ..Ask::of(anna)
-    }
-    .client(&world.node().await)
-    .await;
-    late.sees(1).await;
-    assert_eq!(late.seen.texts(), ["fine"]);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_slow_socket_reads_broadcasts_on_from_the_log() {
-    const ENTRIES: usize = 700;
-    let world = World::start().await;
-    let node = world.node().await;
-    let slow = Ask::of(user()).client(&node).await;
-    let fast = Ask::of(user()).client(&node).await;
-    slow.seen.stalled.store(true, Ordering::Relaxed);
-    let texts: Vec<String> = (1..=ENTRIES).map(|number| number.to_string()).collect();
-    for text in &texts {
-        broadcast(&world, text, "mild").await;
-    }
-    let expected: Vec<&str> = texts.iter().map(String::as_str).collect();
-    hears(&fast, &expected).await;
-    assert!(slow.seen.broadcasts().len() < ENTRIES / 2);
-    slow.seen.stalled.store(false, Ordering::Relaxed);
-    hears(&slow, &expected).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_ended_for_everybody_is_not_given_to_who_comes_later() {
-    let world = World::start().await;
-    let node = world.node().await;
-    let (anna, bert) = (user(), user());
-    let first = Ask::of(anna).client(&node).await;
-    let position = broadcast(&world, "withdrawn", "mild").await;
-    broadcast(&world, "kept", "mild").await;
-    hears(&first, &["withdrawn", "kept"]).await;
-    let command = world.store.read(Topic::Broadcast, Position::START, 1);
-    let shared::redis::Page::Entries { entries, .. } = command.await.unwrap() else {
-        panic!("the log is hot");
-    };
-    let end = serde_json::json!({"commandId": entries[0].id, "status": "cancelled", "broadcast": "category", "categories": ["mild"]});
-    let append = shared::redis::Append {
+    let end = Append {
         topic: Topic::Broadcast,
         kind: Kind::CommandStatus,
-        body: end.to_string().into(),
-        key: shared::redis::IdempotencyKey::end_of(entries[0].id, None),
-        digest: shared::domain::Digest::of(b"cancelled"),
-        durability: shared::domain::Durability::Memory,
-        remove: Some(position),
+        body: serde_json::to_vec(&told).unwrap().into(),
+        key: IdempotencyKey::end_of(id, None),
+        digest: Digest::of(state.as_str().as_bytes()),
+        durability: Durability::Memory,
+        remove: None,
         unless_delivered: None,
     };
-    world.store.append(append).await.unwrap();
-    // The end has no content.
-    hears(&first, &["withdrawn", "kept", ""]).await;
-    let minted = Timestamp(world.store.clock().now().0 - 60_000);
-    let early = UserId(Uuid::from_u128(
-        (minted.0 as u128) << 80 | bert.0.as_u128() >> 48,
+    let appended = desk.app.store.append(end).await.unwrap();
+    assert!(matches!(appended, Appended::New { .. }));
+    let refused = desk
+        .refusal(anna, None, "command.cancel", by_id(&created))
+        .await;
+    assert_eq!(refused, Code::Conflict);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_queue_is_one_list_of_what_is_wanted_now() {
+    let desk = Desk::open().await;
+    let [anna, bert, _] = desk.three().await;
+    let mut ids = Vec::new();
+    for (number, tag) in ["feet", "mild", "feet", "mild", "feet", "mild"]
+        .into_iter()
+        .enumerate()
+    {
+        let content = number.to_string();
+        let body = if number % 3 == 0 {
+            to_one(bert, &content, &[tag])
+        } else {
+            to_many(&content, &[tag])
+        };
+        ids.push(desk.answer(anna, None, "command.create", body).await);
+    }
+    let whole = desk.queue(bert).await;
+    assert_eq!(contents(&whole), ["0", "1", "2", "3", "4", "5"]);
+    assert_eq!(whole["commands"][1]["broadcast"], "category");
+    assert_eq!(whole["commands"][1]["status"], "pending");
+
+    let (mut listed, mut cursor) = (Vec::new(), Value::Null);
+    loop {
+        let query = json!({ "limit": 2, "cursor": cursor });
+        let page = desk.answer(bert, None, "command.queue", query).await;
+        listed.extend(contents(&page).into_iter().map(str::to_owned));
+        cursor = page["nextCursor"].clone();
+        if cursor.is_null() {
+            break;
+        }
+    }
+    assert_eq!(
+        listed,
+        ["0", "1", "2", "3", "4", "5"],
+        "each once, in order"
+    );
+
+    desk.blocks(bert, &["mild"]).await;
+    assert_eq!(contents(&desk.queue(bert).await), ["0", "2", "4"]);
+    for done in [0, 2] {
+        desk.answer(bert, None, "command.complete", by_id(&ids[done]))
+            .await;
+    }
+    assert_eq!(contents(&desk.queue(bert).await), ["4"]);
+    desk.blocks(bert, &[]).await;
+    assert_eq!(contents(&desk.queue(bert).await), ["1", "3", "4", "5"]);
+
+    // What cannot be read is passed over, and the rest is listed.
+    let unreadable = "{\"content\":\"poison\",".to_owned();
+    for topic in [Topic::Broadcast, Topic::User(bert)] {
+        publish_to(&desk.app.store, topic, Kind::CommandNew, unreadable.clone()).await;
+    }
+    assert_eq!(contents(&desk.queue(bert).await), ["1", "3", "4", "5"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_registers_later_has_no_earlier_broadcasts() {
+    let desk = Desk::open().await;
+    let anna = desk.world.user("anna").await;
+    desk.answer(anna, None, "command.create", to_many("early", &["mild"]))
+        .await;
+    let in_an_hour = desk.app.store.clock().now().0 + 3_600_000;
+    let later = UserId(Uuid::from_u128(
+        (in_an_hour as u128) << 80 | 7 << 76 | 2 << 62,
     ));
-    let second = Ask::of(early).client(&node).await;
-    hears(&second, &["kept", ""]).await;
+    assert!(contents(&desk.queue(later).await).is_empty());
+    assert_eq!(contents(&desk.queue(anna).await), ["early"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_choice_is_an_entry_that_every_device_hears() {
+    let desk = Desk::open().await;
+    let [anna, bert, _] = desk.three().await;
+    let client = Ask::of(anna).client(&desk.app.fanout).await;
+    let nothing = json!({ "blockedCategories": [], "allowedCategories": [] });
+    let get = async |user| desk.answer(user, None, "preferences.get", json!({})).await;
+    assert_eq!(get(anna).await, nothing);
+    let chosen = json!({ "blockedCategories": ["feet"], "allowedCategories": ["mild", "feet"] });
+    let update = |id: &'static str, body: Value| {
+        let desk = &desk;
+        async move {
+            desk.answer(anna, Some(id), "preferences.update", body)
+                .await
+        }
+    };
+    let answer = update("p1", chosen.clone()).await;
+    let sorted = json!({ "blockedCategories": ["feet"], "allowedCategories": ["feet", "mild"] });
+    assert_eq!(answer, sorted);
+    assert_eq!(update("p1", chosen.clone()).await, sorted);
+    assert_eq!(get(anna).await, sorted);
+    assert_eq!(get(bert).await, nothing, "not somebody else's");
+    client.sees(1).await;
+    let other = json!({ "blockedCategories": [] });
+    let code = desk
+        .refusal(anna, Some("p1"), "preferences.update", other.clone())
+        .await;
+    assert_eq!(code, Code::Conflict);
+    assert_eq!(
+        update("p2", other).await,
+        nothing,
+        "what is absent is empty"
+    );
+    client.sees(2).await;
+    assert_eq!(client.seen.count(), 2);
 }

@@ -1,59 +1,11 @@
-use std::sync::Arc;
-
-use gateway::{
-    app::App,
-    commands::{self, Caller, Reply},
-    dialect::{Body, Request},
-};
 use serde_json::{Value, json};
-use shared::domain::{Code, Refusal, SessionId, Timestamp, UserId};
+use shared::domain::{Code, Timestamp, UserId};
 use uuid::Uuid;
 
-use crate::support::{Ask, PATIENCE, World};
-
-struct Desk {
-    app: Arc<App>,
-    world: World,
-}
-
-impl Desk {
-    async fn open() -> Self {
-        let world = World::start().await;
-        Self {
-            app: world.app().await,
-            world,
-        }
-    }
-
-    async fn ask(
-        &self,
-        user: UserId,
-        id: Option<&str>,
-        name: &str,
-        body: &Value,
-    ) -> Result<Reply, Refusal> {
-        let caller = Caller {
-            user,
-            session: SessionId(Uuid::nil()),
-            device: "phone".parse().unwrap(),
-        };
-        let request = Request {
-            id: id.map(|id| id.parse().unwrap()),
-            name: name.into(),
-            body: Body::parse_object(&body.to_string()).unwrap(),
-        };
-        commands::run(&self.app, &caller, &request).await
-    }
-
-    async fn answer(&self, user: UserId, id: Option<&str>, name: &str, body: Value) -> Value {
-        let reply = self.ask(user, id, name, &body).await.unwrap();
-        serde_json::from_str(reply.payload.as_str()).unwrap()
-    }
-
-    async fn refusal(&self, user: UserId, id: Option<&str>, name: &str, body: Value) -> Code {
-        self.ask(user, id, name, &body).await.unwrap_err().code
-    }
-}
+use crate::{
+    desk::Desk,
+    support::{Ask, PATIENCE},
+};
 
 fn create(to: UserId, content: &str) -> Value {
     json!({
@@ -266,6 +218,7 @@ async fn every_rule_of_a_new_command_has_its_code() {
         (with("commandType", json!("order")), Code::BadRequest),
         (with("commandType", Value::Null), Code::BadRequest),
         (with("broadcast", json!("allcast")), Code::BadRequest),
+        (with("broadcast", json!("category")), Code::BadRequest),
         (with("broadcast", json!("nobody")), Code::BadRequest),
         (with("targetUser", Value::Null), Code::BadRequest),
         (with("targetUser", json!("bert")), Code::BadRequest),

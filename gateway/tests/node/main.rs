@@ -9,5 +9,6 @@
 
 mod broadcasts;
 mod commands;
+mod desk;
 mod fanout;
 mod support;
