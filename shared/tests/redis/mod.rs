@@ -3,5 +3,6 @@ mod bells;
 mod cursors;
 mod faults;
 mod fleets;
+mod limits;
 mod reading;
 mod support;
