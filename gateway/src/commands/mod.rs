@@ -30,7 +30,7 @@ use tokio::time::{Instant, timeout};
 pub use metrics::TABLE as METRICS;
 
 use crate::{
-    app::App,
+    app::{App, Bucket},
     dialect::{Json, Request},
 };
 use metrics::{DURATION, Name as Label, Outcome, REQUESTS};
@@ -165,7 +165,7 @@ pub async fn run(app: &Arc<App>, caller: &Caller, request: &Request) -> Result<R
             };
             let in_time = async {
                 if command.cost == Cost::Message {
-                    app.limiter.take(caller.user)?;
+                    app.limiter.take(caller.user, Bucket::Requests).await?;
                 }
                 timeout(DEADLINE, (command.run)(app, caller, request))
                     .await
