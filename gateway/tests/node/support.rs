@@ -10,7 +10,7 @@ use std::{
 };
 
 use gateway::{
-    app::{App, AppSettings, Rate},
+    app::{App, AppSettings, Limits, Rate},
     dialect::DialectId,
     fanout::{
         Attach, Attached, Batch, CloseReason, Fanout, FanoutSettings, Outbox, OutboxLimits, Taken,
@@ -81,11 +81,13 @@ impl World {
     }
 
     pub async fn app(&self) -> Arc<App> {
+        let rate = Rate::per_second(1000, 1000);
         let settings = AppSettings {
             durability: Durability::Durable,
-            requests: Rate {
-                per_second: 1000,
-                burst: 1000,
+            limits: Limits {
+                requests: rate,
+                commands: rate,
+                broadcasts: rate,
             },
         };
         let (store, postgres) = (self.store.clone(), self.postgres.clone());
