@@ -3,9 +3,13 @@
 //! Nothing in here knows Redis, sockets or settings. Every question is answered by an index:
 //! the connections forbid the planner what only looks cheap while a table is small.
 
+mod audit;
+mod categories;
 mod commands;
 mod error;
 mod expiry;
+mod groups;
+mod idempotency;
 mod log;
 mod partitions;
 mod pool;
@@ -15,12 +19,16 @@ mod rows;
 mod users;
 mod write;
 
+pub use audit::{Audit, Audited};
+pub use categories::{CategoryChange, CategoryRecord, Created};
 pub use commands::StoredCommand;
 pub use error::{PgError, WriteError};
 pub use expiry::DueCommand;
+pub use groups::{Group, MemberChange, Membership};
+pub use idempotency::RequestKey;
 pub use partitions::DroppedPartitions;
 pub use pool::Postgres;
-pub use users::{Role, User, UserStatus};
+pub use users::{NewProfile, Role, User, UserChange, UserChanged, UserStatus};
 pub use write::{Buried, PartitionBatch, PendingBatch, StateChange};
 
 // For the tests that look at plans.

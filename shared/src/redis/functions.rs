@@ -27,6 +27,7 @@ const PIECES: &[&str] = &[
     include_str!("../../lua/persist_floor.lua"),
     include_str!("../../lua/lease.lua"),
     include_str!("../../lua/heartbeat.lua"),
+    include_str!("../../lua/connections.lua"),
 ];
 
 static LIBRARY: LazyLock<String> =
@@ -73,6 +74,8 @@ pub(super) const RELEASE: Function = writes("tidegate_v1_release");
 pub(super) const HEARTBEAT: Function = writes("tidegate_v1_heartbeat");
 pub(super) const ANNOUNCE: Function = writes("tidegate_v1_announce");
 pub(super) const INCARNATION: Function = reads("tidegate_v1_incarnation");
+pub(super) const CONNECTIONS: Function = reads("tidegate_v1_connections");
+pub(super) const SESSIONS_AT: Function = reads("tidegate_v1_sessions_at");
 pub(super) const LEAVE: Function = writes("tidegate_v1_leave");
 
 /// Loads the library where it is not there: functions are lost with the data, so this runs on every
