@@ -109,6 +109,11 @@ text_id!(
     |c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-')
 );
 text_id!(
+    /// A group of users: at most 64 of `[a-z0-9_-]`.
+    GroupName, "group name", 64,
+    |c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '_' | '-')
+);
+text_id!(
     /// The id a client gave a request, at most 64 characters, none of them a control
     /// character. It makes the request idempotent for the sender.
     ClientId, "request id", 64,

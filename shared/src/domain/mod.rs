@@ -19,7 +19,7 @@ pub use directory::DirectoryChange;
 pub use entry::{Durability, Entry, Kind, Revocation};
 pub use error::{Code, Refusal};
 pub use ids::{
-    Category, ClientId, Device, Digest, InvalidId, MessageId, NodeId, SessionId, UserId,
+    Category, ClientId, Device, Digest, GroupName, InvalidId, MessageId, NodeId, SessionId, UserId,
 };
 pub use persist::{Persist, PersistRecord, Receipt};
 pub use position::{InvalidPosition, Position};

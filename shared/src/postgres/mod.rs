@@ -3,10 +3,14 @@
 //! Nothing in here knows Redis, sockets or settings. Every question is answered by an index:
 //! the connections forbid the planner what only looks cheap while a table is small.
 
+mod audit;
 mod broadcasts;
+mod categories;
 mod commands;
 mod error;
 mod expiry;
+mod groups;
+mod idempotency;
 mod log;
 mod partitions;
 mod pool;
@@ -18,13 +22,17 @@ mod rows;
 mod users;
 mod write;
 
+pub use audit::{Audit, Audited};
+pub use categories::{CategoryChange, CategoryRecord, Created};
 pub use commands::StoredCommand;
 pub use error::{PgError, WriteError};
 pub use expiry::{DueBroadcast, DueCommand, Sweepable};
+pub use groups::{Group, MemberChange, Membership};
+pub use idempotency::RequestKey;
 pub use partitions::DroppedPartitions;
 pub use pool::Postgres;
 pub use recipients::{RecipientCounts, RecipientState};
-pub use users::{Role, User, UserStatus};
+pub use users::{NewProfile, Role, User, UserChange, UserChanged, UserStatus};
 pub use write::{Buried, PartitionBatch, PendingBatch, StateChange};
 
 // For the tests that look at plans.

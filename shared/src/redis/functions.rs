@@ -29,6 +29,7 @@ const PIECES: &[&str] = &[
     include_str!("../../lua/lease.lua"),
     include_str!("../../lua/heartbeat.lua"),
     include_str!("../../lua/limit.lua"),
+    include_str!("../../lua/connections.lua"),
 ];
 
 static LIBRARY: LazyLock<String> =
@@ -76,6 +77,8 @@ pub(super) const RELEASE: Function = writes("tidegate_v1_release");
 pub(super) const HEARTBEAT: Function = writes("tidegate_v1_heartbeat");
 pub(super) const ANNOUNCE: Function = writes("tidegate_v1_announce");
 pub(super) const INCARNATION: Function = reads("tidegate_v1_incarnation");
+pub(super) const CONNECTIONS: Function = reads("tidegate_v1_connections");
+pub(super) const SESSIONS_AT: Function = reads("tidegate_v1_sessions_at");
 pub(super) const LEAVE: Function = writes("tidegate_v1_leave");
 pub(super) const LIMIT: Function = writes("tidegate_v1_limit");
 

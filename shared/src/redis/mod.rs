@@ -10,6 +10,7 @@
 mod append;
 mod bells;
 mod client;
+mod connections;
 mod cursors;
 mod error;
 mod facts;
@@ -35,6 +36,7 @@ mod topology;
 
 pub use append::{Append, Appended, IdempotencyKey};
 pub use bells::{BellEvent, Bells};
+pub use connections::{Connection, ConnectionsAfter};
 pub use cursors::{Ack, Receive};
 pub use error::StoreError;
 pub use limits::{Limit, LimitOwner, LimitStep, Tokens};

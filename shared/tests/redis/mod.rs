@@ -1,5 +1,6 @@
 mod append;
 mod bells;
+mod connections;
 mod cursors;
 mod faults;
 mod fleets;
