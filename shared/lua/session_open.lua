@@ -2,8 +2,9 @@
 -- KEYS[1] meta
 -- ARGV tag, user, session, device, node, incarnation, most sessions, position or '', most entries,
 --      most bytes
--- Answers {cursor, page as of `read`, preferences or '', cursor in the log of broadcasts or '', displaced
--- session, ...}; preferences and the second cursor as they stand in the hash of the user, see ack.lua.
+-- Answers {cursor, page as of `read`, preferences or '', cursor in the log of broadcasts or '', the user's
+-- furthest there or '', displaced session, ...}; the middle ones as they stand in the hash of the user, see
+-- ack.lua.
 local DEVICES = 100                   -- most devices a user has; the longest unseen goes first
 local FORGET_AFTER = 14 * 86400000    -- ms
 
@@ -58,7 +59,7 @@ local function start_of(tag, user, device, after, now)
   else
     redis.call('HSET', known, device, own, broadcasts, at[4])
   end
-  return int(ae) .. ':' .. int(an), ae, an, at[5] or '', at[3] or at[4] or ''
+  return int(ae) .. ':' .. int(an), ae, an, at[5] or '', at[3] or at[4] or '', at[4] or ''
 end
 
 redis.register_function{
@@ -71,9 +72,9 @@ redis.register_function{
     end
     redis.call('HSET', sessions, session, a[5] .. ' ' .. a[6] .. ' ' .. a[4] .. ' ' .. int(now))
     redis.call('SADD', key(tag, 'at', a[5]), a[6] .. ' ' .. user .. ' ' .. session)
-    local place, e, n, preferences, broadcasts = start_of(tag, user, a[4], a[8], now)
+    local place, e, n, preferences, broadcasts, furthest = start_of(tag, user, a[4], a[8], now)
     local page = read_page(tag, 'user:' .. user, e, n, tonumber(a[9]), tonumber(a[10]))
-    return {place, page, preferences, broadcasts, unpack(gone)}
+    return {place, page, preferences, broadcasts, furthest, unpack(gone)}
   end,
   flags = {'allow-oom'}, -- bounded per user; nobody is locked out by a full log
 }

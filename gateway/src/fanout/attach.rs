@@ -5,7 +5,7 @@
 //! far the topic has come; the socket reads up to there and is then live.
 
 use std::{
-    sync::{Arc, atomic::AtomicU64},
+    sync::{Arc, OnceLock, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -148,6 +148,7 @@ impl Fanout {
             device: device.clone(),
             token: Mutex::new(token),
             seat: AtomicU64::new(Seat::NONE),
+            completed: OnceLock::new(),
         };
         outbox
             .set_member(member)
@@ -199,6 +200,12 @@ impl Fanout {
                 first
             }
         };
+        let completed = self.completed_since(user, &opened, broadcasts).await;
+        if let Some(member) = attachment.outbox.member()
+            && !completed.is_empty()
+        {
+            let _ = member.completed.set(Box::new(completed));
+        }
         attachment.outbox.begin(Feed::Broadcast, broadcasts);
         Ok(self.opened(user, opened, preferences, is_known, attachment))
     }

@@ -17,6 +17,7 @@ use shared::{
 use tokio::sync::futures::OwnedNotified;
 
 use super::{
+    completed::Missed,
     outbox::{CloseReason, Ended, Outbox},
     shared_entry::SharedEntry,
     topic::{Advance, Effects, Follow, TopicState, give},
@@ -241,6 +242,11 @@ impl Hub {
     /// Where a user begins who registered at `at`, if the node keeps broadcasts from so far back.
     pub(super) fn last_broadcast_before(&self, at: Timestamp) -> Option<Position> {
         self.broadcasts.lock().before(at)
+    }
+
+    /// See [`TopicState::missed`].
+    pub(super) fn missed_broadcasts(&self, after: Position, most: usize) -> Vec<Missed> {
+        self.broadcasts.lock().missed(after, most)
     }
 
     /// See [`TopicState::preload`].

@@ -1,8 +1,11 @@
 //! Who an attached socket belongs to, and its way back to the fan-out.
 
-use std::sync::{Arc, Weak, atomic::AtomicU64};
+use std::{
+    collections::HashSet,
+    sync::{Arc, OnceLock, Weak, atomic::AtomicU64},
+};
 
-use shared::domain::{Device, SessionId, Topic, UserId};
+use shared::domain::{Device, MessageId, SessionId, Topic, UserId};
 
 use super::{
     Fanout,
@@ -29,6 +32,8 @@ pub(super) struct Member {
     /// Where it sits among those that follow broadcasts; a [`Seat`]. Only touched under the lock of
     /// the log of broadcasts.
     pub(super) seat: AtomicU64,
+    /// Broadcasts that its user had completed when it came, and that it had not.
+    pub(super) completed: OnceLock<Box<HashSet<MessageId>>>,
 }
 
 /// A place in an audience.

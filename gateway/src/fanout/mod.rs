@@ -15,6 +15,7 @@ mod audiences;
 mod broadcasts;
 mod catch_up;
 mod closer;
+mod completed;
 mod directory;
 mod follower;
 mod heads;

@@ -454,6 +454,12 @@ impl Outbox {
         self.member.get()
     }
 
+    /// Whether the user had completed a broadcast before this socket could get it.
+    pub(super) fn has_completed(&self, broadcast: MessageId) -> bool {
+        let completed = self.member.get().and_then(|member| member.completed.get());
+        completed.is_some_and(|completed| completed.contains(&broadcast))
+    }
+
     /// The session is open: entries of a log after `cursor` are read for it.
     pub(super) fn begin(&self, feed: Feed, cursor: Position) {
         let mut state = self.state.lock();

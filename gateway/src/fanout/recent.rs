@@ -2,9 +2,9 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use shared::domain::{MessageId, Position, Timestamp};
+use shared::domain::{Kind, MessageId, Position, Timestamp};
 
-use super::shared_entry::SharedEntry;
+use super::{completed::Missed, shared_entry::SharedEntry};
 
 /// Most entries kept of a user's topic.
 const OF_USER: usize = if cfg!(test) { 4 } else { 256 };
@@ -53,6 +53,21 @@ impl Recent {
             self.bytes -= oldest.entry().body.len();
             self.from = oldest.position();
         }
+    }
+
+    /// The newest commands behind a position.
+    pub(super) fn missed(&self, after: Position, most: usize) -> Vec<Missed> {
+        let newest = self.entries.iter().rev().map(|entry| entry.entry());
+        newest
+            .take_while(|entry| entry.position > after)
+            .filter(|entry| entry.kind == Kind::CommandNew)
+            .take(most)
+            .map(|entry| Missed {
+                id: entry.id,
+                position: entry.position,
+                at: entry.at,
+            })
+            .collect()
     }
 
     /// A command that ended is not given to anybody any more.

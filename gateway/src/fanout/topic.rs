@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 
 use super::{
     audiences::Audiences,
+    completed::Missed,
     outbox::{Ended, Offered, Outbox, Then},
     place::Mode,
     recent::Recent,
@@ -316,6 +317,14 @@ impl TopicState {
         !self.dirty
     }
 
+    /// Commands that a socket at `after` has missed, as far as memory reaches; see [`Recent::missed`].
+    pub(super) fn missed(&self, after: Position, most: usize) -> Vec<Missed> {
+        match &self.recent {
+            Some(recent) if self.position > Some(after) => recent.missed(after, most),
+            _ => Vec::new(),
+        }
+    }
+
     /// Where a socket begins that may have what came at `at` or later; see [`Recent::before`].
     pub(super) fn before(&self, at: Timestamp) -> Option<Position> {
         self.recent.as_ref()?.before(at)
@@ -398,9 +407,12 @@ impl TopicState {
     pub(super) fn admits(&self, outbox: &Outbox, entry: &SharedEntry) -> bool {
         match &self.sockets {
             Sockets::Own(_) => entry.tags().is_some() && !self.is_kept(entry),
-            Sockets::All(audiences) => entry
-                .tags()
-                .is_some_and(|tags| audiences.admit(outbox, tags)),
+            Sockets::All(audiences) => {
+                entry
+                    .tags()
+                    .is_some_and(|tags| audiences.admit(outbox, tags))
+                    && !outbox.has_completed(entry.entry().id)
+            }
         }
     }
 

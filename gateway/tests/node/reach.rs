@@ -335,3 +335,38 @@ async fn what_ended_for_everybody_is_not_given_to_who_comes_later() {
     let second = Ask::of(early).client(&node).await;
     hears(&second, &["kept", ""]).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_user_has_completed_is_not_given_to_their_other_devices() {
+    let world = World::start().await;
+    let node = world.node().await;
+    let anna = user();
+    let [phone, tablet] = ["phone", "tablet"].map(|device| Ask {
+        device,
+        ..Ask::of(anna)
+    });
+    let client = phone.client(&node).await;
+    drop(tablet.client(&node).await);
+    broadcast(&world, "done", "mild").await;
+    broadcast(&world, "open", "mild").await;
+    hears(&client, &["done", "open"]).await;
+    let page = world.store.read(Topic::Broadcast, Position::START, 1).await;
+    let shared::redis::Page::Entries { entries, .. } = page.unwrap() else {
+        panic!("the log is hot");
+    };
+    let done = entries[0].id;
+    let body = serde_json::json!({"commandId": done, "recipientId": anna, "status": "completed", "broadcast": "category"});
+    let append = shared::redis::Append {
+        topic: Topic::User(anna),
+        kind: Kind::CommandStatus,
+        body: body.to_string().into(),
+        key: shared::redis::IdempotencyKey::end_of(done, Some(anna)),
+        digest: shared::domain::Digest::of(b"completed"),
+        durability: shared::domain::Durability::Memory,
+        remove: None,
+        unless_delivered: None,
+    };
+    world.store.append(append).await.unwrap();
+    let other = tablet.client(&node).await;
+    hears(&other, &["open"]).await;
+}

@@ -64,6 +64,8 @@ pub struct OpenedSession {
     /// Where the device stands in the log of broadcasts (its cursor, or the user's furthest);
     /// `None` if no device of the user has a cursor there.
     pub broadcasts: Option<Position>,
+    /// The furthest that any device of the user has confirmed there, as far as it was written.
+    pub furthest_broadcast: Option<Position>,
     /// The sessions that had to go (the oldest beyond the limit); their nodes hear it by
     /// [`super::BellEvent::Displaced`].
     pub displaced: Vec<SessionId>,
@@ -91,20 +93,22 @@ impl Store {
         args.push(PAGE_BYTES.into());
         let answer = self.call(partition, functions::SESSION_OPEN, args).await?;
         let mut parts = reply::list(answer)?.into_iter();
-        let (Some(cursor), Some(first_page), Some(preferences), Some(broadcasts)) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
+        let [
+            Some(cursor),
+            Some(first_page),
+            Some(preferences),
+            Some(broadcasts),
+            Some(furthest),
+        ] = std::array::from_fn(|_| parts.next())
         else {
             return Err(StoreError::unexpected("half an answer to session_open"));
         };
-        let broadcasts = reply::text(&broadcasts)?;
         Ok(OpenedSession {
             cursor: reply::parse(&cursor)?,
             page: page(topic, first_page)?,
             preferences: preferences::understand(reply::text(&preferences)?),
-            broadcasts: match broadcasts {
-                "" => None,
-                position => Some(reply::parse_text(position)?),
-            },
+            broadcasts: position_or_none(&broadcasts)?,
+            furthest_broadcast: position_or_none(&furthest)?,
             displaced: parts
                 .map(|id| reply::parse(&id))
                 .collect::<Result<_, _>>()?,
@@ -264,5 +268,13 @@ impl Store {
                 .await?;
         }
         Ok(())
+    }
+}
+
+/// A position, or an empty text.
+fn position_or_none(value: &Value) -> Result<Option<Position>, StoreError> {
+    match reply::text(value)? {
+        "" => Ok(None),
+        position => reply::parse_text(position).map(Some),
     }
 }

@@ -4,7 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::{Arc, Weak, atomic::AtomicU64},
+    sync::{Arc, OnceLock, Weak, atomic::AtomicU64},
     task::{Context, Waker},
 };
 
@@ -286,6 +286,7 @@ impl World {
                     issued_at: 0,
                 }),
                 seat: AtomicU64::new(Seat::NONE),
+                completed: OnceLock::new(),
             })
             .unwrap();
         self.hub.join(TOPIC, outbox.clone());
