@@ -9,7 +9,7 @@ use shared::domain::{
 use testkit::eventually;
 use uuid::Uuid;
 
-use crate::support::{Ask, Client, PATIENCE, World, publish, publish_to, user};
+use crate::support::{Ask, PATIENCE, World, publish, publish_to, user};
 
 fn tags(text: &str) -> Vec<Category> {
     text.split_whitespace()
@@ -48,14 +48,6 @@ async fn choose(world: &World, who: UserId, blocked: &str, allowed: &str) {
     publish_to(&world.store, Topic::User(who), Kind::Preferences, body).await;
 }
 
-async fn hears(client: &Client, texts: &[&str]) {
-    eventually("broadcasts arrive", PATIENCE, async || {
-        (client.seen.broadcasts().len() >= texts.len()).then_some(())
-    })
-    .await;
-    assert_eq!(client.seen.broadcasts(), texts);
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broadcast_reaches_whom_it_may_on_every_node_and_nobody_else() {
     let world = World::start().await;
@@ -81,15 +73,13 @@ async fn a_broadcast_reaches_whom_it_may_on_every_node_and_nobody_else() {
     broadcast(&world, "all", "").await;
     for (who, client) in &clients {
         if *who == open {
-            hears(
-                client,
-                &["adult", "mild", "both", "general", "extreme", "all"],
-            )
-            .await;
+            client
+                .hears(&["adult", "mild", "both", "general", "extreme", "all"])
+                .await;
         } else if *who == blocks {
-            hears(client, &["mild", "general", "extreme", "all"]).await;
+            client.hears(&["mild", "general", "extreme", "all"]).await;
         } else {
-            hears(client, &["adult", "mild", "both", "all"]).await;
+            client.hears(&["adult", "mild", "both", "all"]).await;
         }
     }
 }
@@ -101,7 +91,7 @@ async fn who_comes_back_gets_what_was_missed_under_the_choice_of_then() {
     let anna = user();
     let client = Ask::of(anna).client(&node).await;
     broadcast(&world, "1", "mild").await;
-    hears(&client, &["1"]).await;
+    client.hears(&["1"]).await;
     drop(client);
     for number in 2..=9 {
         let tag = if number % 2 == 0 { "adult" } else { "mild" };
@@ -111,12 +101,12 @@ async fn who_comes_back_gets_what_was_missed_under_the_choice_of_then() {
     // On another node, which began later: it reads the end of the log first.
     let other = world.node().await;
     let client = Ask::of(anna).client(&other).await;
-    hears(&client, &["3", "5", "7", "9"]).await;
+    client.hears(&["3", "5", "7", "9"]).await;
     choose(&world, anna, "mild", "").await;
     client.sees(2).await;
     broadcast(&world, "10", "mild").await;
     broadcast(&world, "11", "adult").await;
-    hears(&client, &["3", "5", "7", "9", "11"]).await;
+    client.hears(&["3", "5", "7", "9", "11"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -128,10 +118,10 @@ async fn a_new_user_gets_no_broadcast_from_before_they_registered() {
     broadcast(&world, "old", "mild").await;
     let later = Ask::of(at(now + 60_000)).client(&node).await;
     let before = Ask::of(at(now - 60_000)).client(&node).await;
-    hears(&before, &["old"]).await;
+    before.hears(&["old"]).await;
     broadcast(&world, "new", "mild").await;
-    hears(&before, &["old", "new"]).await;
-    hears(&later, &["new"]).await;
+    before.hears(&["old", "new"]).await;
+    later.hears(&["new"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -205,12 +195,12 @@ async fn receipts_wait_for_their_round_or_for_the_device_to_leave() {
     let stays = Ask::of(bert).client(&eager).await;
     broadcast(&world, "1", "mild").await;
     broadcast(&world, "2", "adult").await;
-    hears(&leaves, &["1", "2"]).await;
+    leaves.hears(&["1", "2"]).await;
     eventually("the round of the other node", PATIENCE, async || {
         (receipts(&world, bert).await.len() == 1).then_some(())
     })
     .await;
-    hears(&stays, &["1"]).await;
+    stays.hears(&["1"]).await;
     assert_eq!(receipts(&world, anna).await, []);
     drop(leaves);
     eventually("a device that leaves is written", PATIENCE, async || {
@@ -220,7 +210,7 @@ async fn receipts_wait_for_their_round_or_for_the_device_to_leave() {
     // It goes on behind what it has.
     let again = Ask::of(anna).client(&lazy).await;
     broadcast(&world, "3", "mild").await;
-    hears(&again, &["3"]).await;
+    again.hears(&["3"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -231,7 +221,7 @@ async fn a_device_that_only_passed_broadcasts_over_does_not_look_at_them_again()
     choose(&world, anna, "", "mild").await;
     let client = Ask::of(anna).client(&node).await;
     let first = broadcast(&world, "1", "mild").await;
-    hears(&client, &["1"]).await;
+    client.hears(&["1"]).await;
     let mut last = first;
     for _ in 0..5 {
         last = broadcast(&world, "kept", "adult").await;
@@ -267,7 +257,7 @@ async fn entries_that_cannot_be_read_reach_nobody_and_hold_up_nobody() {
     }
     broadcast(&world, "fine", "mild").await;
     publish(&world.store, anna, "fine").await;
-    hears(&client, &["fine"]).await;
+    client.hears(&["fine"]).await;
     client.sees(1).await;
     assert_eq!(client.seen.texts(), ["fine"]);
     // The same for who reads them from the log.
@@ -295,10 +285,10 @@ async fn a_slow_socket_reads_broadcasts_on_from_the_log() {
         broadcast(&world, text, "mild").await;
     }
     let expected: Vec<&str> = texts.iter().map(String::as_str).collect();
-    hears(&fast, &expected).await;
+    fast.hears(&expected).await;
     assert!(slow.seen.broadcasts().len() < ENTRIES / 2);
     slow.seen.stalled.store(false, Ordering::Relaxed);
-    hears(&slow, &expected).await;
+    slow.hears(&expected).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -309,7 +299,7 @@ async fn what_ended_for_everybody_is_not_given_to_who_comes_later() {
     let first = Ask::of(anna).client(&node).await;
     let position = broadcast(&world, "withdrawn", "mild").await;
     broadcast(&world, "kept", "mild").await;
-    hears(&first, &["withdrawn", "kept"]).await;
+    first.hears(&["withdrawn", "kept"]).await;
     let command = world.store.read(Topic::Broadcast, Position::START, 1);
     let shared::redis::Page::Entries { entries, .. } = command.await.unwrap() else {
         panic!("the log is hot");
@@ -327,13 +317,13 @@ async fn what_ended_for_everybody_is_not_given_to_who_comes_later() {
     };
     world.store.append(append).await.unwrap();
     // The end has no content.
-    hears(&first, &["withdrawn", "kept", ""]).await;
+    first.hears(&["withdrawn", "kept", ""]).await;
     let minted = Timestamp(world.store.clock().now().0 - 60_000);
     let early = UserId(Uuid::from_u128(
         (minted.0 as u128) << 80 | bert.0.as_u128() >> 48,
     ));
     let second = Ask::of(early).client(&node).await;
-    hears(&second, &["kept", ""]).await;
+    second.hears(&["kept", ""]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -349,7 +339,7 @@ async fn what_a_user_has_completed_is_not_given_to_their_other_devices() {
     drop(tablet.client(&node).await);
     broadcast(&world, "done", "mild").await;
     broadcast(&world, "open", "mild").await;
-    hears(&client, &["done", "open"]).await;
+    client.hears(&["done", "open"]).await;
     let page = world.store.read(Topic::Broadcast, Position::START, 1).await;
     let shared::redis::Page::Entries { entries, .. } = page.unwrap() else {
         panic!("the log is hot");
@@ -368,5 +358,5 @@ async fn what_a_user_has_completed_is_not_given_to_their_other_devices() {
     };
     world.store.append(append).await.unwrap();
     let other = tablet.client(&node).await;
-    hears(&other, &["open"]).await;
+    other.hears(&["open"]).await;
 }

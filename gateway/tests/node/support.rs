@@ -300,6 +300,15 @@ impl Client {
         .await;
     }
 
+    /// These broadcasts arrive, in this order.
+    pub async fn hears(&self, texts: &[&str]) {
+        testkit::eventually("broadcasts arrive", PATIENCE, async || {
+            (self.seen.broadcasts().len() >= texts.len()).then_some(())
+        })
+        .await;
+        assert_eq!(self.seen.broadcasts(), texts);
+    }
+
     pub async fn closed(&self) -> CloseReason {
         testkit::eventually("the socket closes", PATIENCE, async || {
             *self.seen.closed.lock()
