@@ -1,6 +1,6 @@
 //! What a command may reach. Small on purpose: a field here is a field every command sees.
 
-mod limiter;
+pub mod limiter;
 mod reused_ids;
 mod users;
 
@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use shared::{domain::Durability, lifecycle::Lifecycle, postgres::Postgres, redis::Store};
 
-pub use limiter::{Limiter, Rate};
+pub use limiter::{Bucket, Limiter, Limits, Rate};
 pub use reused_ids::ReusedIds;
 pub use users::{Profile, Users};
 
@@ -19,8 +19,8 @@ use crate::fanout::Fanout;
 pub struct AppSettings {
     /// What "accepted" means where a request does not say.
     pub durability: Durability,
-    /// Requests of one user that create or change something.
-    pub requests: Rate,
+    /// How much a user may do.
+    pub limits: Limits,
 }
 
 /// The context of commands and of REST.
@@ -33,7 +33,7 @@ pub struct App {
     pub fanout: Arc<Fanout>,
     /// Who exists.
     pub users: Users,
-    /// Requests per user, on this node.
+    /// How much users may do, over all nodes.
     pub limiter: Limiter,
     /// For whom senders' request ids were used, on this node.
     pub reused_ids: ReusedIds,
@@ -52,7 +52,7 @@ impl App {
     ) -> Arc<Self> {
         Arc::new(Self {
             users: Users::new(postgres.clone(), lifecycle.clone()),
-            limiter: Limiter::new(settings.requests),
+            limiter: Limiter::start(store.clone(), settings.limits, lifecycle),
             reused_ids: ReusedIds::new(store.idempotency_ttl()),
             store,
             postgres,

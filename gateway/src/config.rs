@@ -132,10 +132,18 @@ section! {
         /// How often it is written which devices have received which broadcasts; at once for one that
         /// disconnects. Sooner costs Redis a write per device and interval.
         receipt_interval: Duration = seconds(30) => Duration::from_millis(100)..=seconds(600),
-        /// Requests per second with which a user may create or change something.
+        /// Requests per second with which a user may create or change something, over all nodes.
         requests_per_second: u32 = 20 => 1..=1_000_000,
         /// Such requests at once after a pause.
         requests_burst: u32 = 60 => 1..=1_000_000,
+        /// Direct commands per second that a user may create, over all nodes. They count as requests, too.
+        commands_per_second: u32 = 20 => 1..=1_000_000,
+        /// Direct commands at once after a pause.
+        commands_burst: u32 = 60 => 1..=1_000_000,
+        /// Broadcasts per minute that a user may create, over all nodes. They count as requests, too.
+        broadcasts_per_minute: u32 = 30 => 1..=1_000_000,
+        /// Broadcasts at once after a pause.
+        broadcasts_burst: u32 = 10 => 1..=1_000_000,
     }
 }
 
@@ -244,6 +252,29 @@ fn check(settings: &Settings, problems: &mut Problems) {
             "must not be less than session.frames_per_second",
         );
     }
+    check_limits(&settings.delivery, problems);
+}
+
+/// What comes back within a second must have room, or part of the rate would be lost.
+fn check_limits(delivery: &DeliverySettings, problems: &mut Problems) {
+    if delivery.requests_burst < delivery.requests_per_second {
+        problems.add(
+            "delivery.requests_burst",
+            "must not be less than delivery.requests_per_second",
+        );
+    }
+    if delivery.commands_burst < delivery.commands_per_second {
+        problems.add(
+            "delivery.commands_burst",
+            "must not be less than delivery.commands_per_second",
+        );
+    }
+    if delivery.broadcasts_burst < delivery.broadcasts_per_minute.div_ceil(60) {
+        problems.add(
+            "delivery.broadcasts_burst",
+            "must not be less than a 60th of delivery.broadcasts_per_minute",
+        );
+    }
 }
 
 /// `https://host` or `http://host`, perhaps with a port, and nothing behind it.
@@ -279,6 +310,23 @@ mod tests {
     use shared::config::Settings as _;
 
     use super::*;
+
+    #[test]
+    fn a_burst_has_room_for_what_comes_back_in_a_second() {
+        let wrong = |change: fn(&mut DeliverySettings)| {
+            let mut delivery = Settings::default().delivery;
+            change(&mut delivery);
+            let mut problems = Problems::default();
+            check_limits(&delivery, &mut problems);
+            problems.to_string()
+        };
+        assert_eq!(wrong(|_| {}), "");
+        assert!(wrong(|delivery| delivery.requests_burst = 19).contains("requests_burst"));
+        assert!(wrong(|delivery| delivery.commands_burst = 19).contains("commands_burst"));
+        assert_eq!(wrong(|delivery| delivery.broadcasts_per_minute = 600), "");
+        let many = wrong(|delivery| delivery.broadcasts_per_minute = 601);
+        assert!(many.contains("broadcasts_burst"));
+    }
 
     #[test]
     fn migrating_passes_over_every_section_it_does_not_need() {

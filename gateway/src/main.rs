@@ -11,8 +11,8 @@ use std::{
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use gateway::{
-    app::{App, AppSettings, Rate},
-    config::{MigrateSettings, Settings},
+    app::{App, AppSettings, Limits, Rate},
+    config::{DeliverySettings, MigrateSettings, Settings},
     fanout::{Fanout, FanoutSettings},
     http::{self, Admission, Api, Backend, Door, Origins, Server},
     metrics,
@@ -193,10 +193,7 @@ async fn start(
     let fanout = fanout.await.context("redis")?;
     let app_settings = AppSettings {
         durability: settings.delivery.durability,
-        requests: Rate {
-            per_second: settings.delivery.requests_per_second,
-            burst: settings.delivery.requests_burst,
-        },
+        limits: user_limits(&settings.delivery),
     };
     let app = App::start(
         store.clone(),
@@ -228,6 +225,15 @@ async fn start(
     process.watch_stores(stores, move || ready(probed.probe_status().shards));
     process.started();
     Ok(fanout)
+}
+
+/// How much a user may do, over all nodes.
+fn user_limits(delivery: &DeliverySettings) -> Limits {
+    Limits {
+        requests: Rate::per_second(delivery.requests_per_second, delivery.requests_burst),
+        commands: Rate::per_second(delivery.commands_per_second, delivery.commands_burst),
+        broadcasts: Rate::per_minute(delivery.broadcasts_per_minute, delivery.broadcasts_burst),
+    }
 }
 
 /// The keeper of the door; a node that is full is not ready.

@@ -35,7 +35,7 @@ use tokio::time::{Instant, timeout};
 pub use metrics::TABLE as METRICS;
 
 use crate::{
-    app::App,
+    app::{App, Bucket},
     dialect::{Json, Request},
 };
 use metrics::{DURATION, Name as Label, Outcome, REQUESTS};
@@ -182,7 +182,7 @@ pub async fn run(app: &Arc<App>, caller: &Caller, request: &Request) -> Result<R
             };
             let in_time = async {
                 if command.cost == Cost::Message {
-                    app.limiter.take(caller.user)?;
+                    app.limiter.take(caller.user, Bucket::Requests).await?;
                 }
                 timeout(DEADLINE, (command.run)(app, caller, request))
                     .await

@@ -163,6 +163,7 @@ impl Fanout {
             self.refuse_if_revoked(member)?;
         }
         self.follow(topic).await?;
+        self.broadcasts_followed().await;
 
         let open = OpenSession {
             user,

@@ -1,10 +1,7 @@
 //! The log of broadcasts on this node: followed from the start, its hot end kept in memory, so
 //! that who comes back finds what was missed without asking Redis.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use shared::{
     domain::{Position, Refusal, Timestamp, Topic, UserId},
@@ -21,7 +18,14 @@ const CLOCK_SLACK: Duration = Duration::from_secs(5);
 impl Fanout {
     /// Whether this node knows the end of the log of broadcasts. Until then no session opens.
     pub fn follows_broadcasts(&self) -> bool {
-        self.broadcasts_loaded.load(Ordering::Acquire)
+        *self.broadcasts_loaded.borrow()
+    }
+
+    /// Waits for that.
+    pub(super) async fn broadcasts_followed(&self) {
+        let mut loaded = self.broadcasts_loaded.subscribe();
+        // The sender is this fan-out's own.
+        let _ = loaded.wait_for(|loaded| *loaded).await;
     }
 
     /// The task that loads the end of the log.
@@ -33,7 +37,7 @@ impl Fanout {
                 () = self.lifecycle.stopping() => return,
             }
         }
-        self.broadcasts_loaded.store(true, Ordering::Release);
+        self.broadcasts_loaded.send_replace(true);
     }
 
     async fn load_broadcasts(self: &Arc<Self>) -> Result<(), Refusal> {

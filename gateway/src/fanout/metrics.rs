@@ -27,6 +27,9 @@ shared::metrics! {
     pub static REPAIRS: Counter = "tidegate_fanout_rereads_total";
     /// Topics whose head in Redis was found beyond what the bells told.
     pub static BEHIND: Counter = "tidegate_fanout_topics_behind_total";
+    /// Entries that cannot be read, or do not belong where they stand, and so reach nobody. Somebody should
+    /// look at them.
+    pub static UNREADABLE: Counter = "tidegate_fanout_unreadable_entries_total";
     /// Times the bells of a shard may have been missed: reconnects, overflows, lost probes.
     pub static GAPS: Counter = "tidegate_fanout_gaps_total";
     /// Sockets that began to read for themselves, because their queue was longer than a page or they were slow.

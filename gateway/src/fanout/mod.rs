@@ -45,7 +45,7 @@ mod testing;
 mod tests;
 
 use std::{
-    sync::{Arc, OnceLock, atomic::AtomicBool},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -57,7 +57,10 @@ use shared::{
     postgres::Postgres,
     redis::{Bells, Store, StoreError},
 };
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{
+    sync::{Semaphore, watch},
+    time::Instant,
+};
 
 pub use attach::{Attach, Attached, Attachment};
 pub use directory::DirectoryListener;
@@ -130,7 +133,7 @@ pub struct Fanout {
     acker: acker::Acker,
     receiver: receiver::Receiver,
     directory: OnceLock<DirectoryListener>,
-    broadcasts_loaded: AtomicBool,
+    broadcasts_loaded: watch::Sender<bool>,
     closer: closer::Closer,
     unregistered: shards::Shards,
     linger: linger::Linger,
@@ -156,7 +159,7 @@ impl Fanout {
             postgres,
             receiver: receiver::Receiver::default(),
             directory: OnceLock::new(),
-            broadcasts_loaded: AtomicBool::new(false),
+            broadcasts_loaded: watch::Sender::new(false),
             acker: acker::Acker::new(store.clone(), lifecycle.clone()),
             catch_ups: Semaphore::new(settings.catch_ups),
             cold_catch_ups: Semaphore::new(settings.cold_catch_ups),

@@ -4,9 +4,10 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use serde::Deserialize;
-use shared::domain::{Category, Entry, Kind, MessageId, Position};
+use shared::domain::{Category, Entry, Kind, MessageId, Position, Preferences, Topic};
 use uuid::Uuid;
 
+use super::metrics;
 use crate::dialect::{self, DialectId, Event, Feed};
 
 /// An entry whose frame is encoded at most once per dialect and node.
@@ -50,17 +51,22 @@ impl SharedEntry {
         &self.entry
     }
 
-    /// The tags that preferences look at, read once. `None` if the body cannot be read: then nobody can
-    /// tell whom the entry may reach.
+    /// The tags that preferences look at, read once. `None` if the entry cannot be read or does not
+    /// belong where it stands: then it reaches nobody.
     pub fn tags(&self) -> Option<&[Category]> {
         let read = || {
-            serde_json::from_slice::<Tagged>(&self.entry.body)
-                .inspect_err(|error| {
-                    let Entry { topic, position, .. } = self.entry;
-                    tracing::error!(%error, %topic, %position, "an entry cannot be read and reaches nobody");
+            let Entry {
+                topic,
+                position,
+                kind,
+                ..
+            } = self.entry;
+            understand(&self.entry)
+                .inspect_err(|reason| {
+                    metrics::UNREADABLE.increment(1);
+                    tracing::error!(%topic, %position, %kind, reason, "an entry reaches nobody");
                 })
                 .ok()
-                .map(|tagged| tagged.categories.into())
         };
         self.tags.get_or_init(read).as_deref()
     }
@@ -77,5 +83,23 @@ impl SharedEntry {
     pub fn frame(&self, dialect: DialectId) -> &Bytes {
         self.frames[dialect.index()]
             .get_or_init(|| dialect::encode(dialect, &Event::Entry(&self.entry)))
+    }
+}
+
+fn understand(entry: &Entry) -> Result<Box<[Category]>, String> {
+    let unreadable = |error: serde_json::Error| error.to_string();
+    if !entry.body.starts_with(b"{") {
+        return Err("the body is no object".to_owned());
+    }
+    match (entry.topic, entry.kind) {
+        (Topic::User(_) | Topic::Broadcast, Kind::CommandNew | Kind::CommandStatus) => {
+            serde_json::from_slice::<Tagged>(&entry.body)
+                .map(|tagged| tagged.categories.into())
+                .map_err(unreadable)
+        }
+        (Topic::User(_), Kind::Preferences) => serde_json::from_slice::<Preferences>(&entry.body)
+            .map(|_| Box::default())
+            .map_err(unreadable),
+        _ => Err("this kind does not belong here".to_owned()),
     }
 }

@@ -369,14 +369,10 @@ impl TopicState {
 
     /// The topic's user chose anew.
     fn choose(&mut self, entry: &Entry, effects: &mut Effects) {
-        match serde_json::from_slice::<Preferences>(&entry.body) {
-            Ok(preferences) => {
-                self.preferences = Some(Arc::new(preferences));
-                effects.chose.push(entry.topic);
-            }
-            Err(error) => {
-                tracing::error!(%error, position = %entry.position, "unreadable preferences");
-            }
+        // One that cannot be read reaches nobody and changes nothing.
+        if let Ok(preferences) = serde_json::from_slice::<Preferences>(&entry.body) {
+            self.preferences = Some(Arc::new(preferences));
+            effects.chose.push(entry.topic);
         }
     }
 
@@ -387,7 +383,7 @@ impl TopicState {
                 .as_ref()
                 .is_none_or(|preferences| preferences.admit(tags))
         };
-        entry.entry().kind == Kind::CommandNew && !entry.tags().is_some_and(admits)
+        entry.entry().kind == Kind::CommandNew && entry.tags().is_some_and(|tags| !admits(tags))
     }
 
     /// What the entry says, if it ends a broadcast.
@@ -401,7 +397,7 @@ impl TopicState {
     /// Whether an entry that was read may reach a socket.
     pub(super) fn admits(&self, outbox: &Outbox, entry: &SharedEntry) -> bool {
         match &self.sockets {
-            Sockets::Own(_) => !self.is_kept(entry),
+            Sockets::Own(_) => entry.tags().is_some() && !self.is_kept(entry),
             Sockets::All(audiences) => entry
                 .tags()
                 .is_some_and(|tags| audiences.admit(outbox, tags)),

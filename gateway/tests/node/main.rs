@@ -11,4 +11,5 @@ mod broadcasts;
 mod commands;
 mod desk;
 mod fanout;
+mod reach;
 mod support;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use gateway::{
-    app::{App, AppSettings, Rate},
+    app::{App, AppSettings, Limits, Rate},
     dialect::DialectId,
     fanout::{
         Attach, Attached, Batch, CloseReason, Fanout, FanoutSettings, Outbox, OutboxLimits, Taken,
@@ -81,11 +81,13 @@ impl World {
     }
 
     pub async fn app(&self) -> Arc<App> {
+        let rate = Rate::per_second(1000, 1000);
         let settings = AppSettings {
             durability: Durability::Durable,
-            requests: Rate {
-                per_second: 1000,
-                burst: 1000,
+            limits: Limits {
+                requests: rate,
+                commands: rate,
+                broadcasts: rate,
             },
         };
         let (store, postgres) = (self.store.clone(), self.postgres.clone());
@@ -190,7 +192,10 @@ impl Ask {
 /// What a client has seen.
 #[derive(Default)]
 pub struct Seen {
+    /// Of the user's log.
     pub entries: Mutex<Vec<(Position, String)>>,
+    /// Of the log of broadcasts.
+    pub broadcasts: Mutex<Vec<(Position, String)>>,
     pub closed: Mutex<Option<CloseReason>>,
     /// Takes nothing while set.
     pub stalled: AtomicBool,
@@ -209,6 +214,14 @@ impl Seen {
 
     pub fn count(&self) -> usize {
         self.entries.lock().len()
+    }
+
+    pub fn broadcasts(&self) -> Vec<String> {
+        self.broadcasts
+            .lock()
+            .iter()
+            .map(|(_, text)| text.clone())
+            .collect()
     }
 }
 
@@ -253,9 +266,14 @@ impl Client {
                         *seen.closed.lock() = Some(reason);
                         return;
                     }
-                    seen.entries
-                        .lock()
-                        .extend(batch.iter().map(|frame| entry(frame)));
+                    for frame in &batch {
+                        let (topic, position, text) = entry(frame);
+                        let log = match topic.as_str() {
+                            "broadcast" => &seen.broadcasts,
+                            _ => &seen.entries,
+                        };
+                        log.lock().push((position, text));
+                    }
                     outbox.drained(0);
                     if !seen.silent.load(Ordering::Relaxed)
                         && let Some(reach) = outbox.written()
@@ -290,7 +308,7 @@ impl Client {
     }
 }
 
-fn entry(frame: &[u8]) -> (Position, String) {
+fn entry(frame: &[u8]) -> (String, Position, String) {
     let start = frame.iter().position(|byte| *byte == b'{').unwrap();
     let json: serde_json::Value = serde_json::from_slice(&frame[start..]).unwrap();
     let number = |name: &str| json[name].as_u64().unwrap();
@@ -299,5 +317,6 @@ fn entry(frame: &[u8]) -> (Position, String) {
         offset: number("offset"),
     };
     let text = json["payload"]["content"].as_str().unwrap_or_default();
-    (position, text.to_owned())
+    let topic = json["topic"].as_str().unwrap_or_default();
+    (topic.to_owned(), position, text.to_owned())
 }

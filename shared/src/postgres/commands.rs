@@ -52,7 +52,8 @@ pub const SENT: &str = r#"
            coalesce(a."offset", c."offset") AS "offset", coalesce(a.state, c.ended, 'pending') AS state,
            a.delivered_at, a.completed_at
     FROM page c LEFT JOIN LATERAL (
-        SELECT * FROM command_assignments WHERE command_id = c.id AND c.broadcast = 'user' LIMIT 1
+        SELECT * FROM command_assignments
+        WHERE command_id = c.id AND c.broadcast = 'user' AND sender_id IS NOT NULL LIMIT 1
     ) AS a ON true
     ORDER BY c.id DESC"#;
 
@@ -64,7 +65,8 @@ impl Postgres {
                    coalesce(a."offset", c."offset") AS "offset",
                    coalesce(a.state, c.ended, 'pending') AS state, a.delivered_at, a.completed_at
                FROM commands c LEFT JOIN LATERAL (
-                   SELECT * FROM command_assignments WHERE command_id = $1 AND c.broadcast = 'user' LIMIT 1
+                   SELECT * FROM command_assignments
+                   WHERE command_id = $1 AND c.broadcast = 'user' AND sender_id IS NOT NULL LIMIT 1
                ) AS a ON true
                WHERE c.id = $1
                UNION ALL

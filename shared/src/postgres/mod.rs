@@ -20,7 +20,7 @@ mod write;
 
 pub use commands::StoredCommand;
 pub use error::{PgError, WriteError};
-pub use expiry::DueCommand;
+pub use expiry::{DueBroadcast, DueCommand, Sweepable};
 pub use partitions::DroppedPartitions;
 pub use pool::Postgres;
 pub use recipients::{RecipientCounts, RecipientState};
@@ -32,6 +32,8 @@ pub use write::{Buried, PartitionBatch, PendingBatch, StateChange};
 pub use broadcasts::{BROADCASTS_BETWEEN, LAST_BROADCAST_BEFORE};
 #[doc(hidden)]
 pub use commands::{ENDED_OF_USER, SENT};
+#[doc(hidden)]
+pub use expiry::{DUE_BROADCASTS, DUE_COMMANDS};
 #[doc(hidden)]
 pub use log::ENTRIES_BETWEEN;
 #[doc(hidden)]

@@ -7,6 +7,35 @@ use time::Date;
 
 use super::{PgError, Postgres, pool::DAYS_AHEAD};
 
+/// For what a day is kept, table by table; each condition has its partial index. Recipients of
+/// broadcasts have no time of their own and keep no day: what they confirmed does.
+const NEEDED: [(&str, &str); 2] = [
+    (
+        "command_assignments",
+        "state IN ('pending', 'delivered', 'expired') AND expires_at IS NOT NULL",
+    ),
+    (
+        "commands",
+        "broadcast <> 'user' AND (ended IS NULL OR ended = 'expired')",
+    ),
+];
+
+/// The same without what only has to reach the archive.
+const OPEN: [(&str, &str); 2] = [
+    (
+        "command_assignments",
+        "state IN ('pending', 'delivered') AND expires_at IS NOT NULL",
+    ),
+    ("commands", "broadcast <> 'user' AND ended IS NULL"),
+];
+
+/// A daily partition.
+struct Table {
+    parent: String,
+    name: String,
+    detaching: bool,
+}
+
 /// What [`Postgres::drop_partitions_before`] did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DroppedPartitions {
@@ -36,6 +65,36 @@ impl Postgres {
             .await?)
     }
 
+    /// Sees to it that these days have their partitions, too, unless retention has gone past them.
+    /// Answers every day there is.
+    pub(super) async fn make_days_still_kept(
+        &self,
+        days: &BTreeSet<Date>,
+    ) -> Result<BTreeSet<Date>, PgError> {
+        let there = self.days().await?;
+        let oldest = there.first().copied().unwrap_or(Date::MIN);
+        let missing: BTreeSet<Date> = days
+            .iter()
+            .filter(|day| **day > oldest && !there.contains(day))
+            .copied()
+            .collect();
+        if missing.is_empty() {
+            return Ok(there);
+        }
+        self.make_days(&missing).await?;
+        self.days().await
+    }
+
+    /// Days with a partition of states that is not about to go.
+    async fn days(&self) -> Result<BTreeSet<Date>, PgError> {
+        let days: Vec<Date> = sqlx::query_scalar(
+            "SELECT day FROM daily_partitions WHERE parent = 'command_assignments' AND NOT detaching",
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(days.into_iter().collect())
+    }
+
     /// Whole days after today for which every table has a partition. Below 0: writing fails.
     pub async fn partition_days_ahead(&self) -> Result<i32, PgError> {
         let days: Option<i32> = sqlx::query_scalar(
@@ -47,31 +106,37 @@ impl Postgres {
         Ok(days.unwrap_or(-1))
     }
 
-    /// Drops the partitions of days before `day`. A day whose commands have not all ended is
-    /// kept, with all its tables.
-    pub async fn drop_partitions_before(&self, day: Date) -> Result<DroppedPartitions, PgError> {
-        let mut days: BTreeMap<Date, Vec<(String, String, bool)>> = BTreeMap::new();
-        for row in
-            sqlx::query("SELECT parent, name, day, detaching FROM daily_partitions WHERE day < $1")
-                .bind(day)
-                .fetch_all(&self.pool)
-                .await?
-        {
-            days.entry(row.try_get("day")?).or_default().push((
-                row.try_get("parent")?,
-                row.try_get("name")?,
-                row.try_get("detaching")?,
-            ));
+    /// Days before `day` as [`Postgres::drop_partitions_before`] would find them, if nothing that
+    /// has expired waited for the archive any more. Changes nothing.
+    pub async fn droppable_partitions(&self, day: Date) -> Result<DroppedPartitions, PgError> {
+        let mut found = DroppedPartitions::default();
+        for (day, tables) in self.tables_before(day).await? {
+            if self.has_rows_that(&tables, OPEN).await? {
+                found.kept.push(day);
+            } else {
+                found
+                    .dropped
+                    .extend(tables.into_iter().map(|table| table.name));
+            }
         }
+        Ok(found)
+    }
+
+    /// Drops the partitions of days before `day`. A day whose commands have not all ended, or of
+    /// which some wait for the archive, is kept with all its tables.
+    pub async fn drop_partitions_before(&self, day: Date) -> Result<DroppedPartitions, PgError> {
         let mut result = DroppedPartitions::default();
-        for (day, mut tables) in days {
-            if self.has_open_commands(&tables).await? {
+        for (day, tables) in self.tables_before(day).await? {
+            if self.has_rows_that(&tables, NEEDED).await? {
                 result.kept.push(day);
                 continue;
             }
-            // `commands` last: should this stop halfway, no assignment lacks its command.
-            tables.sort_by(|a, b| (a.0 == "commands", &a.0).cmp(&(b.0 == "commands", &b.0)));
-            for (parent, name, detaching) in tables {
+            for Table {
+                parent,
+                name,
+                detaching,
+            } in tables
+            {
                 self.drop_partition(&parent, &name, detaching).await?;
                 result.dropped.push(name);
             }
@@ -79,21 +144,50 @@ impl Postgres {
         Ok(result)
     }
 
-    async fn has_open_commands(&self, tables: &[(String, String, bool)]) -> Result<bool, PgError> {
-        let Some((_, name, _)) = tables
-            .iter()
-            .find(|(parent, ..)| parent == "command_assignments")
-        else {
-            return Ok(false);
-        };
-        // The condition of the partial index; expired ones still have to reach the archive.
-        let open = sqlx::query_scalar(AssertSqlSafe(format!(
-            "SELECT EXISTS (SELECT FROM {name} WHERE state IN ('pending', 'delivered', 'expired'))"
-        )))
-        .persistent(false)
-        .fetch_one(&self.pool)
-        .await?;
-        Ok(open)
+    async fn tables_before(&self, day: Date) -> Result<BTreeMap<Date, Vec<Table>>, PgError> {
+        let mut days: BTreeMap<Date, Vec<Table>> = BTreeMap::new();
+        for row in
+            sqlx::query("SELECT parent, name, day, detaching FROM daily_partitions WHERE day < $1")
+                .bind(day)
+                .fetch_all(&self.pool)
+                .await?
+        {
+            days.entry(row.try_get("day")?).or_default().push(Table {
+                parent: row.try_get("parent")?,
+                name: row.try_get("name")?,
+                detaching: row.try_get("detaching")?,
+            });
+        }
+        // `commands` last: should dropping stop halfway, no assignment lacks its command.
+        for tables in days.values_mut() {
+            tables.sort_by(|a, b| {
+                (a.parent == "commands", &a.parent).cmp(&(b.parent == "commands", &b.parent))
+            });
+        }
+        Ok(days)
+    }
+
+    async fn has_rows_that(
+        &self,
+        tables: &[Table],
+        conditions: [(&str, &str); 2],
+    ) -> Result<bool, PgError> {
+        for (parent, condition) in conditions {
+            let Some(table) = tables.iter().find(|table| table.parent == parent) else {
+                continue;
+            };
+            let found = sqlx::query_scalar(AssertSqlSafe(format!(
+                "SELECT EXISTS (SELECT FROM {} WHERE {condition})",
+                table.name
+            )))
+            .persistent(false)
+            .fetch_one(&self.pool)
+            .await?;
+            if found {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Detaching concurrently leaves readers and writers alone, but waits for the transactions

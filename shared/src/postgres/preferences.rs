@@ -1,11 +1,7 @@
 //! What users chose to see.
 
-use std::collections::BTreeSet;
-
-use sqlx::{Row, postgres::PgRow};
-
 use super::{PgError, Postgres, rows};
-use crate::domain::{Category, Position, Preferences, UserId};
+use crate::domain::{Position, Preferences, UserId};
 
 impl Postgres {
     /// What the user chose last, and the place of that choice in their log. Nothing if they never
@@ -22,18 +18,11 @@ impl Postgres {
         .await?;
         row.map(|row| {
             let preferences = Preferences {
-                blocked_categories: categories(&row, "blocked")?,
-                allowed_categories: categories(&row, "allowed")?,
+                blocked_categories: rows::categories(&row, "blocked")?,
+                allowed_categories: rows::categories(&row, "allowed")?,
             };
             Ok((rows::position(&row)?, preferences))
         })
         .transpose()
     }
-}
-
-fn categories(row: &PgRow, column: &str) -> Result<BTreeSet<Category>, PgError> {
-    let tags: Vec<String> = row.try_get(column)?;
-    tags.iter()
-        .map(|tag| tag.parse().map_err(|_| rows::unreadable("category", tag)))
-        .collect()
 }

@@ -49,9 +49,13 @@ pub const RECIPIENTS_OF: &str = "SELECT recipient_id, state, delivered_at, compl
      WHERE command_id = $1 AND recipient_id > $2 AND ($3::text IS NULL OR state = $3) \
      ORDER BY command_id, recipient_id LIMIT $4";
 
-/// Along the key.
-pub const RECIPIENT_COUNTS: &str =
-    "SELECT state, count(*) AS count FROM command_assignments WHERE command_id = $1 GROUP BY state";
+/// Along the key, nothing sorted or grouped: there may be very many.
+pub const RECIPIENT_COUNTS: &str = "SELECT count(*) FILTER (WHERE state = 'pending') AS pending, \
+     count(*) FILTER (WHERE state = 'delivered') AS delivered, \
+     count(*) FILTER (WHERE state = 'completed') AS completed, \
+     count(*) FILTER (WHERE state = 'expired') AS expired, \
+     count(*) FILTER (WHERE state = 'cancelled') AS cancelled \
+     FROM command_assignments WHERE command_id = $1";
 
 impl Postgres {
     /// The user's states of these commands. Absent: nothing is known, which for a broadcast means
@@ -106,21 +110,17 @@ impl Postgres {
 
     /// For how many recipients the command is in which state.
     pub async fn recipient_counts(&self, command: MessageId) -> Result<RecipientCounts, PgError> {
-        let rows = sqlx::query(RECIPIENT_COUNTS)
+        let row = sqlx::query(RECIPIENT_COUNTS)
             .bind(command.0)
-            .fetch_all(&self.pool)
+            .fetch_one(&self.pool)
             .await?;
-        let mut counts = RecipientCounts::default();
-        for row in rows {
-            let count: i64 = row.try_get("count")?;
-            *match rows::state(row.try_get("state")?)? {
-                CommandState::Pending => &mut counts.pending,
-                CommandState::Delivered => &mut counts.delivered,
-                CommandState::Completed => &mut counts.completed,
-                CommandState::Expired => &mut counts.expired,
-                CommandState::Cancelled => &mut counts.cancelled,
-            } = count as u64;
-        }
-        Ok(counts)
+        let count = |state| Ok::<_, sqlx::Error>(row.try_get::<i64, _>(state)? as u64);
+        Ok(RecipientCounts {
+            pending: count("pending")?,
+            delivered: count("delivered")?,
+            completed: count("completed")?,
+            expired: count("expired")?,
+            cancelled: count("cancelled")?,
+        })
     }
 }

@@ -6,7 +6,9 @@ use sqlx::{Row, postgres::PgRow};
 use uuid::Uuid;
 
 use super::{PgError, StoredCommand};
-use crate::domain::{CommandState, Entry, Kind, MessageId, Position, Timestamp, Topic};
+use crate::domain::{
+    Broadcast, Category, CommandState, Entry, Kind, MessageId, Position, Timestamp, Topic,
+};
 
 /// A stored word this program does not know.
 pub(super) fn unreadable(what: &str, found: &str) -> PgError {
@@ -54,6 +56,24 @@ pub(super) fn state(text: &str) -> Result<CommandState, PgError> {
     .into_iter()
     .find(|state| state.as_str() == text)
     .ok_or_else(|| unreadable("state of a command", text))
+}
+
+pub(super) fn broadcast(text: &str) -> Result<Broadcast, PgError> {
+    [Broadcast::User, Broadcast::Category, Broadcast::Allcast]
+        .into_iter()
+        .find(|sort| sort.as_str() == text)
+        .ok_or_else(|| unreadable("sort of a command", text))
+}
+
+/// A column of tags.
+pub(super) fn categories<C: FromIterator<Category>>(
+    row: &PgRow,
+    column: &str,
+) -> Result<C, PgError> {
+    let tags: Vec<String> = row.try_get(column)?;
+    tags.iter()
+        .map(|tag| tag.parse().map_err(|_| unreadable("category", tag)))
+        .collect()
 }
 
 /// Columns `epoch` and `offset`.

@@ -28,6 +28,7 @@ const PIECES: &[&str] = &[
     include_str!("../../lua/persist_floor.lua"),
     include_str!("../../lua/lease.lua"),
     include_str!("../../lua/heartbeat.lua"),
+    include_str!("../../lua/limit.lua"),
 ];
 
 static LIBRARY: LazyLock<String> =
@@ -76,6 +77,7 @@ pub(super) const HEARTBEAT: Function = writes("tidegate_v1_heartbeat");
 pub(super) const ANNOUNCE: Function = writes("tidegate_v1_announce");
 pub(super) const INCARNATION: Function = reads("tidegate_v1_incarnation");
 pub(super) const LEAVE: Function = writes("tidegate_v1_leave");
+pub(super) const LIMIT: Function = writes("tidegate_v1_limit");
 
 /// Loads the library where it is not there: functions are lost with the data, so this runs on every
 /// connect. Loading what is there would be refused by a server that is out of memory.

@@ -12,6 +12,7 @@
 //! | `{pN}:user:<user>` | hash | what is known of a user: cursors by device, preferences; see `ack.lua` |
 //! | `{pN}:sess:<user>` | hash | session → `<node> <incarnation> <device> <since ms>` |
 //! | `{pN}:at:<node>` | set | `<incarnation> <user> <session>` |
+//! | `{pN}:limit:<what>:<whom>` | string, TTL | when the bucket is full again, in µs |
 //! | `{pN}:ch:<topic>` | channel | `1 <epoch> <offset> <id> <ms> <kind>\n<body>`, `1 displaced <session>` |
 //! | `{pN}:probe:<name>` | channel | a process's own probes |
 //! | `node:<id>` | string, PX | `<incarnation> <ms of its TTL>` of a living process |

@@ -1,8 +1,12 @@
 //! The record, against a real Postgres. Each test has a database of its own.
 #![allow(clippy::unwrap_used)]
 
+mod broadcasts;
 mod expiry;
+mod order;
 mod partitions;
+mod plans;
+mod preferences;
 mod read;
 mod schema;
 mod states;

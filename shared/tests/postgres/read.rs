@@ -89,29 +89,6 @@ async fn reading_a_log_uses_the_indexes_of_every_day() {
 }
 
 #[tokio::test]
-async fn a_rare_state_is_looked_up_not_searched_for() {
-    let record = Record::new().await;
-    let arguments = format!("'{}', 'cancelled', '{}', '{}', 10", user(), user(), user());
-    let plan = record
-        .plan(
-            shared::postgres::ENDED_OF_USER,
-            "uuid, text, uuid, uuid, bigint",
-            &arguments,
-        )
-        .await;
-    // The state bounds the walk; it does not only pick from what was walked over.
-    let bounds: Vec<_> = plan
-        .lines()
-        .filter(|it| it.contains("Index Cond") && it.contains("recipient_id = $1"))
-        .collect();
-    assert!(!bounds.is_empty(), "{plan}");
-    for bound in bounds {
-        assert!(bound.contains("(state = $2)"), "{plan}");
-    }
-    assert!(!plan.contains("Sort  "), "{plan}");
-}
-
-#[tokio::test]
 async fn a_command_is_found_with_what_became_of_it() {
     let record = Record::new().await;
     let (ann, bob) = (user(), user());

@@ -124,7 +124,7 @@ pub fn id_at(time: Timestamp) -> MessageId {
 }
 
 /// A record's stream id; the counter of [`id_at`] would do as well.
-fn record(what: Persist) -> PersistRecord {
+pub fn record(what: Persist) -> PersistRecord {
     static COUNTER: AtomicU64 = AtomicU64::new(1);
     PersistRecord {
         id: format!("{}-0", COUNTER.fetch_add(1, Ordering::Relaxed)),
@@ -162,6 +162,76 @@ pub fn command_entry(id: MessageId, offset: u64, body: &CommandBody) -> Entry {
 
 pub fn command(id: MessageId, offset: u64, body: &CommandBody) -> PersistRecord {
     record(Persist::Entry(command_entry(id, offset, body)))
+}
+
+/// A command for everybody whom its tags reach.
+pub fn broadcast(sender: UserId) -> CommandBody {
+    CommandBody {
+        broadcast: Broadcast::Category,
+        recipient_id: None,
+        ..body(sender, sender)
+    }
+}
+
+/// Some entry, accepted at a given time.
+pub fn told(
+    topic: Topic,
+    kind: Kind,
+    offset: u64,
+    time: Timestamp,
+    body: &impl serde::Serialize,
+) -> PersistRecord {
+    entry(Entry {
+        topic,
+        position: at(offset),
+        id: id_at(now()),
+        kind,
+        at: time,
+        body: serde_json::to_vec(body).unwrap().into(),
+    })
+}
+
+/// A broadcast ended for everybody.
+pub fn over(
+    offset: u64,
+    command: MessageId,
+    state: CommandState,
+    time: Timestamp,
+) -> PersistRecord {
+    let says = CommandStatus {
+        command_id: command,
+        recipient_id: None,
+        status: state,
+        broadcast: Some(Broadcast::Category),
+        categories: vec!["general".parse().unwrap()],
+        at: None,
+    };
+    told(Topic::Broadcast, Kind::CommandStatus, offset, time, &says)
+}
+
+/// The recipient's own log says they completed a broadcast.
+pub fn done(user: UserId, offset: u64, command: MessageId, time: Timestamp) -> PersistRecord {
+    let says = CommandStatus {
+        command_id: command,
+        recipient_id: Some(user),
+        status: CommandState::Completed,
+        broadcast: Some(Broadcast::Category),
+        categories: vec![],
+        at: None,
+    };
+    told(Topic::User(user), Kind::CommandStatus, offset, time, &says)
+}
+
+/// Devices of users confirmed broadcasts.
+pub fn received(receipts: &[(UserId, &[MessageId])], time: Timestamp) -> PersistRecord {
+    let receipts = receipts.iter().map(|(user, commands)| Receipt {
+        user: *user,
+        commands: commands.to_vec(),
+    });
+    record(Persist::Received {
+        receipts: receipts.collect(),
+        at: time,
+    })
 }
 
 pub fn entry(entry: Entry) -> PersistRecord {

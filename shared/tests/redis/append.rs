@@ -90,10 +90,11 @@ async fn what_a_device_has_confirmed_cannot_be_taken_back() {
     let (_, first, _) = append(&store, entry(user, "1")).await;
     let (_, second, _) = append(&store, entry(user, "2")).await;
     store
-        .ack(vec![Ack {
+        .ack(&[Ack {
             user,
             device: "a".parse().unwrap(),
             position: first,
+            skipped: Vec::new(),
         }])
         .await
         .unwrap();
@@ -141,10 +142,11 @@ async fn postgres_is_told_everything_in_order() {
     let partition = Topic::User(user).partition(store.partitions());
     let (id, position, persist_id) = append(&store, entry(user, "{}")).await;
     store
-        .ack(vec![Ack {
+        .ack(&[Ack {
             user,
             device: "a".parse().unwrap(),
             position,
+            skipped: Vec::new(),
         }])
         .await
         .unwrap();

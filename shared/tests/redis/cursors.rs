@@ -17,8 +17,9 @@ async fn confirm(store: &Store, open: &OpenSession, position: Position) {
         user: open.user,
         device: open.device.clone(),
         position,
+        skipped: Vec::new(),
     };
-    store.ack(vec![ack]).await.unwrap();
+    store.ack(&[ack]).await.unwrap();
 }
 
 #[tokio::test]

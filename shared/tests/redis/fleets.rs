@@ -36,8 +36,9 @@ async fn a_cluster_does_what_one_redis_does() {
             user: *user,
             device: "a".parse().unwrap(),
             position: *position,
+            skipped: Vec::new(),
         });
-    store.ack(acks.collect()).await.unwrap();
+    store.ack(&acks.collect::<Vec<_>>()).await.unwrap();
     assert_eq!(store.furthest_cursor(users[7]).await.unwrap(), positions[7]);
     assert!(store.probe(&bells).await.into_iter().all(Echo::is_heard));
     store

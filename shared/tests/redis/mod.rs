@@ -3,5 +3,7 @@ mod bells;
 mod cursors;
 mod faults;
 mod fleets;
+mod limits;
 mod reading;
+mod receipts;
 mod support;

@@ -1,5 +1,6 @@
 //! The fan-out without servers: queues, and topics against a model of the log.
 
+mod audiences;
 mod outbox;
 mod topics;
 

@@ -4,9 +4,18 @@ use serde::Deserialize;
 use time::Date;
 
 use crate::domain::{
-    Broadcast, CommandState, CommandStatus, CommandType, Entry, Kind, Partition, Persist,
-    PersistRecord, Position, Revocation, Timestamp, Topic, UserId,
+    Broadcast, Category, CommandState, CommandStatus, CommandType, Entry, Kind, MessageId,
+    Partition, Persist, PersistRecord, Position, Preferences, Receipt, Revocation, Timestamp,
+    Topic, UserId,
 };
+
+/// In `user_events`, the owner of what stands in the log of broadcasts.
+pub(super) const EVERYBODY: UserId = UserId(uuid::Uuid::nil());
+
+/// No broadcast that somebody confirms or completes is older, in days. That makes days for what
+/// was made up no more than for entries.
+const OLDEST_DAYS: i64 = 366;
+const DAY_MS: i64 = 86_400_000;
 
 /// A record and its meaning.
 #[derive(Debug)]
@@ -24,25 +33,53 @@ pub(super) enum What<'a> {
         recipient: UserId,
         head: CommandHead,
     },
-    Status {
+    Broadcast {
+        entry: &'a Entry,
+        body: &'a str,
+        head: CommandHead,
+    },
+    /// Something else in a user's log, or in everybody's.
+    Event {
         entry: &'a Entry,
         body: &'a str,
         user: UserId,
-        /// What the recipient's own log says about a command; nothing for a worker's words.
-        ended: Option<Ended>,
+        means: Means,
     },
     Delivered {
         user: UserId,
         from: Position,
         to: Position,
+        skipped: &'a [Position],
+        at: Timestamp,
+    },
+    Received {
+        /// Those that can be true and whose day is there.
+        receipts: Vec<(MessageId, UserId)>,
         at: Timestamp,
     },
     Revocation {
         entry: &'a Entry,
         revocation: Revocation,
     },
+    /// Nothing to write.
+    Nothing,
     /// Goes to quarantine, with this reason.
     Bad(String),
+}
+
+/// What an event changes besides being told.
+#[derive(Debug)]
+pub(super) enum Means {
+    /// Nothing, for example a worker's words to a sender.
+    Nothing,
+    /// A direct command ended.
+    Ended(Ended),
+    /// A user completed a broadcast.
+    Completed(Ended),
+    /// A broadcast ended for everybody.
+    Over(Ended),
+    /// A user chose anew.
+    Chosen(Preferences),
 }
 
 /// A command ended.
@@ -62,59 +99,152 @@ pub(super) struct CommandHead {
     pub(super) sender_id: UserId,
     pub(super) broadcast: Broadcast,
     pub(super) recipient_id: Option<UserId>,
-    pub(super) categories: Vec<String>,
+    pub(super) categories: Vec<Category>,
     pub(super) expires_at: Timestamp,
 }
 
-impl Fact<'_> {
-    /// Which command it ends.
+impl<'a> Fact<'a> {
+    /// Which direct command it ends.
     pub(super) fn ended(&self) -> Option<Ended> {
         match &self.what {
-            What::Status { ended, .. } => *ended,
+            What::Event {
+                means: Means::Ended(ended),
+                ..
+            } => Some(*ended),
             _ => None,
         }
     }
 
-    /// The day whose partition it goes to.
+    /// The day whose partition its entry goes to.
     pub(super) fn day(&self) -> Option<Date> {
         match &self.what {
-            What::Command { entry, .. } | What::Status { entry, .. } => {
-                let minted = Timestamp((entry.id.0.as_u128() >> 80) as i64);
-                Some(minted.to_datetime().date())
-            }
+            What::Command { entry, .. }
+            | What::Broadcast { entry, .. }
+            | What::Event { entry, .. } => Some(day_of(entry.id.0)),
             _ => None,
+        }
+    }
+
+    /// Days of the broadcasts it tells something of.
+    pub(super) fn days_told_of(&self) -> Vec<Date> {
+        match &self.what {
+            What::Received { receipts, .. } => {
+                receipts.iter().map(|(id, _)| day_of(id.0)).collect()
+            }
+            What::Event {
+                means: Means::Completed(done),
+                ..
+            } => vec![day_of(done.command)],
+            _ => Vec::new(),
+        }
+    }
+
+    /// Forgets what it tells of broadcasts whose day is gone, with everything known of them.
+    pub(super) fn keep_days(&mut self, is_there: impl Fn(Date) -> bool) {
+        match &mut self.what {
+            What::Received { receipts, .. } => {
+                receipts.retain(|(id, _)| is_there(day_of(id.0)));
+            }
+            What::Event { means, .. } => {
+                if let Means::Completed(done) = means
+                    && !is_there(day_of(done.command))
+                {
+                    *means = Means::Nothing;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn new(partition: Partition, record: &'a PersistRecord, what: What<'a>) -> Self {
+        Self {
+            partition,
+            record,
+            what,
         }
     }
 }
 
-pub(super) fn read(partition: Partition, record: &PersistRecord) -> Fact<'_> {
+/// When the id was minted, ms.
+fn minted(id: uuid::Uuid) -> i64 {
+    (id.as_u128() >> 80) as i64
+}
+
+fn day_of(id: uuid::Uuid) -> Date {
+    Timestamp(minted(id)).to_datetime().date()
+}
+
+/// Whether a broadcast with this id could be known at `at`.
+fn can_be(id: uuid::Uuid, at: Timestamp) -> bool {
+    (at.0 - OLDEST_DAYS * DAY_MS..=at.0 + DAY_MS).contains(&minted(id))
+}
+
+/// One fact per record; a second where only a part of it can be true.
+pub(super) fn read(partition: Partition, record: &PersistRecord) -> Vec<Fact<'_>> {
     let what = match &record.what {
         Persist::Entry(entry) => meaning(entry).unwrap_or_else(What::Bad),
         Persist::Delivered {
-            user, from, to, at, ..
+            user,
+            from,
+            to,
+            skipped,
+            at,
         } => What::Delivered {
             user: *user,
             from: *from,
             to: *to,
+            skipped,
             at: *at,
         },
-        Persist::Received { .. } => What::Bad("receipts are not understood yet".to_owned()),
+        Persist::Received { receipts, at } => {
+            let (receipts, made_up) = sort_out(receipts, *at);
+            let mut facts = vec![Fact::new(
+                partition,
+                record,
+                What::Received { receipts, at: *at },
+            )];
+            if made_up > 0 {
+                let reason = format!("{made_up} receipts name commands that cannot be");
+                facts.push(Fact::new(partition, record, What::Bad(reason)));
+            }
+            return facts;
+        }
         Persist::Unreadable { reason, .. } => What::Bad(reason.clone()),
     };
-    Fact {
-        partition,
-        record,
-        what,
+    vec![Fact::new(partition, record, what)]
+}
+
+/// Receipts one by one, and how many are left out because their ids were never given.
+fn sort_out(receipts: &[Receipt], at: Timestamp) -> (Vec<(MessageId, UserId)>, usize) {
+    let (mut good, mut made_up) = (Vec::new(), 0);
+    for receipt in receipts {
+        for command in &receipt.commands {
+            if can_be(command.0, at) {
+                good.push((*command, receipt.user));
+            } else {
+                made_up += 1;
+            }
+        }
     }
+    (good, made_up)
 }
 
 fn meaning(entry: &Entry) -> Result<What<'_>, String> {
     let body = std::str::from_utf8(&entry.body).map_err(|_| "body is not utf-8".to_owned())?;
+    let event = |user, means| What::Event {
+        entry,
+        body,
+        user,
+        means,
+    };
     match (entry.topic, entry.kind) {
         (Topic::User(recipient), Kind::CommandNew) => {
             let head: CommandHead = parse(body)?;
             if head.recipient_id != Some(recipient) {
                 return Err("command stands in the log of somebody else".to_owned());
+            }
+            if head.broadcast != Broadcast::User {
+                return Err("a broadcast stands in a user's log".to_owned());
             }
             Ok(What::Command {
                 entry,
@@ -123,30 +253,65 @@ fn meaning(entry: &Entry) -> Result<What<'_>, String> {
                 head,
             })
         }
-        (Topic::User(user), Kind::CommandStatus) => {
-            let status: CommandStatus = parse(body)?;
-            // A worker's own words in the sender's log carry `at`; they change nothing.
-            let authority = status.recipient_id == Some(user)
-                && status.at.is_none()
-                && status.status.is_final();
-            let ended = authority.then_some(Ended {
-                command: status.command_id.0,
-                user,
-                state: status.status,
-                at: entry.at,
-            });
-            Ok(What::Status {
-                entry,
-                body,
-                user,
-                ended,
-            })
+        (Topic::Broadcast, Kind::CommandNew) => {
+            let head: CommandHead = parse(body)?;
+            if head.broadcast == Broadcast::User || head.recipient_id.is_some() {
+                return Err("a direct command stands in the log of broadcasts".to_owned());
+            }
+            Ok(What::Broadcast { entry, body, head })
         }
+        (Topic::User(user), Kind::CommandStatus) => {
+            Ok(event(user, change(entry, user, &parse(body)?)?))
+        }
+        (Topic::Broadcast, Kind::CommandStatus) => {
+            let status: CommandStatus = parse(body)?;
+            if status.recipient_id.is_some()
+                || !matches!(
+                    status.status,
+                    CommandState::Expired | CommandState::Cancelled
+                )
+            {
+                return Err("one user's state stands in the log of broadcasts".to_owned());
+            }
+            Ok(event(
+                EVERYBODY,
+                Means::Over(end(entry, EVERYBODY, &status)),
+            ))
+        }
+        (Topic::User(user), Kind::Preferences) => Ok(event(user, Means::Chosen(parse(body)?))),
+        // Administrators' data is written where it is changed.
+        (Topic::Directory, Kind::DirectoryChange) => Ok(What::Nothing),
         (Topic::Revocations, Kind::Revocation) => Ok(What::Revocation {
             entry,
             revocation: parse(body)?,
         }),
         (topic, kind) => Err(format!("{kind} does not belong into {topic}")),
+    }
+}
+
+/// What a user's own log says about a command.
+fn change(entry: &Entry, user: UserId, status: &CommandStatus) -> Result<Means, String> {
+    // A worker's own words in the sender's log carry `at`; they change nothing.
+    let authority =
+        status.recipient_id == Some(user) && status.at.is_none() && status.status.is_final();
+    if !authority {
+        return Ok(Means::Nothing);
+    }
+    let ended = end(entry, user, status);
+    match status.broadcast {
+        None | Some(Broadcast::User) => Ok(Means::Ended(ended)),
+        Some(_) if status.status != CommandState::Completed => Ok(Means::Nothing),
+        Some(_) if can_be(ended.command, entry.at) => Ok(Means::Completed(ended)),
+        Some(_) => Err("completes a command that cannot be".to_owned()),
+    }
+}
+
+fn end(entry: &Entry, user: UserId, status: &CommandStatus) -> Ended {
+    Ended {
+        command: status.command_id.0,
+        user,
+        state: status.status,
+        at: entry.at,
     }
 }
 
@@ -173,13 +338,24 @@ pub(super) fn dump(record: &PersistRecord) -> Vec<u8> {
             ("at", entry.at.0.to_string()),
             ("body", text(&entry.body)),
         ],
-        Persist::Received { at, .. } => vec![("at", at.0.to_string())],
+        Persist::Received { receipts, at } => {
+            let lines: Vec<String> = receipts
+                .iter()
+                .map(|receipt| format!("{} {}", receipt.user, blanks(&receipt.commands)))
+                .collect();
+            vec![("received", lines.join("\n")), ("at", at.0.to_string())]
+        }
         Persist::Delivered {
-            user, from, to, at, ..
+            user,
+            from,
+            to,
+            skipped,
+            at,
         } => vec![
             ("delivered", user.to_string()),
             ("from", from.to_string()),
             ("to", to.to_string()),
+            ("skip", blanks(skipped)),
             ("at", at.0.to_string()),
         ],
         Persist::Unreadable { fields, .. } => fields
@@ -194,9 +370,15 @@ pub(super) fn dump(record: &PersistRecord) -> Vec<u8> {
     serde_json::Value::Object(fields).to_string().into_bytes()
 }
 
+/// With blanks between.
+fn blanks(words: &[impl ToString]) -> String {
+    let words: Vec<String> = words.iter().map(ToString::to_string).collect();
+    words.join(" ")
+}
+
 /// The words of an array as Postgres writes one. UNNEST would flatten an array of arrays, so
 /// each goes as text and is cast there.
-pub(super) fn array_literal(words: &[String]) -> String {
+pub(super) fn array_literal<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
     let mut literal = String::from("{");
     for word in words {
         if literal.len() > 1 {
@@ -221,11 +403,11 @@ mod tests {
 
     #[test]
     fn words_with_quotes_commas_and_backslashes_survive_an_array_literal() {
-        let words = ["a,b", "say \"hi\"", "back\\slash", ""].map(str::to_owned);
+        let words = ["a,b", "say \"hi\"", "back\\slash", ""];
         assert_eq!(
-            array_literal(&words),
+            array_literal(words),
             r#"{"a,b","say \"hi\"","back\\slash",""}"#
         );
-        assert_eq!(array_literal(&[]), "{}");
+        assert_eq!(array_literal([]), "{}");
     }
 }

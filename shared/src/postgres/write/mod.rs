@@ -11,6 +11,7 @@
 //! logs before the commit: [`Postgres::begin_batch`] writes and returns the changes,
 //! [`PendingBatch::commit`] makes it last. Dropping a pending batch undoes it.
 
+mod broadcasts;
 mod fact;
 mod statements;
 
@@ -101,12 +102,8 @@ impl Postgres {
     ) -> Result<PendingBatch, WriteError> {
         let facts: Vec<Fact<'_>> = batches
             .iter()
-            .flat_map(|batch| {
-                batch
-                    .records
-                    .iter()
-                    .map(|record| fact::read(batch.partition, record))
-            })
+            .flat_map(|batch| batch.records.iter().map(|record| (batch.partition, record)))
+            .flat_map(|(partition, record)| fact::read(partition, record))
             .collect();
         let (bad, good): (Vec<_>, Vec<_>) = facts
             .into_iter()
@@ -137,6 +134,11 @@ impl Postgres {
     ) -> Result<PendingBatch, WriteError> {
         let days = good.iter().filter_map(Fact::day).collect();
         let absurd = self.make_days(&days).await?;
+        let told_of = good.iter().flat_map(Fact::days_told_of).collect();
+        let there = self.make_days_still_kept(&told_of).await?;
+        for fact in &mut good {
+            fact.keep_days(|day| there.contains(&day));
+        }
         for mut fact in good.extract_if(.., |fact| {
             fact.day().is_some_and(|day| absurd.contains(&day))
         }) {

@@ -13,11 +13,11 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    Buried, Changes, StateChange,
+    Buried, Changes, StateChange, broadcasts,
     fact::{self, Fact, What},
 };
 use crate::{
-    domain::{CommandState, Entry, MessageId, Timestamp, UserId},
+    domain::{Category, CommandState, Entry, MessageId, Position, Timestamp, UserId},
     postgres::{PgError, rows},
 };
 
@@ -34,19 +34,21 @@ pub(super) enum Written {
 }
 
 /// Writes facts in the order in which they depend on each other: what is new, then what was
-/// delivered, then what ended. A record understood as bad is skipped.
+/// delivered, then what ended. A fact understood as bad is skipped.
 pub(super) async fn write(
     connection: &mut PgConnection,
     facts: &[Fact<'_>],
     changes: &mut Changes,
 ) -> Result<Written, PgError> {
     insert_commands(connection, facts).await?;
+    broadcasts::insert(connection, facts).await?;
     insert_events(connection, facts).await?;
     insert_revocations(connection, facts).await?;
     if mark_delivered(connection, facts, changes).await? == Written::Step {
         return Ok(Written::Step);
     }
     mark_ended(connection, facts, changes).await?;
+    broadcasts::mark(connection, facts).await?;
     Ok(Written::All)
 }
 
@@ -72,7 +74,7 @@ async fn insert_commands(connection: &mut PgConnection, facts: &[Fact<'_>]) -> R
     commands.dedup_by_key(|(entry, _, to, _)| (entry.id, *to));
     let categories: Vec<String> = commands
         .iter()
-        .map(|(.., head)| fact::array_literal(&head.categories))
+        .map(|(.., head)| fact::array_literal(head.categories.iter().map(Category::as_str)))
         .collect();
     sqlx::query(
         r#"WITH new AS MATERIALIZED (
@@ -87,8 +89,9 @@ async fn insert_commands(connection: &mut PgConnection, facts: &[Fact<'_>]) -> R
            )
            INSERT INTO command_assignments AS held (command_id, recipient_id, sender_id, epoch, "offset", expires_at)
            SELECT id, recipient_id, sender_id, epoch, "offset", expires_at FROM new
-           ON CONFLICT (command_id, recipient_id) DO UPDATE SET epoch = excluded.epoch, "offset" = excluded."offset"
-               WHERE (held.epoch, held."offset") < (excluded.epoch, excluded."offset")"#,
+           ON CONFLICT (command_id, recipient_id) DO UPDATE SET sender_id = excluded.sender_id,
+               epoch = excluded.epoch, "offset" = excluded."offset", expires_at = excluded.expires_at
+               WHERE held.sender_id IS NULL OR (held.epoch, held."offset") < (excluded.epoch, excluded."offset")"#,
     )
     .bind(commands.iter().map(|(entry, ..)| entry.id.0).collect::<Vec<_>>())
     .bind(commands.iter().map(|(.., head)| head.sender_id.0).collect::<Vec<_>>())
@@ -110,7 +113,7 @@ async fn insert_events(connection: &mut PgConnection, facts: &[Fact<'_>]) -> Res
     let mut events: Vec<(&Entry, &str, UserId)> = facts
         .iter()
         .filter_map(|fact| match &fact.what {
-            What::Status {
+            What::Event {
                 entry, body, user, ..
             } => Some((*entry, *body, *user)),
             _ => None,
@@ -200,8 +203,18 @@ async fn mark_delivered(
         .iter()
         .zip(0_i32..)
         .filter_map(|(fact, place)| match fact.what {
-            What::Delivered { user, from, to, at } => Some((user, from, to, at, place)),
+            What::Delivered {
+                user,
+                from,
+                to,
+                skipped,
+                at,
+            } => Some((user, around(from, to, skipped), at, place)),
             _ => None,
+        })
+        .flat_map(|(user, parts, at, place)| {
+            let whole = parts.into_iter();
+            whole.map(move |(from, to)| (user, from, to, at, place))
         })
         .collect();
     if stretches.is_empty() {
@@ -278,7 +291,30 @@ async fn mark_delivered(
     })
 }
 
-/// Commands that have not ended end; the first end counts.
+/// A stretch `(from, to]` without the positions that were passed over: these stay pending.
+fn around(from: Position, to: Position, skipped: &[Position]) -> Vec<(Position, Position)> {
+    let mut skipped: Vec<Position> = skipped
+        .iter()
+        .filter(|it| from < **it && **it <= to)
+        .copied()
+        .collect();
+    skipped.sort_unstable();
+    let mut parts = Vec::with_capacity(skipped.len() + 1);
+    let mut begin = from;
+    for it in skipped {
+        let before = Position {
+            offset: it.offset.saturating_sub(1),
+            ..it
+        };
+        parts.push((begin, before));
+        begin = it;
+    }
+    parts.push((begin, to));
+    parts.retain(|(from, to)| from < to);
+    parts
+}
+
+/// Direct commands that have not ended end; the first end counts.
 async fn mark_ended(
     connection: &mut PgConnection,
     facts: &[Fact<'_>],
@@ -307,6 +343,7 @@ async fn mark_ended(
            LATERAL (
                SELECT * FROM command_assignments
                WHERE command_id = ended.command_id AND recipient_id = ended.recipient_id AND state = ANY($6)
+                 AND sender_id IS NOT NULL
                FOR UPDATE
            ) AS found
            ON CONFLICT (command_id, recipient_id) DO UPDATE

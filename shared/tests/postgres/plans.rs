@@ -1,0 +1,99 @@
+//! Every question is answered by an index, whatever the tables hold when it is planned.
+
+use shared::postgres::*;
+
+use crate::support::*;
+
+/// Question, types, arguments, indexes that have to be in its plan.
+fn questions() -> Vec<(&'static str, &'static str, String, Vec<&'static str>)> {
+    let (one, other) = (user(), user());
+    vec![
+        (
+            DUE_COMMANDS,
+            "timestamptz, timestamptz, uuid, bigint",
+            format!("now(), now(), '{one}', 10"),
+            vec!["expires_at_command_id_idx"],
+        ),
+        (
+            DUE_BROADCASTS,
+            "timestamptz, timestamptz, uuid, bigint",
+            format!("now(), now(), '{one}', 10"),
+            vec!["expires_at_id_idx"],
+        ),
+        (
+            BROADCASTS_BETWEEN,
+            "bigint, bigint, bigint, bigint, bigint, uuid",
+            "1, 1, 2, 2, 10, '00000000-0000-0000-0000-000000000000'".into(),
+            vec!["epoch_offset_idx", "user_events_20"],
+        ),
+        (
+            LAST_BROADCAST_BEFORE,
+            "uuid, timestamptz, uuid",
+            format!("'{one}', now(), '00000000-0000-0000-0000-000000000000'"),
+            vec!["epoch_offset_idx", "user_events_20"],
+        ),
+        (
+            STATES_OF,
+            "uuid, uuid[]",
+            format!("'{one}', ARRAY['{other}'::uuid]"),
+            vec!["command_assignments_20"],
+        ),
+        (
+            RECIPIENTS_OF,
+            "uuid, uuid, text, bigint",
+            format!("'{one}', '{other}', 'completed', 10"),
+            vec!["_pkey"],
+        ),
+        (RECIPIENT_COUNTS, "uuid", format!("'{one}'"), vec!["_pkey"]),
+        (
+            ENDED_OF_USER,
+            "uuid, text, uuid, uuid, bigint",
+            format!("'{one}', 'completed', '{one}', '{other}', 10"),
+            vec!["recipient_id_state_command_id_idx", "commands_20"],
+        ),
+        (
+            SENT,
+            "uuid, uuid, uuid, bigint",
+            format!("'{one}', '{one}', '{other}', 10"),
+            vec!["sender_id_id_idx", "command_assignments_20"],
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn every_question_uses_its_index() {
+    let record = Record::new().await;
+    for (question, types, arguments, indexes) in questions() {
+        let plan = record.plan(question, types, &arguments).await;
+        for index in indexes {
+            assert!(plan.contains(index), "{index} in {plan}");
+        }
+        // Only what was found is ever put in order; each day is read in its own and cut short.
+        let sorts = plan.lines().filter(|it| it.contains("->  Sort  "));
+        let many = sorts.filter(|it| !it.contains("rows=2 ") && !it.contains("rows=1 "));
+        assert_eq!(many.count(), 0, "{plan}");
+    }
+}
+
+#[tokio::test]
+async fn a_users_history_is_not_looked_for_among_everybodys() {
+    let record = Record::new().await;
+    let (one, other) = (user(), user());
+    let arguments = format!("'{one}', 'completed', '{one}', '{other}', 10");
+    let plan = record
+        .plan(ENDED_OF_USER, "uuid, text, uuid, uuid, bigint", &arguments)
+        .await;
+    let of_user = plan.split("commands_20").next().unwrap();
+    assert!(!of_user.contains("_pkey"), "{plan}");
+    let bounds: Vec<_> = of_user
+        .lines()
+        .filter(|it| it.contains("Index Cond"))
+        .collect();
+    assert!(!bounds.is_empty(), "{plan}");
+    for bound in bounds {
+        assert!(
+            bound.contains("(recipient_id = $1) AND (state = $2)"),
+            "{plan}"
+        );
+    }
+}
