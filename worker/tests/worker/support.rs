@@ -174,10 +174,11 @@ impl Deployment {
 
     pub async fn confirm(&self, user: UserId, position: Position) {
         self.store
-            .ack(vec![Ack {
+            .ack(&[Ack {
                 user,
                 device: Device::default(),
                 position,
+                skipped: Vec::new(),
             }])
             .await
             .unwrap();
