@@ -41,21 +41,18 @@ pub(super) async fn run(
     request: &Request,
 ) -> Result<Reply, Refusal> {
     let id = request.body.parse::<ById>()?.id()?;
-    let sent = match broadcast::recent(app, id).await? {
-        Some(sent) => sent,
-        None => {
-            // Only the record knows whose log a direct command is in.
-            let command = find::stored(app, id).await?;
-            match command.body.recipient_id {
-                Some(recipient) => return direct(app, caller.user, recipient, &command).await,
-                None => Sent::stored(command),
-            }
-        }
-    };
-    broadcast(app, caller.user, &sent).await
+    if let Some(sent) = broadcast::recent(app, id).await? {
+        return of_broadcast(app, caller.user, &sent).await;
+    }
+    // Only the record knows whose log a direct command is in.
+    let command = find::stored(app, id).await?;
+    match command.body.recipient_id {
+        Some(recipient) => of_direct(app, caller.user, recipient, &command).await,
+        None => of_broadcast(app, caller.user, &Sent::stored(command)).await,
+    }
 }
 
-async fn direct(
+async fn of_direct(
     app: &App,
     user: UserId,
     recipient: UserId,
@@ -90,7 +87,7 @@ async fn direct(
     }))
 }
 
-async fn broadcast(app: &App, user: UserId, sent: &Sent) -> Result<Reply, Refusal> {
+async fn of_broadcast(app: &App, user: UserId, sent: &Sent) -> Result<Reply, Refusal> {
     if sent.sender != user {
         let is_theirs =
             sent.reaches(app, user).await? || record::state_of(app, user, sent.id).await?.is_some();

@@ -30,7 +30,7 @@ use uuid::Uuid;
 
 use super::{Caller, Reply, seams};
 use crate::{
-    app::{App, Profile},
+    app::{App, Bucket, Profile},
     dialect::{Json, Request},
     fanout::store_refusal,
 };
@@ -60,6 +60,9 @@ pub(super) async fn run(
             return Err(refusal);
         }
     }
+    app.limiter
+        .take(caller.user, bucket(valid.audience))
+        .await?;
     let (digest, durability) = (valid.digest(), valid.durability(app.durability));
     let body = CommandBody {
         expires_at: valid.expires_at(now),
@@ -135,6 +138,14 @@ fn objection(app: &App, valid: &Valid<'_>) -> Option<Refusal> {
         return Some(bad("expiresAt: not in the future"));
     }
     seams::check_tags(app, &valid.categories).err()
+}
+
+/// What it counts against, beside what all requests do.
+fn bucket(audience: Audience) -> Bucket {
+    match audience {
+        Audience::User(_) => Bucket::Commands,
+        Audience::Category | Audience::Allcast => Bucket::Broadcasts,
+    }
 }
 
 /// Under which a second try of the caller is recognised.

@@ -151,7 +151,7 @@ fn open_entry(out: &mut Vec<u8>, entry: &Entry, name: &str) {
 /// What clients are told of a state. Not the categories: those are for who passes it on.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Status {
+struct State {
     command_id: MessageId,
     #[serde(skip_serializing_if = "Option::is_none")]
     recipient_id: Option<UserId>,
@@ -178,7 +178,7 @@ fn put_status(out: &mut Vec<u8>, entry: &Entry) {
     open_entry(out, entry, name);
     put(
         out,
-        &Status {
+        &State {
             command_id: told.command_id,
             recipient_id: told.recipient_id,
             status: (!expired).then_some(told.status),
