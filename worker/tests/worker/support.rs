@@ -183,16 +183,30 @@ impl Deployment {
             .unwrap();
     }
 
+    /// Devices confirmed broadcasts, as a gateway writes it to the partition of their users.
+    pub async fn receive(&self, partition: Partition, receipts: &[(UserId, MessageId)]) {
+        let stream = format!("{{p{}}}:persist", partition.0);
+        let lines: Vec<String> = receipts
+            .iter()
+            .map(|(user, command)| format!("{user} {command}"))
+            .collect();
+        let now = self.store.time().await.unwrap().0.to_string();
+        let lines = lines.join("\n");
+        self.redis()
+            .call(&["XADD", &stream, "*", "received", &lines, "t", &now])
+            .await;
+    }
+
     /// What stands in a user's log in Redis.
     pub async fn log(&self, user: UserId) -> Vec<Entry> {
+        self.log_of(Topic::User(user)).await
+    }
+
+    /// What stands in a log in Redis.
+    pub async fn log_of(&self, topic: Topic) -> Vec<Entry> {
         let mut after = Position::START;
         loop {
-            match self
-                .store
-                .read(Topic::User(user), after, 1000)
-                .await
-                .unwrap()
-            {
+            match self.store.read(topic, after, 1000).await.unwrap() {
                 Page::Entries { entries, .. } => return entries,
                 // Until a worker has said that Postgres has nothing older.
                 Page::Cold { first, .. } => {
@@ -281,6 +295,16 @@ pub fn body(sender: UserId, recipient: UserId, expires_at: Timestamp) -> Command
         categories: vec![],
         files: vec![],
         expires_at,
+    }
+}
+
+/// For everybody whom its tag reaches.
+pub fn broadcast(sender: UserId, expires_at: Timestamp) -> CommandBody {
+    CommandBody {
+        broadcast: Broadcast::Category,
+        recipient_id: None,
+        categories: vec!["general".parse().unwrap()],
+        ..body(sender, sender, expires_at)
     }
 }
 
