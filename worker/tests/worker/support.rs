@@ -9,7 +9,7 @@ use shared::{
     postgres::Postgres,
     redis::{Ack, Append, Appended, IdempotencyKey, Page, Store},
 };
-use testkit::{Database, Redis, eventually};
+use testkit::{Database, Node, Redis, eventually};
 use uuid::Uuid;
 use worker::{config::Settings, context::Context, runner};
 
@@ -97,6 +97,25 @@ impl Deployment {
         let context = self.context(name, adjust).await;
         runner::start(&context).await;
         Worker { context }
+    }
+
+    /// A worker that is a process, and can be killed.
+    pub async fn process(&self, name: &str) -> Node {
+        let settings = settings(&self.url, &self.database);
+        let (redis, postgres) = (&settings.redis.url, &settings.postgres.url);
+        let settings = [
+            ("NODE__ID", name.to_owned()),
+            ("OPS__LISTEN", "127.0.0.1:0".to_owned()),
+            ("REDIS__URL", redis.expose().to_owned()),
+            ("REDIS__PARTITIONS", settings.redis.partitions.to_string()),
+            ("POSTGRES__URL", postgres.expose().to_owned()),
+            ("PERSIST__LEASE_TTL", "1s".to_owned()),
+        ];
+        let settings = settings.map(|(name, value)| (format!("TIDEGATE_{name}"), value));
+        let node = Node::new("worker", name, settings.into());
+        node.start().await;
+        node.until_ready().await;
+        node
     }
 
     /// A command, appended as a gateway would.
