@@ -181,6 +181,7 @@ async fn start(
     let incarnation = store.next_incarnation(&node).await;
     let fanout_settings = FanoutSettings {
         max_sessions: settings.session.max_per_user,
+        receipt_interval: settings.delivery.receipt_interval,
         ..FanoutSettings::new(node.clone(), incarnation)
     };
     let fanout = Fanout::start(

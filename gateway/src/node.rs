@@ -86,9 +86,10 @@ fn limits(settings: &Settings) -> Limits {
     }
 }
 
-/// Refuses a token that was withdrawn, and all while it is not known which those are.
+/// Refuses a token that was withdrawn, and all while it is not known which those are, or while no
+/// session could get its broadcasts.
 pub fn admit(fanout: &Fanout, identity: &Identity) -> Result<(), Refusal> {
-    if !fanout.knows_revocations() {
+    if !fanout.knows_revocations() || !fanout.follows_broadcasts() {
         let refusal = Refusal::new(Code::Unavailable, "the node is starting");
         return Err(refusal.retry_after(Duration::from_secs(1)));
     }

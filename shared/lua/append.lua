@@ -26,7 +26,7 @@ local function append_one(a, i, now, ttl, epochs)
   end
   local guard = a[i + 7]
   if guard ~= '' then
-    local furthest = redis.call('HGET', key(tag, 'cursor', string.sub(topic, 6)), '*')
+    local furthest = redis.call('HGET', key(tag, 'user', string.sub(topic, 6)), '*')
     if furthest then
       local ge, gn = pair(guard)
       local fe, fn = pair(furthest)
@@ -67,6 +67,9 @@ local function append_one(a, i, now, ttl, epochs)
   end
   local place = id .. ' ' .. e_text .. ' ' .. n_text .. ' ' .. ms .. ' ' .. p
   redis.call('SET', idem, a[i + 4] .. ' ' .. place, 'PX', ttl)
+  if kind == 'preferences' then
+    redis.call('HSET', key(tag, 'user', string.sub(topic, 6)), '=', e_text .. ':' .. n_text .. ' ' .. body)
+  end
   local gone = a[i + 6]
   if gone ~= '' then redis.call('XDEL', log, (string.gsub(gone, ':', '-'))) end
   local heard = redis.call('SPUBLISH', key(tag, 'ch', topic),

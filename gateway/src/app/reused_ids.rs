@@ -1,5 +1,5 @@
 //! Remembers for whom a sender's request ids were used, on this node and for a while, to
-//! tell a client that uses one again for somebody else. A table of fixed size: a newer id may
+//! tell a client that uses one again for somebody else, or for many. A table of fixed size: a newer id may
 //! push out an older one, which only means that a mistake goes unnoticed.
 
 use std::{
@@ -8,7 +8,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use shared::domain::{ClientId, UserId};
+use shared::domain::{ClientId, Topic, UserId};
 use tokio::time::Instant;
 
 /// 65 536 slots of 32 bytes.
@@ -27,7 +27,7 @@ pub struct ReusedIds {
 #[derive(Debug, Default, Clone, Copy)]
 struct Used {
     request: u64,
-    recipient: u64,
+    topic: u64,
     /// When, in seconds since the table was made.
     at: u32,
 }
@@ -65,22 +65,20 @@ impl Slot<'_> {
         &self.ids.slots[self.request as usize % SLOTS]
     }
 
-    fn fingerprint(&self, recipient: UserId) -> u64 {
-        self.ids.hasher.hash_one(recipient)
+    fn fingerprint(&self, topic: Topic) -> u64 {
+        self.ids.hasher.hash_one(topic)
     }
 
-    pub fn is_for_another(&self, recipient: UserId) -> bool {
+    pub fn is_for_another(&self, topic: Topic) -> bool {
         let used = *self.used().lock();
         let age = Duration::from_secs(self.ids.now().saturating_sub(used.at).into());
-        used.request == self.request
-            && used.recipient != self.fingerprint(recipient)
-            && age < self.ids.ttl
+        used.request == self.request && used.topic != self.fingerprint(topic) && age < self.ids.ttl
     }
 
-    pub fn remember(&self, recipient: UserId) {
+    pub fn remember(&self, topic: Topic) {
         *self.used().lock() = Used {
             request: self.request,
-            recipient: self.fingerprint(recipient),
+            topic: self.fingerprint(topic),
             at: self.ids.now(),
         };
     }
@@ -97,12 +95,14 @@ mod tests {
         let ids = ReusedIds::new(Duration::from_hours(1));
         let [anna, bert, carl] = [1, 2, 3].map(|n| UserId(Uuid::from_u128(n)));
         let id: ClientId = "r1".parse().unwrap();
-        assert!(!ids.slot(anna, &id).is_for_another(bert));
-        ids.slot(anna, &id).remember(bert);
-        assert!(!ids.slot(anna, &id).is_for_another(bert));
-        assert!(ids.slot(anna, &id).is_for_another(carl));
-        assert!(!ids.slot(bert, &id).is_for_another(carl));
+        let [to_bert, to_carl] = [Topic::User(bert), Topic::User(carl)];
+        assert!(!ids.slot(anna, &id).is_for_another(to_bert));
+        ids.slot(anna, &id).remember(to_bert);
+        assert!(!ids.slot(anna, &id).is_for_another(to_bert));
+        assert!(ids.slot(anna, &id).is_for_another(to_carl));
+        assert!(ids.slot(anna, &id).is_for_another(Topic::Broadcast));
+        assert!(!ids.slot(bert, &id).is_for_another(to_carl));
         tokio::time::advance(Duration::from_hours(1)).await;
-        assert!(!ids.slot(anna, &id).is_for_another(carl), "forgotten");
+        assert!(!ids.slot(anna, &id).is_for_another(to_carl), "forgotten");
     }
 }

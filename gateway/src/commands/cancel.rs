@@ -1,17 +1,20 @@
-//! `command.cancel`: the sender takes a command back, as long as nobody confirmed it.
+//! `command.cancel`: the sender takes a command back. A direct one as long as nobody confirmed
+//! it; a broadcast at any time, from everybody who does not have it yet.
 
 use std::sync::Arc;
 
-use serde_json::json;
+use serde::Serialize;
 use shared::{
-    domain::{Code, CommandState, MessageId, Refusal, Timestamp, UserId},
-    redis::Appended,
+    domain::{Broadcast, Code, CommandState, MessageId, Refusal, Timestamp, UserId},
+    postgres::StoredCommand,
+    redis::{Append, Appended},
 };
 
 use super::{
     Caller, Reply,
-    complete::{ById, final_state},
-    find,
+    broadcast::{self, Sent, remembers},
+    complete::ById,
+    end, find, record,
 };
 use crate::{
     app::App,
@@ -19,55 +22,123 @@ use crate::{
     fanout::store_refusal,
 };
 
+/// What the sender is told, as in the entries of their log.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Cancelled {
+    command_id: MessageId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recipient_id: Option<UserId>,
+    status: CommandState,
+    at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    broadcast: Option<Broadcast>,
+}
+
 pub(super) async fn run(
     app: &Arc<App>,
     caller: &Caller,
     request: &Request,
 ) -> Result<Reply, Refusal> {
     let id = request.body.parse::<ById>()?.id()?;
-    // Only the record knows whose log a command is in.
-    let command = find::stored(app, id).await?;
-    let recipient = command.body.recipient_id.ok_or_else(find::not_found)?;
-    if command.body.sender_id != caller.user {
-        return Err(if recipient == caller.user {
-            Refusal::new(Code::Forbidden, "only the sender may cancel a command")
+    let sent = match broadcast::recent(app, id).await? {
+        Some(sent) => sent,
+        None => {
+            // Only the record knows whose log a direct command is in.
+            let command = find::stored(app, id).await?;
+            match command.body.recipient_id {
+                Some(recipient) => return direct(app, caller.user, recipient, &command).await,
+                None => Sent::stored(command),
+            }
+        }
+    };
+    broadcast(app, caller.user, &sent).await
+}
+
+async fn direct(
+    app: &App,
+    user: UserId,
+    recipient: UserId,
+    command: &StoredCommand,
+) -> Result<Reply, Refusal> {
+    if command.body.sender_id != user {
+        return Err(if recipient == user {
+            not_yours()
         } else {
             find::not_found()
         });
     }
-    match command.state {
-        CommandState::Pending | CommandState::Cancelled => {}
-        state => {
-            return Err(Refusal::new(
-                Code::Conflict,
-                format!("the command is {state}"),
-            ));
-        }
+    if !matches!(
+        command.state,
+        CommandState::Pending | CommandState::Cancelled
+    ) {
+        return Err(has_become(command.state));
     }
     // Also of one that is cancelled already: the key brings back the first answer.
     let position = command.position;
-    let state = CommandState::Cancelled;
-    let append = final_state(app, id, recipient, state, position, Some(position));
+    let status = CommandState::Cancelled;
+    let append = Append {
+        unless_delivered: Some(position),
+        ..end::of_direct(app, command.id, recipient, status, position)
+    };
+    Ok(answer(&Cancelled {
+        command_id: command.id,
+        recipient_id: Some(recipient),
+        status,
+        at: append_end(app, append).await?,
+        broadcast: None,
+    }))
+}
+
+async fn broadcast(app: &App, user: UserId, sent: &Sent) -> Result<Reply, Refusal> {
+    if sent.sender != user {
+        let is_theirs =
+            sent.reaches(app, user).await? || record::state_of(app, user, sent.id).await?.is_some();
+        return Err(if is_theirs {
+            not_yours()
+        } else {
+            find::not_found()
+        });
+    }
+    let append = end::cancelled(app, sent);
+    let at = match sent.ended {
+        None => append_end(app, append).await?,
+        // Brings back the first answer.
+        Some(CommandState::Cancelled) if remembers(app, append.topic, &append.key).await? => {
+            append_end(app, append).await?
+        }
+        Some(state) => return Err(has_become(state)),
+    };
+    Ok(answer(&Cancelled {
+        command_id: sent.id,
+        recipient_id: None,
+        status: CommandState::Cancelled,
+        at,
+        broadcast: Some(sent.audience),
+    }))
+}
+
+async fn append_end(app: &App, append: Append) -> Result<Timestamp, Refusal> {
     match app
         .store
         .append_from_reserve(append)
         .await
         .map_err(|error| store_refusal(&error))?
     {
-        Appended::New { at, .. } | Appended::Duplicate { at, .. } => {
-            Ok(cancelled(id, recipient, at))
-        }
+        Appended::New { at, .. } | Appended::Duplicate { at, .. } => Ok(at),
         Appended::Conflict { .. } => Err(Refusal::new(Code::Conflict, "the command has ended")),
-        Appended::Delivered => Err(Refusal::new(Code::Conflict, "the command is delivered")),
+        Appended::Delivered => Err(has_become(CommandState::Delivered)),
     }
 }
 
-fn cancelled(id: MessageId, recipient: UserId, at: Timestamp) -> Reply {
-    let payload = json!({
-        "commandId": id,
-        "recipientId": recipient,
-        "status": CommandState::Cancelled,
-        "at": at,
-    });
-    Reply::acknowledge("command.status", Json::of(&payload))
+fn not_yours() -> Refusal {
+    Refusal::new(Code::Forbidden, "only the sender may cancel a command")
+}
+
+fn has_become(state: CommandState) -> Refusal {
+    Refusal::new(Code::Conflict, format!("the command is {state}"))
+}
+
+fn answer(cancelled: &Cancelled) -> Reply {
+    Reply::acknowledge("command.status", Json::of(cancelled))
 }

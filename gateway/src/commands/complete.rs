@@ -1,21 +1,23 @@
-//! `command.complete`: the recipient is done with a command.
+//! `command.complete`: a recipient is done with a command.
 //!
 //! Naturally idempotent: the first final state of a command counts, and asking for the same
-//! one again gets the first answer.
+//! one again gets the first answer. A broadcast is completed by each recipient for themselves, in
+//! their own log, so two who complete it have nothing to do with each other.
 
 use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::json;
 use shared::{
-    domain::{
-        Code, CommandState, CommandStatus, Digest, Kind, MessageId, Position, Refusal, Timestamp,
-        Topic, UserId,
-    },
+    domain::{Code, CommandState, Kind, MessageId, Position, Refusal, Timestamp, Topic, UserId},
     redis::{Append, Appended, IdempotencyKey},
 };
 
-use super::{Caller, Reply, find};
+use super::{
+    Caller, Reply,
+    broadcast::{self, Sent, remembers},
+    end, find, record,
+};
 use crate::{
     app::App,
     dialect::{Json, Request},
@@ -41,30 +43,42 @@ pub(super) async fn run(
     request: &Request,
 ) -> Result<Reply, Refusal> {
     let id = request.body.parse::<ById>()?.id()?;
-    let position = match locate(app, caller.user, id).await? {
-        Located::At(position) => position,
-        Located::Completed(at) => return Ok(completed(id, at)),
+    let user = caller.user;
+    let at = match locate(app, user, id).await? {
+        Located::At(position) => {
+            let state = CommandState::Completed;
+            append(app, end::of_direct(app, id, user, state, position)).await?
+        }
+        Located::Completed(at) => at,
+        Located::Broadcast(sent) => complete_broadcast(app, user, &sent).await?,
     };
-    let state = CommandState::Completed;
-    let append = final_state(app, id, caller.user, state, position, None);
+    let payload = json!({ "commandId": id, "completedAt": at });
+    Ok(Reply::acknowledge("command.completed", Json::of(&payload)))
+}
+
+async fn append(app: &App, append: Append) -> Result<Timestamp, Refusal> {
     match app
         .store
         .append_from_reserve(append)
         .await
         .map_err(|error| store_refusal(&error))?
     {
-        Appended::New { at, .. } | Appended::Duplicate { at, .. } => Ok(completed(id, at)),
-        Appended::Conflict { .. } => Err(Refusal::new(Code::Conflict, "the command has ended")),
+        Appended::New { at, .. } | Appended::Duplicate { at, .. } => Ok(at),
+        Appended::Conflict { .. } => Err(has_ended()),
         Appended::Delivered => Err(Refusal::new(Code::Internal, "internal error")),
     }
 }
 
 enum Located {
+    /// In the log of its one recipient.
     At(Position),
+    /// Done before, says the record.
     Completed(Timestamp),
+    /// One for many.
+    Broadcast(Sent),
 }
 
-/// Where the command stands in its recipient's log: usually still in Redis.
+/// Where the command stands: usually still in Redis.
 async fn locate(app: &Arc<App>, recipient: UserId, id: MessageId) -> Result<Located, Refusal> {
     let topic = Topic::User(recipient);
     let found = app
@@ -75,52 +89,54 @@ async fn locate(app: &Arc<App>, recipient: UserId, id: MessageId) -> Result<Loca
     if let Some(entry) = found.filter(|entry| entry.kind == Kind::CommandNew) {
         return Ok(Located::At(entry.position));
     }
+    if let Some(sent) = broadcast::recent(app, id).await? {
+        return Ok(Located::Broadcast(sent));
+    }
     // Ended, or older than what is searched. The first final state decides below, so what
     // the record says may lag.
     let command = find::stored(app, id).await?;
+    if command.body.recipient_id.is_none() {
+        return Ok(Located::Broadcast(Sent::stored(command)));
+    }
     if command.body.recipient_id != Some(recipient) {
         return Err(find::not_found());
     }
     match (command.state, command.completed_at) {
         (CommandState::Completed, Some(at)) => Ok(Located::Completed(at)),
-        (state, _) if state.is_final() => Err(Refusal::new(
-            Code::Conflict,
-            format!("the command is {state}"),
-        )),
+        (state, _) if state.is_final() => Err(has_become(state)),
         _ => Ok(Located::At(command.position)),
     }
 }
 
-/// The entry that ends a command, in its recipient's log, whoever ends it.
-pub(super) fn final_state(
-    app: &App,
-    id: MessageId,
-    recipient: UserId,
-    status: CommandState,
-    position: Position,
-    unless_delivered: Option<Position>,
-) -> Append {
-    let body = CommandStatus {
-        command_id: id,
-        recipient_id: Some(recipient),
-        status,
-        broadcast: None,
-        categories: Vec::new(),
-        at: None,
-    };
-    Append {
-        topic: Topic::User(recipient),
-        kind: Kind::CommandStatus,
-        body: serde_json::to_vec(&body).unwrap_or_default().into(),
-        key: IdempotencyKey::end_of(id, Some(recipient)),
-        digest: Digest::of(status.as_str().as_bytes()),
-        durability: app.durability,
-        remove: Some(position),
-        unless_delivered,
+/// Appends to the recipient's log, or finds when that was done.
+async fn complete_broadcast(app: &App, user: UserId, sent: &Sent) -> Result<Timestamp, Refusal> {
+    let completion = end::completed_by(app, sent, user);
+    let reaches = sent.reaches(app, user).await?;
+    let decided_by_key = reaches && sent.is_in_log && sent.is_young(app);
+    if decided_by_key || remembers(app, Topic::User(user), &completion.key).await? {
+        return append(app, completion).await;
     }
+    let row = record::state_of(app, user, sent.id).await?;
+    if let Some(at) = row.and_then(|row| row.completed_at) {
+        return Ok(at);
+    }
+    if !reaches && row.is_none() {
+        return Err(find::not_found());
+    }
+    if let Some(state) = sent.ended {
+        return Err(has_become(state));
+    }
+    let end = IdempotencyKey::end_of(sent.id, None);
+    if !sent.is_in_log && remembers(app, Topic::Broadcast, &end).await? {
+        return Err(has_ended());
+    }
+    append(app, completion).await
 }
 
-fn completed(id: MessageId, at: Timestamp) -> Reply {
-    let payload = json!({ "commandId": id, "completedAt": at });
-    Reply::acknowledge("command.completed", Json::of(&payload))
+fn has_ended() -> Refusal {
+    Refusal::new(Code::Conflict, "the command has ended")
+}
+
+fn has_become(state: CommandState) -> Refusal {
+    Refusal::new(Code::Conflict, format!("the command is {state}"))
 }

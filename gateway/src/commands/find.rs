@@ -3,10 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use shared::{
-    domain::{Code, MessageId, Refusal},
+    domain::{Code, MessageId, Refusal, Timestamp},
     postgres::StoredCommand,
 };
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use crate::{app::App, fanout::postgres_refusal};
 
@@ -36,13 +37,15 @@ pub(super) async fn stored(app: &Arc<App>, id: MessageId) -> Result<StoredComman
 /// Only a command that is young, by the time in its id, can still be on its way.
 fn wait_for(id: MessageId, now_ms: i64) -> Duration {
     const YOUNG_MS: i64 = 60_000;
-    let made_ms = (id.0.as_u128() >> 80) as i64;
-    let is_v7 = id.0.get_version_num() == 7;
-    if is_v7 && (now_ms - made_ms).abs() < YOUNG_MS {
-        WRITE_BEHIND
-    } else {
-        Duration::ZERO
+    match minted_at(id.0) {
+        Some(at) if (now_ms - at.0).abs() < YOUNG_MS => WRITE_BEHIND,
+        _ => Duration::ZERO,
     }
+}
+
+/// The time in an id of version 7.
+pub(super) fn minted_at(id: Uuid) -> Option<Timestamp> {
+    (id.get_version_num() == 7).then(|| Timestamp((id.as_u128() >> 80) as i64))
 }
 
 pub(super) fn not_found() -> Refusal {
@@ -51,7 +54,7 @@ pub(super) fn not_found() -> Refusal {
 
 #[cfg(test)]
 mod tests {
-    use uuid::{Uuid, uuid};
+    use uuid::uuid;
 
     use super::*;
 

@@ -14,6 +14,8 @@ shared::label! {
         CommandQueue = "command.queue",
         CommandComplete = "command.complete",
         CommandCancel = "command.cancel",
+        PreferencesGet = "preferences.get",
+        PreferencesUpdate = "preferences.update",
         Unknown = "unknown",
     }
 }

@@ -7,14 +7,19 @@
 //! checked by the same atomic step that appends. The key lives with the recipient's log; see
 //! [`create`] for what that means.
 
+mod broadcast;
 mod cancel;
 mod complete;
 mod create;
+mod end;
 mod find;
 mod heartbeat;
 mod metrics;
 mod ping;
+mod preferences;
 mod queue;
+mod record;
+mod seams;
 
 #[cfg(test)]
 mod tests;
@@ -148,6 +153,18 @@ pub static TABLE: &[Command] = &[
         label: Label::CommandCancel,
         cost: Cost::Message,
         run: |app, caller, request| Box::pin(cancel::run(app, caller, request)),
+    },
+    Command {
+        name: "preferences.get",
+        label: Label::PreferencesGet,
+        cost: Cost::Free,
+        run: |app, caller, _| Box::pin(preferences::get(app, caller)),
+    },
+    Command {
+        name: "preferences.update",
+        label: Label::PreferencesUpdate,
+        cost: Cost::Message,
+        run: |app, caller, request| Box::pin(preferences::update(app, caller, request)),
     },
 ];
 

@@ -143,7 +143,7 @@ impl Serialize for Resumed {
     fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         use serde::ser::SerializeStruct;
         let mut object = to.serialize_struct("Resumed", 5)?;
-        object.serialize_field("topic", super::json::USER_TOPIC)?;
+        object.serialize_field("topic", super::json::topic_of(super::Feed::User))?;
         object.serialize_field("epoch", &self.from.epoch)?;
         object.serialize_field("offset", &self.from.offset)?;
         object.serialize_field("replayed", &self.replayed)?;

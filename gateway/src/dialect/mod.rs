@@ -13,7 +13,7 @@ mod request;
 pub use event::{Connected, Event, Heartbeat, Json, Limits, Resumed};
 pub use frame::{ping, text};
 pub use negotiate::{Negotiated, Unserved, negotiate, served};
-pub use request::{Body, Frame, Incoming, Request, Token, Unreadable};
+pub use request::{Body, Feed, Frame, Incoming, Request, Token, Unreadable};
 
 use bytes::Bytes;
 

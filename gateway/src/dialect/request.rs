@@ -4,7 +4,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use serde::Deserialize;
-use shared::domain::{ClientId, Code, Digest, Position, Refusal};
+use shared::domain::{ClientId, Code, Digest, Position, Refusal, Topic, UserId};
 
 /// A data frame as the client sent it.
 #[derive(Debug, Clone)]
@@ -13,6 +13,36 @@ pub enum Frame {
     Text(Bytes),
     /// Any bytes.
     Binary(Bytes),
+}
+
+/// One of the logs that come to a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Feed {
+    /// The user's own.
+    User,
+    /// That of broadcasts.
+    Broadcast,
+}
+
+impl Feed {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::User, Self::Broadcast];
+
+    /// The log that a topic is, to a socket that gets its entries.
+    pub fn of(topic: Topic) -> Self {
+        match topic {
+            Topic::Broadcast => Self::Broadcast,
+            _ => Self::User,
+        }
+    }
+
+    /// The topic behind it, of a user.
+    pub fn topic(self, user: UserId) -> Topic {
+        match self {
+            Self::User => Topic::User(user),
+            Self::Broadcast => Topic::Broadcast,
+        }
+    }
 }
 
 /// What a client wants.
@@ -25,10 +55,12 @@ pub enum Incoming {
         /// The token; it is not checked yet.
         token: Token,
     },
-    /// To confirm everything of its own topic up to a position. For the session itself.
+    /// To confirm everything of a log up to a position. For the session itself.
     Ack {
         /// The client's name for the request.
         id: Option<ClientId>,
+        /// Which log.
+        feed: Feed,
         /// The last position it is done with.
         position: Position,
     },

@@ -53,11 +53,18 @@ impl Acker {
         }
     }
 
-    /// The device has everything up to `position`.
-    pub(super) fn confirm(&self, user: UserId, device: &Device, position: Position) {
+    /// The device is done with everything up to `position`; what was `skipped` it has not.
+    pub(super) fn confirm(
+        &self,
+        user: UserId,
+        device: &Device,
+        position: Position,
+        skipped: Vec<Position>,
+    ) {
         let lane = self.lane(user);
+        let news = Upto { position, skipped };
         let key = (user, device.clone());
-        let added = lane.state.lock().add(key, position, Instant::now());
+        let added = lane.state.lock().add(key, news, Instant::now());
         self.see_to(&lane, added);
     }
 
@@ -111,7 +118,7 @@ impl Acker {
                 self.lifecycle.spawn("ack cursors", async move {
                     lane.write(|acks| {
                         let store = store.clone();
-                        async move { store.ack(acks).await }
+                        async move { store.ack(&acks).await }
                     })
                     .await;
                 });
@@ -175,9 +182,23 @@ struct Pending {
     running: bool,
 }
 
+/// How far a device has come, and what was kept from it on the way.
+#[derive(Debug, Default)]
+struct Upto {
+    position: Position,
+    skipped: Vec<Position>,
+}
+
+impl Upto {
+    fn add(&mut self, more: Self) {
+        self.position = self.position.max(more.position);
+        self.skipped.extend(more.skipped);
+    }
+}
+
 #[derive(Default)]
 struct Slot {
-    unwritten: Option<Position>,
+    unwritten: Option<Upto>,
     written_at: Option<Instant>,
     leaving: bool,
 }
@@ -197,7 +218,7 @@ enum Next {
 }
 
 impl Pending {
-    fn add(&mut self, key: Key, position: Position, now: Instant) -> Added {
+    fn add(&mut self, key: Key, news: Upto, now: Instant) -> Added {
         if self.devices.len() >= MAX_DEVICES && !self.devices.contains_key(&key) {
             metrics::ACKS_DROPPED.increment(1);
             return Added::Nothing;
@@ -207,11 +228,11 @@ impl Pending {
         let due = slot.written_at.map_or(now, |at| at + SPACING);
         match &mut slot.unwritten {
             Some(known) => {
-                *known = position.max(*known);
+                known.add(news);
                 Added::Nothing
             }
             none => {
-                *none = Some(position);
+                *none = Some(news);
                 self.unwritten += 1;
                 self.due.push(Reverse((due, key)));
                 self.has_more()
@@ -267,13 +288,14 @@ impl Pending {
                 break;
             };
             let slot = self.devices.get_mut(&key);
-            if let Some(position) = slot.and_then(|slot| slot.unwritten.take()) {
+            if let Some(Upto { position, skipped }) = slot.and_then(|slot| slot.unwritten.take()) {
                 self.unwritten -= 1;
                 let (user, device) = key;
                 acks.push(Ack {
                     user,
                     device,
                     position,
+                    skipped,
                 });
             }
         }
@@ -307,6 +329,7 @@ impl Pending {
             user,
             device,
             position,
+            skipped,
         } in acks
         {
             let key = (user, device);
@@ -315,10 +338,11 @@ impl Pending {
                 leaving: true,
                 ..Slot::default()
             });
+            let upto = Upto { position, skipped };
             if let Some(newer) = &mut slot.unwritten {
-                *newer = position.max(*newer);
+                newer.add(upto);
             } else {
-                slot.unwritten = Some(position);
+                slot.unwritten = Some(upto);
                 self.unwritten += 1;
             }
             self.due.push(Reverse((now, key)));
@@ -391,7 +415,11 @@ mod tests {
         }
 
         fn confirm(&self, name: &str, offset: u64) {
-            self.act(|pending| pending.add(key(name), at(offset), Instant::now()));
+            let upto = Upto {
+                position: at(offset),
+                ..Upto::default()
+            };
+            self.act(|pending| pending.add(key(name), upto, Instant::now()));
         }
 
         fn offsets(&self) -> Vec<u64> {

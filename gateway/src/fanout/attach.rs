@@ -4,24 +4,29 @@
 //! order an entry between the two would be missed. What is heard meanwhile only raises how
 //! far the topic has come; the socket reads up to there and is then live.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use shared::{
-    domain::{Code, Device, Entry, Position, Refusal, SessionId, Topic, UserId},
-    redis::{OpenSession, OpenedSession, Page},
+    domain::{Code, Device, Entry, Position, Preferences, Refusal, SessionId, Topic, UserId},
+    redis::{Known, OpenSession, OpenedSession, Page},
 };
 use tokio::time::timeout;
 
 use super::{
     Fanout, TokenRef,
-    hub::Step,
-    member::Member,
-    outbox::{CloseReason, Outbox},
+    hub::{Left, Step},
+    member::{Member, Seat},
+    outbox::{CloseReason, Ended, Outbox},
+    place::Mode,
     reader::Walk,
     refusal::store_refusal,
     topic::{Advance, Effects},
 };
+use crate::dialect::Feed;
 
 /// Longest wait for everything an attachment needs.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -57,7 +62,7 @@ pub struct Attached {
     /// True if those are all there are, from the position asked for. False if more may follow (the
     /// log is longer, or older than Redis), or if the position is not of this log.
     pub complete: bool,
-    topic: Topic,
+    user: UserId,
     first: Vec<Entry>,
     walk: Walk,
     attachment: Attachment,
@@ -67,12 +72,16 @@ impl Attached {
     /// Begins to deliver. Dropping what it answers ends the session.
     pub fn start(self) -> Attachment {
         let Attachment { fanout, outbox, .. } = &self.attachment;
-        let advance = fanout
-            .hub
-            .feed(self.topic, outbox, self.first, self.walk.at());
+        let own = Topic::User(self.user);
+        let advance = fanout.hub.feed(own, outbox, self.first, self.walk.at());
         if let Advance::Read { .. } = advance {
-            fanout.spawn_catch_up(outbox.clone(), Some(self.walk));
+            fanout.spawn_catch_up(outbox.clone(), Feed::User, Some(self.walk));
         }
+        fanout.hub.join_broadcasts(self.user, outbox);
+        if let Advance::Read { .. } = fanout.hub.advance(Topic::Broadcast, outbox) {
+            fanout.spawn_catch_up(outbox.clone(), Feed::Broadcast, None);
+        }
+        outbox.wake_if_queued();
         self.attachment
     }
 }
@@ -94,8 +103,11 @@ impl Attachment {
         let Some(member) = self.outbox.member() else {
             return Ok(());
         };
+        if self.fanout.is_revoked(member.user, &token) {
+            return Err(revoked());
+        }
         *member.token.lock() = token;
-        self.fanout.refuse_if_revoked(member)
+        Ok(())
     }
 }
 
@@ -135,6 +147,7 @@ impl Fanout {
             session,
             device: device.clone(),
             token: Mutex::new(token),
+            seat: AtomicU64::new(Seat::NONE),
         };
         outbox
             .set_member(member)
@@ -172,7 +185,21 @@ impl Fanout {
             };
             opened = self.open_session(topic, open).await?;
         }
-        Ok(self.opened(topic, opened, is_known, attachment))
+        let preferences = std::mem::replace(&mut opened.preferences, Known::Nothing);
+        let preferences = self.recall(user, preferences).await?;
+        let broadcasts = match opened.broadcasts {
+            Some(position) => position,
+            None => {
+                let first = self.first_broadcast_of(user).await?;
+                if let Some(member) = attachment.outbox.member() {
+                    self.receiver
+                        .confirm(user, &member.device, first, Vec::new());
+                }
+                first
+            }
+        };
+        attachment.outbox.begin(Feed::Broadcast, broadcasts);
+        Ok(self.opened(user, opened, preferences, is_known, attachment))
     }
 
     async fn open_session(
@@ -193,15 +220,18 @@ impl Fanout {
 
     fn opened(
         &self,
-        topic: Topic,
+        user: UserId,
         opened: OpenedSession,
+        preferences: Arc<Preferences>,
         is_known: bool,
         attachment: Attachment,
     ) -> Attached {
         let (Page::Entries { head, .. } | Page::Cold { head, .. } | Page::Reset { head }) =
             opened.page;
         let mut effects = Effects::default();
-        self.hub.learn_head(topic, head, &mut effects);
+        let topic = Topic::User(user);
+        self.hub
+            .learn_head(topic, head, Some(preferences), &mut effects);
         self.apply(effects);
 
         let mut walk = Walk::from(opened.cursor);
@@ -212,13 +242,13 @@ impl Fanout {
             cursor = Position::START;
             walk = Walk::from(cursor);
         }
-        attachment.outbox.begin(cursor);
+        attachment.outbox.begin(Feed::User, cursor);
         Attached {
             cursor,
             head,
             replayed: first.entries.len() as u32,
             complete: is_known && first.end.is_some(),
-            topic,
+            user,
             first: first.entries,
             walk,
             attachment,
@@ -255,19 +285,61 @@ impl Fanout {
             return;
         };
         let topic = member.topic();
-        if self.hub.leave(topic, outbox) {
-            self.linger.push(topic);
+        if let Some(left) = self.hub.leave(topic, outbox) {
+            if left.is_unused {
+                self.linger.push(topic);
+            }
+            self.confirm_kept(member, left);
+        }
+        if let Some(left) = self.hub.leave(Topic::Broadcast, outbox) {
+            self.confirm_passed(member, &left);
         }
         self.acker.flush_now(member.user, &member.device);
+        self.receiver.flush_now(member.user, &member.device);
         if is_open {
             self.closer.close(member.user, member.session);
         }
     }
 
+    /// A device that has confirmed everything, and from which the rest was kept, is done with
+    /// that.
+    fn confirm_kept(&self, member: &Member, left: Left) {
+        let Ended {
+            mode,
+            is_settled,
+            skipped,
+            ..
+        } = left.ended;
+        if let Some(last) = skipped.last().copied()
+            && mode == Mode::Live
+            && is_settled
+        {
+            self.acker
+                .confirm(member.user, &member.device, last, skipped);
+        }
+    }
+
+    /// A device that has confirmed all broadcasts that reached it is done with the others, too:
+    /// otherwise it would look at them again whenever it comes back.
+    fn confirm_passed(&self, member: &Member, left: &Left) {
+        if let Some(position) = left.position
+            && left.ended.mode == Mode::Live
+            && left.ended.is_settled
+            && position > left.ended.handed
+        {
+            self.receiver
+                .confirm(member.user, &member.device, position, Vec::new());
+        }
+    }
+
     fn refuse_if_revoked(&self, member: &Member) -> Result<(), Refusal> {
         if self.is_revoked(member.user, &member.token.lock()) {
-            return Err(Refusal::new(Code::Unauthorized, "the token was revoked"));
+            return Err(revoked());
         }
         Ok(())
     }
+}
+
+fn revoked() -> Refusal {
+    Refusal::new(Code::Unauthorized, "the token was revoked")
 }

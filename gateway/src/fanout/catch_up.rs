@@ -10,6 +10,7 @@ use super::{
     reader::{Source, Walk},
     topic::Advance,
 };
+use crate::dialect::Feed;
 
 /// Entries per read.
 const CHUNK: u32 = 256;
@@ -17,21 +18,25 @@ const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LAST_RETRY: Duration = Duration::from_secs(3);
 
 impl Fanout {
-    /// Goes on for a socket that was just set to catch up; with `walk`, if it began to read.
-    pub(super) fn spawn_catch_up(self: &Arc<Self>, outbox: Arc<Outbox>, walk: Option<Walk>) {
+    /// Goes on for a socket that was just set to catch up in a log; with `walk`, if it began to read.
+    pub(super) fn spawn_catch_up(
+        self: &Arc<Self>,
+        outbox: Arc<Outbox>,
+        feed: Feed,
+        walk: Option<Walk>,
+    ) {
         metrics::CATCH_UPS.increment(1);
         let fanout = self.clone();
-        self.lifecycle.spawn(
-            "catch-up",
-            async move { fanout.catch_up(&outbox, walk).await },
-        );
+        self.lifecycle.spawn("catch-up", async move {
+            fanout.catch_up(&outbox, feed, walk).await
+        });
     }
 
-    async fn catch_up(&self, outbox: &Arc<Outbox>, mut walk: Option<Walk>) {
+    async fn catch_up(&self, outbox: &Arc<Outbox>, feed: Feed, mut walk: Option<Walk>) {
         let Some(member) = outbox.member() else {
             return;
         };
-        let topic = member.topic();
+        let topic = feed.topic(member.user);
         let mut retry = FIRST_RETRY;
         let mut advance = self.hub.advance(topic, outbox);
         outbox.wake_if_queued();
@@ -64,7 +69,7 @@ impl Fanout {
                         () = self.lifecycle.stopping() => return,
                     }
                     retry = (retry * 2).min(LAST_RETRY);
-                    if outbox.mode() != Mode::CatchingUp {
+                    if outbox.mode(feed) != Mode::CatchingUp {
                         return;
                     }
                 }

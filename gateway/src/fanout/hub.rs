@@ -1,5 +1,7 @@
 //! The topics that somebody on this node follows, and their sockets. Synchronous: every
-//! method locks one shard of the map for a moment; whatever waits happens elsewhere.
+//! method locks one shard of the map for a moment; whatever waits happens elsewhere. The log of
+//! broadcasts has a lock of its own, which may be taken while a shard is locked, never the
+//! other way round.
 
 use std::{
     collections::{HashMap, hash_map::RandomState},
@@ -9,16 +11,17 @@ use std::{
 
 use parking_lot::Mutex;
 use shared::{
-    domain::{Entry, Position, SessionId, Topic},
+    domain::{Entry, Position, Preferences, SessionId, Timestamp, Topic, UserId},
     redis::BellEvent,
 };
 use tokio::sync::futures::OwnedNotified;
 
 use super::{
-    outbox::{CloseReason, Outbox},
+    outbox::{CloseReason, Ended, Outbox},
     shared_entry::SharedEntry,
-    topic::{Advance, Effects, Follow, TopicState},
+    topic::{Advance, Effects, Follow, TopicState, give},
 };
+use crate::dialect::Feed;
 
 /// Locks of the map. A power of two, well above the number of threads.
 const SHARDS: usize = 64;
@@ -28,6 +31,18 @@ const SHARDS: usize = 64;
 pub(super) struct Hub {
     hasher: RandomState,
     shards: Vec<Mutex<HashMap<Topic, TopicState>>>,
+    broadcasts: Mutex<TopicState>,
+}
+
+/// How a socket left a topic.
+#[derive(Debug)]
+pub(super) struct Left {
+    /// The topic has no other socket and is still subscribed to.
+    pub(super) is_unused: bool,
+    /// The topic's position, if it is known.
+    pub(super) position: Option<Position>,
+    /// How the socket ended.
+    pub(super) ended: Ended,
 }
 
 /// How a socket gets its topic followed.
@@ -45,6 +60,7 @@ impl Hub {
         Self {
             hasher: RandomState::new(),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            broadcasts: Mutex::new(TopicState::of_broadcasts()),
         }
     }
 
@@ -53,6 +69,9 @@ impl Hub {
     }
 
     fn with<T>(&self, topic: Topic, act: impl FnOnce(&mut TopicState) -> T) -> Option<T> {
+        if topic == Topic::Broadcast {
+            return Some(act(&mut self.broadcasts.lock()));
+        }
         self.shard(topic).lock().get_mut(&topic).map(act)
     }
 
@@ -74,7 +93,7 @@ impl Hub {
         }
     }
 
-    /// Adds a socket to its topic.
+    /// Adds a socket to its user's topic.
     pub(super) fn join(&self, topic: Topic, outbox: Arc<Outbox>) {
         let mut shard = self.shard(topic).lock();
         shard
@@ -83,29 +102,68 @@ impl Hub {
             .join(outbox);
     }
 
-    /// Keeps a topic without sockets.
-    pub(super) fn pin(&self, topic: Topic) {
-        let mut shard = self.shard(topic).lock();
-        shard.entry(topic).or_insert_with(TopicState::new);
+    /// Adds a socket that has joined its user's topic to those that follow broadcasts.
+    pub(super) fn join_broadcasts(&self, user: UserId, outbox: &Arc<Outbox>) {
+        // Under the lock of the user's topic, so that no choice of theirs comes in between.
+        self.with(Topic::User(user), |state| {
+            let preferences = state.preferences().cloned().unwrap_or_default();
+            self.broadcasts.lock().admit_socket(outbox, &preferences);
+        });
     }
 
-    /// Removes a socket. True if the topic has no other and is still subscribed to.
-    pub(super) fn leave(&self, topic: Topic, outbox: &Arc<Outbox>) -> bool {
-        let mut shard = self.shard(topic).lock();
-        let Some(state) = shard.get_mut(&topic) else {
-            return false;
-        };
-        if !state.leave(outbox) || !state.members().is_empty() {
-            return false;
-        }
-        match state.follow {
-            Follow::Yes => true,
-            Follow::No => {
-                shard.remove(&topic);
-                false
+    /// The user of a topic chose anew.
+    pub(super) fn reseat(&self, topic: Topic) {
+        self.with(topic, |state| {
+            let Some(preferences) = state.preferences() else {
+                return;
+            };
+            for outbox in state.members() {
+                self.broadcasts.lock().reseat(outbox, preferences);
             }
-            // Whoever changes it looks at the members afterwards.
-            Follow::Changing(_) => false,
+        });
+    }
+
+    /// What a user has chosen, if the node follows their topic.
+    pub(super) fn preferences(&self, user: UserId) -> Option<Arc<Preferences>> {
+        self.with(Topic::User(user), |state| {
+            state.position().and_then(|_| state.preferences().cloned())
+        })
+        .flatten()
+    }
+
+    /// Keeps a topic without sockets.
+    pub(super) fn pin(&self, topic: Topic) {
+        if topic != Topic::Broadcast {
+            let mut shard = self.shard(topic).lock();
+            shard.entry(topic).or_insert_with(TopicState::new);
+        }
+    }
+
+    /// Removes a socket, if it is here.
+    pub(super) fn leave(&self, topic: Topic, outbox: &Arc<Outbox>) -> Option<Left> {
+        let left = self.with(topic, |state| {
+            let ended = state.leave(outbox)?;
+            let is_unused = state.is_unused();
+            Some(Left {
+                is_unused: is_unused && matches!(state.follow, Follow::Yes),
+                position: state.position(),
+                ended,
+            })
+        });
+        self.forget_if_unused(topic);
+        left.flatten()
+    }
+
+    /// Forgets a topic that nobody needs and no bell rings for. Where that is being changed,
+    /// whoever changes it looks at the sockets afterwards.
+    fn forget_if_unused(&self, topic: Topic) {
+        if topic.is_for_every_node() {
+            return;
+        }
+        let mut shard = self.shard(topic).lock();
+        let is_over = |state: &TopicState| state.is_unused() && matches!(state.follow, Follow::No);
+        if shard.get(&topic).is_some_and(is_over) {
+            shard.remove(&topic);
         }
     }
 
@@ -133,7 +191,7 @@ impl Hub {
     /// Begins to unsubscribe. False if the topic is needed (again).
     pub(super) fn begin_unsubscribe(&self, topic: Topic) -> bool {
         self.with(topic, |state| {
-            let unused = state.members().is_empty() && matches!(state.follow, Follow::Yes);
+            let unused = state.is_unused() && matches!(state.follow, Follow::Yes);
             if unused {
                 state.follow = Follow::Changing(Arc::default());
             }
@@ -148,32 +206,53 @@ impl Hub {
     }
 
     fn changed(&self, topic: Topic, follow: Follow) -> bool {
-        let mut shard = self.shard(topic).lock();
-        let Some(state) = shard.get_mut(&topic) else {
-            return false;
-        };
-        let before = std::mem::replace(&mut state.follow, follow);
-        let unused = state.members().is_empty() && topic != Topic::Revocations;
-        let unsubscribed = matches!(state.follow, Follow::No);
-        if unsubscribed {
-            if unused {
-                shard.remove(&topic);
-            } else {
+        let unsubscribed = matches!(follow, Follow::No);
+        let changed = self.with(topic, |state| {
+            let before = std::mem::replace(&mut state.follow, follow);
+            if unsubscribed {
                 // Without bells the position proves nothing; the next session tells it again.
                 state.forget_position();
             }
-        }
-        drop(shard);
+            (before, state.is_unused())
+        });
+        let Some((before, is_unused)) = changed else {
+            return false;
+        };
+        self.forget_if_unused(topic);
         if let Follow::Changing(done) = before {
             done.notify_waiters();
         }
-        unused && !unsubscribed
+        is_unused && !unsubscribed && !topic.is_for_every_node()
     }
 
-    /// A session learnt where the log ends.
-    pub(super) fn learn_head(&self, topic: Topic, head: Position, effects: &mut Effects) {
-        if self.with(topic, |state| state.learn_head(head)) == Some(true) {
+    /// A session learnt where the log ends, and what its user has chosen.
+    pub(super) fn learn_head(
+        &self,
+        topic: Topic,
+        head: Position,
+        preferences: Option<Arc<Preferences>>,
+        effects: &mut Effects,
+    ) {
+        if self.with(topic, |state| state.learn_head(head, preferences)) == Some(true) {
             effects.repair.push(topic);
+        }
+    }
+
+    /// Where a user begins who registered at `at`, if the node keeps broadcasts from so far back.
+    pub(super) fn last_broadcast_before(&self, at: Timestamp) -> Option<Position> {
+        self.broadcasts.lock().before(at)
+    }
+
+    /// See [`TopicState::preload`].
+    pub(super) fn preload(
+        &self,
+        from: Position,
+        entries: Vec<Entry>,
+        end: Position,
+        effects: &mut Effects,
+    ) {
+        if self.broadcasts.lock().preload(from, entries, end) {
+            effects.repair.push(Topic::Broadcast);
         }
     }
 
@@ -192,9 +271,17 @@ impl Hub {
         entries: Vec<Entry>,
         at: Position,
     ) -> Advance {
-        let mut read = entries.into_iter().map(SharedEntry::new);
-        if read.all(|entry| outbox.offer_read(&entry)) {
-            outbox.passed(at);
+        let entries: Vec<_> = entries.into_iter().map(SharedEntry::new).collect();
+        // Asked under the lock, but encoded and given outside.
+        let admitted: Vec<bool> = self
+            .with(topic, |state| {
+                let admits = |entry: &Arc<SharedEntry>| state.admits(outbox, entry);
+                entries.iter().map(admits).collect()
+            })
+            .unwrap_or_default();
+        let mut read = entries.iter().zip(admitted);
+        if read.all(|(entry, is_admitted)| give(outbox, entry, is_admitted)) {
+            outbox.passed(Feed::of(topic), at);
         }
         let advance = self.advance(topic, outbox);
         outbox.wake_if_queued();
@@ -250,6 +337,16 @@ impl Hub {
         self.shards.iter().flat_map(members).collect()
     }
 
+    /// The sockets of a session, wherever it is; walks through all of them.
+    pub(super) fn find(&self, session: SessionId) -> Option<Arc<Outbox>> {
+        self.shards.iter().find_map(|shard| {
+            let shard = shard.lock();
+            shard
+                .values()
+                .find_map(|state| state.member(session).cloned())
+        })
+    }
+
     /// All topics whose position is known.
     pub(super) fn topics(&self) -> Vec<Topic> {
         let known = |shard: &Mutex<HashMap<Topic, TopicState>>| {
@@ -257,7 +354,9 @@ impl Hub {
             let known = shard.iter().filter(|(_, state)| state.position().is_some());
             known.map(|(topic, _)| *topic).collect::<Vec<_>>()
         };
-        self.shards.iter().flat_map(known).collect()
+        let broadcasts = self.broadcasts.lock().position().map(|_| Topic::Broadcast);
+        let all = self.shards.iter().flat_map(known);
+        all.chain(broadcasts).collect()
     }
 
     /// How many topics are followed and how many sockets follow them.

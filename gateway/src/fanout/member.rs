@@ -1,10 +1,14 @@
 //! Who an attached socket belongs to, and its way back to the fan-out.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Weak, atomic::AtomicU64};
 
-use shared::domain::{Device, Position, SessionId, Topic, UserId};
+use shared::domain::{Device, SessionId, Topic, UserId};
 
-use super::{Fanout, outbox::Outbox};
+use super::{
+    Fanout,
+    outbox::{Confirmed, Outbox},
+};
+use crate::dialect::Feed;
 
 /// What a revocation looks for in a token.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +26,34 @@ pub(super) struct Member {
     pub(super) session: SessionId,
     pub(super) device: Device,
     pub(super) token: parking_lot::Mutex<TokenRef>,
+    /// Where it sits among those that follow broadcasts; a [`Seat`]. Only touched under the lock of
+    /// the log of broadcasts.
+    pub(super) seat: AtomicU64,
+}
+
+/// A place in an audience.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Seat {
+    /// The number of the audience.
+    pub(super) audience: u32,
+    /// Which of its sockets.
+    pub(super) place: u32,
+}
+
+impl Seat {
+    /// Nowhere.
+    pub(super) const NONE: u64 = u64::MAX;
+
+    pub(super) fn pack(self) -> u64 {
+        (u64::from(self.audience) << 32) | u64::from(self.place)
+    }
+
+    pub(super) fn unpack(packed: u64) -> Option<Self> {
+        (packed != Self::NONE).then_some(Self {
+            audience: (packed >> 32) as u32,
+            place: packed as u32,
+        })
+    }
 }
 
 impl Member {
@@ -29,15 +61,30 @@ impl Member {
         Topic::User(self.user)
     }
 
-    pub(super) fn confirmed(&self, position: Position) {
-        if let Some(fanout) = self.fanout.upgrade() {
-            fanout.acker().confirm(self.user, &self.device, position);
+    pub(super) fn confirmed(&self, confirmed: Confirmed) {
+        if confirmed == Confirmed::default() {
+            return;
+        }
+        let Some(fanout) = self.fanout.upgrade() else {
+            return;
+        };
+        if let Some((position, skipped)) = confirmed.user {
+            fanout
+                .acker
+                .confirm(self.user, &self.device, position, skipped);
+        }
+        if let Some((position, commands)) = confirmed.broadcast {
+            fanout
+                .receiver
+                .confirm(self.user, &self.device, position, commands);
         }
     }
 
-    pub(super) fn catch_up(&self, outbox: &Arc<Outbox>) {
-        if let Some(fanout) = self.fanout.upgrade() {
-            fanout.spawn_catch_up(outbox.clone(), None);
+    pub(super) fn catch_up(&self, outbox: &Arc<Outbox>, feeds: [Option<Feed>; 2]) {
+        for feed in feeds.into_iter().flatten() {
+            if let Some(fanout) = self.fanout.upgrade() {
+                fanout.spawn_catch_up(outbox.clone(), feed, None);
+            }
         }
     }
 }

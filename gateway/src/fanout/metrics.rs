@@ -19,6 +19,8 @@ shared::metrics! {
     pub static ATTACHED: Gauge = "tidegate_fanout_sockets";
     /// Devices whose confirmed position is not written to Redis yet.
     pub static ACKS_WAITING: Gauge = "tidegate_fanout_acks_waiting";
+    /// Devices of which it is not written yet which broadcasts they have.
+    pub static RECEIPTS_WAITING: Gauge = "tidegate_fanout_receipts_waiting";
     /// Topics that wait for a re-read.
     pub static REPAIRS_WAITING: Gauge = "tidegate_fanout_rereads_waiting";
     /// Re-reads of topics of which a bell was missed.

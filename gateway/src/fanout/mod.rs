@@ -11,8 +11,11 @@
 
 mod acker;
 mod attach;
+mod audiences;
+mod broadcasts;
 mod catch_up;
 mod closer;
+mod directory;
 mod follower;
 mod heads;
 mod heartbeat;
@@ -23,8 +26,11 @@ mod member;
 pub mod metrics;
 mod outbox;
 mod place;
+mod preferences;
 mod probe;
 mod reader;
+mod receiver;
+mod recent;
 mod refusal;
 mod registry;
 mod repair;
@@ -38,7 +44,10 @@ mod testing;
 #[cfg(test)]
 mod tests;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock, atomic::AtomicBool},
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use shared::{
@@ -51,9 +60,11 @@ use shared::{
 use tokio::{sync::Semaphore, time::Instant};
 
 pub use attach::{Attach, Attached, Attachment};
+pub use directory::DirectoryListener;
 pub use line::Line;
 pub use member::TokenRef;
 pub use outbox::{Batch, CloseReason, MAX_FRAMES, Outbox, OutboxLimits, Taken};
+pub use place::Reach;
 pub use probe::ProbeStatus;
 pub use reader::{Chunk, ReadError, Reader, Source, Walk};
 pub use refusal::{postgres_refusal, store_refusal};
@@ -85,6 +96,8 @@ pub struct FanoutSettings {
     pub catch_ups: usize,
     /// Sockets that read from Postgres at a time: not all of its connections.
     pub cold_catch_ups: usize,
+    /// How often it is written who has received which broadcasts.
+    pub receipt_interval: Duration,
 }
 
 impl FanoutSettings {
@@ -99,6 +112,7 @@ impl FanoutSettings {
             probe_interval: Duration::from_secs(10),
             catch_ups: 64,
             cold_catch_ups: 8,
+            receipt_interval: Duration::from_secs(30),
         }
     }
 }
@@ -106,6 +120,7 @@ impl FanoutSettings {
 /// See the module.
 pub struct Fanout {
     store: Store,
+    postgres: Postgres,
     bells: Bells,
     settings: FanoutSettings,
     lifecycle: Lifecycle,
@@ -113,6 +128,9 @@ pub struct Fanout {
     hub: hub::Hub,
     reader: Reader,
     acker: acker::Acker,
+    receiver: receiver::Receiver,
+    directory: OnceLock<DirectoryListener>,
+    broadcasts_loaded: AtomicBool,
     closer: closer::Closer,
     unregistered: shards::Shards,
     linger: linger::Linger,
@@ -134,7 +152,11 @@ impl Fanout {
     ) -> Result<Arc<Self>, StoreError> {
         let (bells, heard) = store.subscriber().await?;
         let fanout = Arc::new(Self {
-            reader: Reader::new(store.clone(), postgres),
+            reader: Reader::new(store.clone(), postgres.clone()),
+            postgres,
+            receiver: receiver::Receiver::default(),
+            directory: OnceLock::new(),
+            broadcasts_loaded: AtomicBool::new(false),
             acker: acker::Acker::new(store.clone(), lifecycle.clone()),
             catch_ups: Semaphore::new(settings.catch_ups),
             cold_catch_ups: Semaphore::new(settings.cold_catch_ups),
@@ -161,6 +183,9 @@ impl Fanout {
         lifecycle.spawn_essential("close sessions", fanout.clone().close_sessions());
         lifecycle.spawn_essential("keep sessions registered", fanout.clone().keep_registered());
         lifecycle.spawn_essential("keep revocations", fanout.clone().keep_revocations());
+        lifecycle.spawn_essential("write receipts", fanout.clone().write_receipts());
+        lifecycle.spawn("follow broadcasts", fanout.clone().follow_broadcasts());
+        lifecycle.spawn("follow the directory", fanout.clone().follow_directory());
         lifecycle.spawn_essential("probe bells", fanout.clone().probe_bells());
         Ok(fanout)
     }
@@ -188,8 +213,12 @@ impl Fanout {
 
     /// Writes what was confirmed and closes what ended. True if that was done within `wait`.
     pub async fn flush(&self, wait: Duration) -> bool {
-        let (acked, closed) = tokio::join!(self.acker.flush_all(wait), self.sessions_closed(wait));
-        acked && closed
+        let (acked, received, closed) = tokio::join!(
+            self.acker.flush_all(wait),
+            self.receipts_written(wait),
+            self.sessions_closed(wait)
+        );
+        acked && received && closed
     }
 
     /// How many sockets are attached.
@@ -203,16 +232,13 @@ impl Fanout {
         metrics::TOPICS.set(topics as f64);
         metrics::ATTACHED.set(sockets as f64);
         metrics::ACKS_WAITING.set(self.acker.waiting() as f64);
+        metrics::RECEIPTS_WAITING.set(self.receiver.waiting() as f64);
         metrics::REPAIRS_WAITING.set(self.repairs.waiting() as f64);
     }
 
     /// The reader of logs, for requests that list them.
     pub fn reader(&self) -> &Reader {
         &self.reader
-    }
-
-    fn acker(&self) -> &acker::Acker {
-        &self.acker
     }
 }
 

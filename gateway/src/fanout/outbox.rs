@@ -1,11 +1,12 @@
 //! What waits to be written to one socket.
 //!
-//! A small queue of shared entries and a [`Place`] in the user's topic. The hub and catch-ups
-//! put entries in; the session's task takes them out in batches, one write each. While the
-//! session has nothing to write it lends the [`Line`], and entries are written without waking
-//! it. Nothing is allocated while a socket is idle. Entries are bounded by number, by bytes
-//! and by the window of unconfirmed ones. A socket without room for an entry holds nothing of
-//! what follows: it falls behind, and reads by its position once it has room.
+//! A small queue of shared entries and a [`Place`] in each log that comes to the socket: the
+//! user's own, and that of broadcasts. The hub and catch-ups put entries in; the session's task
+//! takes them out in batches, one write each. While the session has nothing to write it lends
+//! the [`Line`], and entries are written without waking it. Nothing is allocated while a socket
+//! is idle. Entries are bounded by number, by bytes and, for each log, by the window of
+//! unconfirmed ones. A socket without room for an entry of a log holds nothing of what follows
+//! in it: it falls behind there, and reads by its position once it has room.
 
 use std::{
     collections::VecDeque,
@@ -17,22 +18,24 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
-use parking_lot::Mutex;
-use shared::domain::{Code, Position, Refusal};
+use parking_lot::{Mutex, MutexGuard};
+use shared::domain::{Code, MessageId, Position, Refusal};
 
 use super::{
     line::{Lent, Line, Written},
     member::Member,
-    place::{Mode, Place},
+    place::{Mode, Place, Reach, Receipts, Skipped, Window},
     shared_entry::SharedEntry,
 };
-use crate::dialect::DialectId;
+use crate::dialect::{DialectId, Feed};
 
 /// Frames on their way into one write.
 pub type Batch = VecDeque<Bytes>;
 
 /// Most frames that [`Outbox::poll_batch`] takes at once.
 pub const MAX_FRAMES: usize = 32;
+/// So many entries are kept from the user before a cursor moves for their sake alone.
+const SETTLE: u32 = 64;
 /// Most bytes that go out in one batch, unless a single frame is longer.
 const BATCH_BYTES: usize = 256 * 1024;
 
@@ -43,7 +46,7 @@ pub struct OutboxLimits {
     pub frames: u32,
     /// Most bytes of entries in the queue; a single longer one still passes.
     pub bytes: u32,
-    /// Most entries queued or sent that the client has not confirmed.
+    /// Most entries of a log queued or sent that the client has not confirmed.
     pub window: u32,
 }
 
@@ -64,6 +67,10 @@ pub enum CloseReason {
     Displaced,
     /// The token counts no longer.
     Unauthorized,
+    /// The user may take part no longer.
+    Banned,
+    /// An administrator ended the session.
+    Disconnected,
     /// It takes nothing.
     SlowConsumer,
     /// The node is going away.
@@ -123,21 +130,87 @@ struct State {
     lent: Lent,
     took_entry: bool,
     close: Option<CloseReason>,
-    place: Place,
+    /// By [`Feed`].
+    places: [Place; 2],
+    /// What of the user's log is queued or sent and not confirmed.
+    window: Window,
+    skipped: Skipped,
+    receipts: Receipts,
+}
+
+/// What a client has confirmed, and nobody was told of.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Confirmed {
+    /// Of the user's log: up to where, and what in between was kept from the user.
+    pub(super) user: Option<(Position, Vec<Position>)>,
+    /// Of the log of broadcasts: up to where, and the commands among it.
+    pub(super) broadcast: Option<(Position, Vec<MessageId>)>,
+}
+
+/// How a socket left a log.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Ended {
+    /// How it was brought its entries until then.
+    pub(super) mode: Mode,
+    /// It has confirmed all that was given to it.
+    pub(super) is_settled: bool,
+    /// The last entry given to it, or where it began.
+    pub(super) handed: Position,
+    /// What was kept from the user since it last confirmed anything.
+    pub(super) skipped: Vec<Position>,
 }
 
 impl State {
-    fn has_room(&self, limits: &OutboxLimits, bytes: usize) -> bool {
+    fn place(&mut self, feed: Feed) -> &mut Place {
+        &mut self.places[feed as usize]
+    }
+
+    /// How many entries of a log are unconfirmed.
+    fn unconfirmed(&self, feed: Feed) -> u32 {
+        match feed {
+            Feed::User => self.window.count(),
+            Feed::Broadcast => self.receipts.count(),
+        }
+    }
+
+    fn all_unconfirmed(&self) -> u32 {
+        self.window.count() + self.receipts.count()
+    }
+
+    fn has_room(&self, limits: &OutboxLimits, feed: Feed, bytes: usize) -> bool {
         self.queue.len() < limits.frames as usize
             && (self.queue.is_empty() || self.bytes + bytes <= limits.bytes as usize)
-            && self.place.window.count() < limits.window
+            && self.unconfirmed(feed) < limits.window
+            && self.skipped.count() < limits.window
     }
 
     fn push_entry(&mut self, entry: &Arc<SharedEntry>, bytes: usize) {
+        let (feed, position) = (entry.feed(), entry.position());
         self.bytes += bytes;
-        self.place.sent = entry.position();
-        self.place.window.push(entry.position());
+        self.place(feed).sent = position;
+        match feed {
+            Feed::User => self.window.push(position),
+            Feed::Broadcast => self.receipts.push(position, entry.receipt()),
+        }
         self.queue.push_back(entry.clone());
+    }
+
+    /// Takes out what is confirmed; what was not sent yet cannot be.
+    fn confirm(&mut self, reach: Reach) -> Confirmed {
+        let [user, broadcast] = self.places;
+        let upto = reach.user.min(user.handed);
+        let (before, skipped) = (self.window.count(), self.skipped.confirm(upto));
+        self.window.confirm(upto);
+        let moved = self.window.count() < before || !skipped.is_empty();
+        let of_user = moved.then_some((upto, skipped));
+        let upto = reach.broadcast.min(broadcast.handed);
+        let before = self.receipts.count();
+        let commands = self.receipts.confirm(upto);
+        let moved = self.receipts.count() < before;
+        Confirmed {
+            user: of_user,
+            broadcast: moved.then_some((upto, commands)),
+        }
     }
 
     /// True if the session has to be woken.
@@ -147,9 +220,9 @@ impl State {
 
     /// Whether what is queued may be written without the session.
     fn may_write(&self) -> bool {
-        self.place.mode == Mode::Live
+        self.places.iter().all(|place| place.mode == Mode::Live)
             && self.close.is_none()
-            && self.lent.is_usable(self.place.window.count())
+            && self.lent.is_usable(self.all_unconfirmed())
     }
 
     /// Writes the queue to the lent line. False if the session has to go on.
@@ -182,7 +255,7 @@ impl State {
         let entry = self.queue.pop_front()?;
         self.bytes -= entry.frame(dialect).len();
         self.took_entry = true;
-        self.place.handed = entry.position();
+        self.place(entry.feed()).handed = entry.position();
         Some(entry)
     }
 }
@@ -201,7 +274,10 @@ impl Outbox {
                 lent: Lent::default(),
                 took_entry: false,
                 close: None,
-                place: Place::new(),
+                places: [Place::new(); 2],
+                window: Window::default(),
+                skipped: Skipped::default(),
+                receipts: Receipts::default(),
             }),
             waker: AtomicWaker::new(),
             member: OnceLock::new(),
@@ -269,41 +345,47 @@ impl Outbox {
 
     /// How many entries were queued or sent and are not confirmed.
     pub fn unconfirmed(&self) -> u32 {
-        self.state.lock().place.window.count()
+        self.state.lock().all_unconfirmed()
     }
 
-    /// The last entry that was taken out or written; `None` before the first. A ping queued now
-    /// is written after this entry.
-    pub fn written_position(&self) -> Option<Position> {
+    /// The last entries that were taken out or written; `None` before the first. A ping queued
+    /// now is written after these entries.
+    pub fn written(&self) -> Option<Reach> {
         let state = self.state.lock();
-        state.took_entry.then_some(state.place.handed)
+        let [user, broadcast] = state.places;
+        state.took_entry.then_some(Reach {
+            user: user.handed,
+            broadcast: broadcast.handed,
+        })
     }
 
-    /// The client has everything up to `position`: makes room in the window and moves the
-    /// device's cursor. What was not sent yet cannot be confirmed.
-    pub fn confirmed(self: &Arc<Self>, position: Position) {
+    /// The client has everything up to `reach`: makes room in the windows and moves the
+    /// device's cursors. What was not sent yet cannot be confirmed.
+    pub fn confirmed(self: &Arc<Self>, reach: Reach) {
         let mut state = self.state.lock();
-        let position = position.min(state.place.handed);
-        state.place.window.confirm(position);
-        let begin = state.begin_catch_up(&self.limits);
+        let confirmed = state.confirm(reach);
+        let begin = state.begin_catch_ups(&self.limits);
         drop(state);
         if let Some(member) = self.member.get() {
-            member.confirmed(position);
-            if begin {
-                member.catch_up(self);
-            }
+            member.confirmed(confirmed);
+            member.catch_up(self, begin);
         }
     }
 
-    /// The client says itself that it is done with everything up to `position`.
-    pub fn acknowledged(self: &Arc<Self>, position: Position) -> Result<(), Refusal> {
-        if position > self.state.lock().place.handed {
+    /// The client says itself that it is done with everything of a log up to `position`.
+    pub fn acknowledged(self: &Arc<Self>, feed: Feed, position: Position) -> Result<(), Refusal> {
+        if position > self.state.lock().place(feed).handed {
             return Err(Refusal::new(
                 Code::BadRequest,
                 "this position was not sent yet",
             ));
         }
-        self.confirmed(position);
+        let mut reach = Reach::default();
+        match feed {
+            Feed::User => reach.user = position,
+            Feed::Broadcast => reach.broadcast = position,
+        }
+        self.confirmed(reach);
         Ok(())
     }
 
@@ -316,22 +398,22 @@ impl Outbox {
         if state.queue.is_empty() {
             state.lent.lend(below);
         }
-        let begin = state.begin_catch_up(&self.limits);
+        let begin = state.begin_catch_ups(&self.limits);
         drop(state);
-        if begin && let Some(member) = self.member.get() {
-            member.catch_up(self);
+        if let Some(member) = self.member.get() {
+            member.catch_up(self, begin);
         }
     }
 
     /// Asks the session to close. The first reason counts. After [`CloseReason::Unauthorized`]
-    /// no further entry leaves the queue.
+    /// and [`CloseReason::Banned`] no further entry leaves the queue.
     pub fn request_close(&self, reason: CloseReason) {
         let mut state = self.state.lock();
         if state.close.is_some() {
             return;
         }
         state.close = Some(reason);
-        if reason == CloseReason::Unauthorized {
+        if matches!(reason, CloseReason::Unauthorized | CloseReason::Banned) {
             state.queue.clear();
             state.bytes = 0;
         }
@@ -342,18 +424,22 @@ impl Outbox {
 }
 
 impl State {
-    /// A socket behind that has room for half of everything begins to catch up; less would
-    /// read the log for one entry at a time.
-    fn begin_catch_up(&mut self, limits: &OutboxLimits) -> bool {
-        let begin = self.place.mode == Mode::Behind
-            && self.close.is_none()
+    /// A socket behind in a log that has room for half of everything begins to catch up there;
+    /// less would read the log for one entry at a time.
+    fn begin_catch_ups(&mut self, limits: &OutboxLimits) -> [Option<Feed>; 2] {
+        let has_room = self.close.is_none()
             && self.queue.len() <= limits.frames as usize / 2
-            && self.bytes <= limits.bytes as usize / 2
-            && self.place.window.count() <= limits.window / 2;
-        if begin {
-            self.place.mode = Mode::CatchingUp;
-        }
-        begin
+            && self.bytes <= limits.bytes as usize / 2;
+        Feed::ALL.map(|feed| {
+            let begin = has_room
+                && self.place(feed).mode == Mode::Behind
+                && self.unconfirmed(feed) <= limits.window / 2
+                && self.skipped.count() <= limits.window / 2;
+            begin.then(|| {
+                self.place(feed).mode = Mode::CatchingUp;
+                feed
+            })
+        })
     }
 }
 
@@ -368,27 +454,31 @@ impl Outbox {
         self.member.get()
     }
 
-    /// The session is open: entries after `cursor` are read for it.
-    pub(super) fn begin(&self, cursor: Position) {
+    /// The session is open: entries of a log after `cursor` are read for it.
+    pub(super) fn begin(&self, feed: Feed, cursor: Position) {
         let mut state = self.state.lock();
-        if state.place.mode == Mode::Opening {
-            state.place.sent = cursor;
-            state.place.handed = cursor;
-            state.place.mode = Mode::CatchingUp;
+        let place = state.place(feed);
+        if place.mode == Mode::Opening {
+            *place = Place {
+                sent: cursor,
+                handed: cursor,
+                mode: Mode::CatchingUp,
+            };
         }
     }
 
     /// An entry that was heard, for a live socket. `before` is the topic's position before it.
     pub(super) fn offer_live(&self, entry: &Arc<SharedEntry>, before: Position) -> Offered {
-        let bytes = entry.frame(self.dialect).len();
+        let (feed, bytes) = (entry.feed(), entry.frame(self.dialect).len());
         let mut state = self.state.lock();
-        if state.place.mode != Mode::Live || state.close.is_some() {
+        let place = *state.place(feed);
+        if place.mode != Mode::Live || state.close.is_some() {
             return Offered::NotLive;
         }
-        if entry.position() <= state.place.sent {
+        if entry.position() <= place.sent {
             return Offered::Taken(Then::Nothing);
         }
-        if state.has_room(&self.limits, bytes) {
+        if state.has_room(&self.limits, feed, bytes) {
             state.push_entry(entry, bytes);
             let then = match (state.wake(), state.may_write()) {
                 (false, _) => Then::Nothing,
@@ -397,58 +487,138 @@ impl Outbox {
             };
             return Offered::Taken(then);
         }
-        state.place.sent = state.place.sent.max(before);
-        state.place.mode = Mode::Behind;
+        let place = state.place(feed);
+        place.sent = place.sent.max(before);
+        place.mode = Mode::Behind;
         Offered::FellBehind
+    }
+
+    /// A command that the user's preferences keep from a socket that is live in the user's log.
+    /// False if the socket fell behind: so much may be kept from it before it confirms.
+    pub(super) fn keep_live(self: &Arc<Self>, at: Position) -> bool {
+        let mut state = self.state.lock();
+        if state.places[Feed::User as usize].mode != Mode::Live || state.close.is_some() {
+            return true;
+        }
+        if state.skipped.count() < self.limits.window {
+            self.keep(state, at);
+            return true;
+        }
+        state.place(Feed::User).mode = Mode::Behind;
+        false
+    }
+
+    /// The same for a socket that catches up, in either log. False if it stopped doing so.
+    pub(super) fn keep_read(self: &Arc<Self>, feed: Feed, at: Position) -> bool {
+        let mut state = self.state.lock();
+        let (has_room, place) = (
+            state.skipped.count() < self.limits.window,
+            state.place(feed),
+        );
+        if place.mode != Mode::CatchingUp {
+            return false;
+        }
+        if feed == Feed::Broadcast {
+            // Only what was received is told of broadcasts.
+            place.sent = place.sent.max(at);
+        } else if !has_room {
+            place.mode = Mode::Behind;
+            return false;
+        } else {
+            self.keep(state, at);
+        }
+        true
+    }
+
+    /// While nothing waits to be confirmed, the device's cursor goes with what is kept from it.
+    fn keep(self: &Arc<Self>, mut state: MutexGuard<'_, State>, at: Position) {
+        let place = state.place(Feed::User);
+        if at <= place.sent {
+            return;
+        }
+        place.sent = at;
+        state.skipped.push(at);
+        if state.window.count() > 0 || state.skipped.count() < SETTLE {
+            return;
+        }
+        state.place(Feed::User).handed = at;
+        let confirmed = state.confirm(Reach {
+            user: at,
+            ..Reach::default()
+        });
+        drop(state);
+        if let Some(member) = self.member.get() {
+            member.confirmed(confirmed);
+        }
     }
 
     /// An entry that was read for a socket that catches up. False if it stopped doing so, for
     /// want of room or because it is closing.
     pub(super) fn offer_read(&self, entry: &Arc<SharedEntry>) -> bool {
-        let bytes = entry.frame(self.dialect).len();
+        let (feed, bytes) = (entry.feed(), entry.frame(self.dialect).len());
         let mut state = self.state.lock();
-        if state.place.mode != Mode::CatchingUp || state.close.is_some() {
+        let place = *state.place(feed);
+        if place.mode != Mode::CatchingUp || state.close.is_some() {
             return false;
         }
-        if entry.position() <= state.place.sent {
+        if entry.position() <= place.sent {
             return true;
         }
-        if state.has_room(&self.limits, bytes) {
+        if state.has_room(&self.limits, feed, bytes) {
             state.push_entry(entry, bytes);
             return true;
         }
-        state.place.mode = Mode::Behind;
+        state.place(feed).mode = Mode::Behind;
         false
     }
 
-    /// Nothing more exists up to `position`.
-    pub(super) fn passed(&self, position: Position) {
+    /// Nothing more exists in a log up to `position`.
+    pub(super) fn passed(&self, feed: Feed, position: Position) {
         let mut state = self.state.lock();
-        state.place.sent = state.place.sent.max(position);
+        let place = state.place(feed);
+        place.sent = place.sent.max(position);
     }
 
     /// A socket that catches up and stands at or beyond `position` becomes live; otherwise
     /// says where it stands. `None` if it does not catch up (any more).
-    pub(super) fn go_live_at(&self, position: Position) -> Option<Result<(), Position>> {
+    pub(super) fn go_live_at(
+        &self,
+        feed: Feed,
+        position: Position,
+    ) -> Option<Result<(), Position>> {
         let mut state = self.state.lock();
-        if state.place.mode != Mode::CatchingUp || state.close.is_some() {
+        let is_closing = state.close.is_some();
+        let place = state.place(feed);
+        if place.mode != Mode::CatchingUp || is_closing {
             return None;
         }
-        if state.place.sent < position {
-            return Some(Err(state.place.sent));
+        if place.sent < position {
+            return Some(Err(place.sent));
         }
-        state.place.mode = Mode::Live;
+        place.mode = Mode::Live;
         Some(Ok(()))
     }
 
-    pub(super) fn mode(&self) -> Mode {
-        self.state.lock().place.mode
+    /// Who brings the socket the entries of a log.
+    pub(super) fn mode(&self, feed: Feed) -> Mode {
+        self.state.lock().place(feed).mode
     }
 
-    /// The session is over. Answers how it was brought its entries until now.
-    pub(super) fn end(&self) -> Mode {
+    /// The session is over.
+    pub(super) fn end(&self, feed: Feed) -> Ended {
         let mut state = self.state.lock();
-        std::mem::replace(&mut state.place.mode, Mode::Gone)
+        let is_settled = state.unconfirmed(feed) == 0;
+        let skipped = match feed {
+            Feed::User => std::mem::take(&mut state.skipped).confirm(Position::END),
+            Feed::Broadcast => Vec::new(),
+        };
+        let place = state.place(feed);
+        Ended {
+            mode: std::mem::replace(&mut place.mode, Mode::Gone),
+            handed: place.handed,
+            is_settled,
+            skipped,
+        }
     }
 
     /// Wakes the session; once per batch, by whoever was told to.
@@ -485,7 +655,7 @@ impl std::fmt::Debug for Outbox {
         let state = self.state.lock();
         f.debug_struct("Outbox")
             .field("queued", &state.queue.len())
-            .field("place", &state.place)
+            .field("places", &state.places)
             .finish_non_exhaustive()
     }
 }

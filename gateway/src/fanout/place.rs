@@ -1,8 +1,8 @@
-//! Where a socket stands in its user's topic.
+//! Where a socket stands in a log.
 
 use std::collections::VecDeque;
 
-use shared::domain::Position;
+use shared::domain::{MessageId, Position};
 
 /// Who brings the socket its entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,15 +19,13 @@ pub(super) enum Mode {
     Gone,
 }
 
-/// A place in a topic and the window of what is not confirmed yet.
-#[derive(Debug)]
+/// A place in a log.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
-    /// Everything up to here was queued, or is known not to exist.
+    /// Everything up to here was queued, is kept from the user, or is known not to exist.
     pub(super) sent: Position,
     /// The last entry that left the queue towards the socket, or where the socket began.
     pub(super) handed: Position,
-    /// What was queued and is not confirmed.
-    pub(super) window: Window,
     pub(super) mode: Mode,
 }
 
@@ -36,9 +34,78 @@ impl Place {
         Self {
             sent: Position::START,
             handed: Position::START,
-            window: Window::default(),
             mode: Mode::Opening,
         }
+    }
+}
+
+/// How far a client has confirmed, in each of the logs that come to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Reach {
+    /// The user's own log.
+    pub user: Position,
+    /// The log of broadcasts.
+    pub broadcast: Position,
+}
+
+impl Reach {
+    /// The further of the two in each log.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        Self {
+            user: self.user.max(other.user),
+            broadcast: self.broadcast.max(other.broadcast),
+        }
+    }
+
+    /// True if it is further in any log.
+    pub fn is_beyond(self, other: Self) -> bool {
+        self.user > other.user || self.broadcast > other.broadcast
+    }
+}
+
+/// Broadcasts that are queued or sent, and not confirmed, in order. Idle sockets keep nothing.
+#[derive(Debug, Default)]
+pub(super) struct Receipts(Vec<(Position, MessageId)>);
+
+impl Receipts {
+    pub(super) fn count(&self) -> u32 {
+        self.0.len() as u32
+    }
+
+    pub(super) fn push(&mut self, position: Position, id: MessageId) {
+        self.0.push((position, id));
+    }
+
+    /// Takes out everything up to `position`.
+    pub(super) fn confirm(&mut self, position: Position) -> Vec<MessageId> {
+        let upto = self.0.partition_point(|(at, _)| *at <= position);
+        let rest = self.0.split_off(upto);
+        let confirmed = std::mem::replace(&mut self.0, rest);
+        let ids = confirmed.into_iter().map(|(_, id)| id);
+        // What is no command needs no receipt.
+        ids.filter(|id| !id.0.is_nil()).collect()
+    }
+}
+
+/// Entries that were kept from the user and lie behind what is confirmed, in order.
+#[derive(Debug, Default)]
+pub(super) struct Skipped(Vec<Position>);
+
+impl Skipped {
+    pub(super) fn count(&self) -> u32 {
+        self.0.len() as u32
+    }
+
+    pub(super) fn push(&mut self, position: Position) {
+        self.0.push(position);
+    }
+
+    /// Takes out everything up to `position`.
+    pub(super) fn confirm(&mut self, position: Position) -> Vec<Position> {
+        let upto = self.0.partition_point(|at| *at <= position);
+        let rest = self.0.split_off(upto);
+        std::mem::replace(&mut self.0, rest)
     }
 }
 

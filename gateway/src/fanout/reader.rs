@@ -2,7 +2,7 @@
 //! does not notice where an entry came from.
 
 use shared::{
-    domain::{Code, Entry, Kind, MessageId, Position, Refusal, Timestamp, Topic},
+    domain::{Code, DirectoryChange, Entry, Kind, MessageId, Position, Refusal, Timestamp, Topic},
     postgres::{PgError, Postgres},
     redis::{Page, Store, StoreError},
 };
@@ -172,9 +172,16 @@ impl Reader {
                     .await?;
                 Ok(walk.cold(entries, limit))
             }
-            // Filled in with the record of broadcasts.
-            (Source::Cold(..), Topic::Broadcast | Topic::Directory) => {
-                Ok(walk.cold(Vec::new(), limit))
+            (Source::Cold(after, before), Topic::Broadcast) => {
+                let entries = self
+                    .postgres
+                    .broadcasts_between(after, before, limit)
+                    .await?;
+                Ok(walk.cold(entries, limit))
+            }
+            // What is in force is in the record, whoever changed it when.
+            (Source::Cold(_, before), Topic::Directory) => {
+                Ok(walk.cold(vec![everything(before)], u32::MAX))
             }
             (Source::Cold(_, before), Topic::Revocations) => {
                 let entries = self.stored_revocations(before).await?;
@@ -200,5 +207,21 @@ impl Reader {
             body: serde_json::to_vec(&revocation).unwrap_or_default().into(),
         };
         Ok(revocations.into_iter().map(entry).collect())
+    }
+}
+
+/// What stands for all changes that Redis has lost.
+fn everything(before: Position) -> Entry {
+    let change = DirectoryChange::Everything;
+    Entry {
+        topic: Topic::Directory,
+        position: Position {
+            offset: before.offset.saturating_sub(1),
+            ..before
+        },
+        id: MessageId(Uuid::nil()),
+        kind: Kind::DirectoryChange,
+        at: Timestamp(0),
+        body: serde_json::to_vec(&change).unwrap_or_default().into(),
     }
 }

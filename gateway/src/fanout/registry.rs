@@ -9,6 +9,7 @@ use super::{
     outbox::{CloseReason, Outbox},
     place::Mode,
 };
+use crate::dialect::Feed;
 use shared::{
     domain::Topic,
     redis::{OpenHere, StoreError},
@@ -42,7 +43,7 @@ impl Fanout {
         let mut open = self.hub.all_members();
         // One that is not open yet registers itself.
         open.retain(|outbox| {
-            !matches!(outbox.mode(), Mode::Opening | Mode::Gone)
+            !matches!(outbox.mode(Feed::User), Mode::Opening | Mode::Gone)
                 && outbox.member().is_some_and(|member| here(member.topic()))
         });
         for chunk in open.chunks(CHUNK) {
@@ -78,7 +79,7 @@ impl Fanout {
             if !kept {
                 metrics::DISPLACED_UNHEARD.increment(1);
                 outbox.request_close(CloseReason::Displaced);
-            } else if outbox.mode() == Mode::Gone {
+            } else if outbox.mode(Feed::User) == Mode::Gone {
                 // It ended meanwhile, and may have been taken off before it was told again.
                 self.closer.close(member.user, member.session);
             }

@@ -135,7 +135,8 @@ impl Fanout {
             }
             if let Some(end) = chunk.end {
                 let mut effects = Effects::default();
-                self.hub.learn_head(Topic::Revocations, end, &mut effects);
+                self.hub
+                    .learn_head(Topic::Revocations, end, None, &mut effects);
                 self.apply(effects);
                 return Ok(());
             }

@@ -7,12 +7,15 @@ use super::{
     line::Written,
     outbox::{Offered, Outbox, Then},
 };
+use crate::dialect::Feed;
 
 impl Outbox {
     /// From now on entries after `at` are taken.
     pub(crate) fn go_live(&self, at: Position) {
-        self.begin(at);
-        self.go_live_at(at);
+        for feed in Feed::ALL {
+            self.begin(feed, at);
+            self.go_live_at(feed, at);
+        }
     }
 
     /// Brings an entry. False if there is no room for it.

@@ -1,21 +1,21 @@
 //! One topic on this node: what was heard of it and who gets it. Pure: no locks of its own,
 //! no I/O. The rules that keep a log's order and completeness are here, and only here.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::sync::Arc;
 
-use shared::domain::{Entry, Position, SessionId, Topic};
+use shared::domain::{
+    CommandStatus, Entry, Kind, Position, Preferences, SessionId, Timestamp, Topic,
+};
 use tokio::sync::Notify;
 
 use super::{
-    outbox::{Offered, Outbox, Then},
+    audiences::Audiences,
+    outbox::{Ended, Offered, Outbox, Then},
     place::Mode,
+    recent::Recent,
     shared_entry::SharedEntry,
 };
-
-/// Most entries kept for sockets that catch up.
-const RECENT_ENTRIES: usize = if cfg!(test) { 4 } else { 256 };
-/// Most bytes of bodies kept for sockets that catch up.
-const RECENT_BYTES: usize = 256 * 1024;
+use crate::dialect::Feed;
 
 /// Whether bells ring for the topic.
 #[derive(Debug, Clone)]
@@ -37,8 +37,12 @@ pub(super) struct Effects {
     pub(super) write: Vec<Arc<Outbox>>,
     /// Topics that have to be re-read, each once.
     pub(super) repair: Vec<Topic>,
+    /// Users who chose anew.
+    pub(super) chose: Vec<Topic>,
     /// Revocations that came into force.
     pub(super) revocations: Vec<Entry>,
+    /// Changes of what administrators manage.
+    pub(super) directory: Vec<Entry>,
     /// Shards of which something may have been missed.
     pub(super) gaps: Vec<usize>,
 }
@@ -55,33 +59,22 @@ pub(super) struct TopicState {
     heard: Position,
     /// Something is missing behind `position`: a re-read is queued or under way.
     dirty: bool,
-    members: Vec<Arc<Outbox>>,
-    /// How many members are not live.
+    /// What the topic's user chose; unknown before the first session.
+    preferences: Option<Arc<Preferences>>,
+    sockets: Sockets,
+    /// How many sockets are not live.
     not_live: usize,
-    /// Only while some member is not live.
+    /// Of a user's topic only while some socket is not live.
     recent: Option<Box<Recent>>,
 }
 
-/// All entries behind `from` up to the topic's position.
+/// Who gets the entries.
 #[derive(Debug)]
-struct Recent {
-    from: Position,
-    bytes: usize,
-    entries: VecDeque<Arc<SharedEntry>>,
-}
-
-impl Recent {
-    fn push(&mut self, entry: Arc<SharedEntry>) {
-        self.bytes += entry.entry().body.len();
-        self.entries.push_back(entry);
-        while self.entries.len() > RECENT_ENTRIES || self.bytes > RECENT_BYTES {
-            let Some(oldest) = self.entries.pop_front() else {
-                return;
-            };
-            self.bytes -= oldest.entry().body.len();
-            self.from = oldest.position();
-        }
-    }
+enum Sockets {
+    /// The sockets of one user, or none.
+    Own(Vec<Arc<Outbox>>),
+    /// All sockets of the node.
+    All(Box<Audiences>),
 }
 
 /// How a catch-up goes on.
@@ -105,9 +98,18 @@ impl TopicState {
             position: None,
             heard: Position::START,
             dirty: false,
-            members: Vec::new(),
+            preferences: None,
+            sockets: Sockets::Own(Vec::new()),
             not_live: 0,
             recent: None,
+        }
+    }
+
+    /// That of broadcasts.
+    pub(super) fn of_broadcasts() -> Self {
+        Self {
+            sockets: Sockets::All(Box::default()),
+            ..Self::new()
         }
     }
 
@@ -115,56 +117,115 @@ impl TopicState {
         self.position
     }
 
+    /// What the topic's user chose; unknown before the first session.
+    pub(super) fn preferences(&self) -> Option<&Arc<Preferences>> {
+        self.preferences.as_ref()
+    }
+
+    /// The sockets of a user's topic.
     pub(super) fn members(&self) -> &[Arc<Outbox>] {
-        &self.members
-    }
-
-    /// Adds a socket; nobody brings it entries yet.
-    pub(super) fn join(&mut self, outbox: Arc<Outbox>) {
-        self.members.push(outbox);
-        self.not_live += 1;
-    }
-
-    /// Removes a socket. True if it was here.
-    pub(super) fn leave(&mut self, outbox: &Arc<Outbox>) -> bool {
-        let found = self
-            .members
-            .iter()
-            .position(|member| Arc::ptr_eq(member, outbox));
-        let Some(index) = found else {
-            return false;
-        };
-        self.members.swap_remove(index);
-        if self.members.is_empty() {
-            self.members = Vec::new();
+        match &self.sockets {
+            Sockets::Own(members) => members,
+            Sockets::All(_) => &[],
         }
-        if outbox.end() != Mode::Live {
+    }
+
+    /// Whether nobody here wants entries.
+    pub(super) fn is_unused(&self) -> bool {
+        matches!(&self.sockets, Sockets::Own(members) if members.is_empty())
+    }
+
+    /// Adds a socket to its user's topic; nobody brings it entries yet.
+    pub(super) fn join(&mut self, outbox: Arc<Outbox>) {
+        if let Sockets::Own(members) = &mut self.sockets {
+            members.push(outbox);
+            self.not_live += 1;
+        }
+    }
+
+    /// Adds a socket to those that follow broadcasts; nobody brings it any yet.
+    pub(super) fn admit_socket(&mut self, outbox: &Arc<Outbox>, preferences: &Arc<Preferences>) {
+        if let Sockets::All(audiences) = &mut self.sockets {
+            audiences.seat(outbox, preferences);
+            self.not_live += 1;
+        }
+    }
+
+    /// The user of a socket that follows broadcasts chose anew.
+    pub(super) fn reseat(&mut self, outbox: &Arc<Outbox>, preferences: &Arc<Preferences>) {
+        if let Sockets::All(audiences) = &mut self.sockets
+            && audiences.has(outbox)
+        {
+            audiences.seat(outbox, preferences);
+        }
+    }
+
+    /// Removes a socket. Answers how it ended, if it was here.
+    pub(super) fn leave(&mut self, outbox: &Arc<Outbox>) -> Option<Ended> {
+        let feed = match &mut self.sockets {
+            Sockets::Own(members) => {
+                let index = members
+                    .iter()
+                    .position(|member| Arc::ptr_eq(member, outbox))?;
+                members.swap_remove(index);
+                if members.is_empty() {
+                    *members = Vec::new();
+                }
+                Feed::User
+            }
+            Sockets::All(audiences) => {
+                audiences.leave(outbox).then_some(())?;
+                Feed::Broadcast
+            }
+        };
+        let ended = outbox.end(feed);
+        if ended.mode != Mode::Live {
             self.one_less_behind();
         }
-        true
+        Some(ended)
     }
 
     fn one_less_behind(&mut self) {
         self.not_live -= 1;
-        if self.not_live == 0 {
+        if self.not_live == 0 && !self.is_of_all() {
             self.recent = None;
         }
+    }
+
+    fn is_of_all(&self) -> bool {
+        matches!(self.sockets, Sockets::All(_))
     }
 
     /// The socket of a session.
     pub(super) fn member(&self, session: SessionId) -> Option<&Arc<Outbox>> {
         let is_it = |outbox: &&Arc<Outbox>| outbox.member().is_some_and(|m| m.session == session);
-        self.members.iter().find(is_it)
+        self.members().iter().find(is_it)
     }
 
-    /// A session learnt where the log ends. True if entries behind that were heard already, so
-    /// that the topic has to be re-read.
-    pub(super) fn learn_head(&mut self, head: Position) -> bool {
+    /// A session learnt where the log ends, and what its user had chosen by then. True if entries
+    /// behind that were heard already, so that the topic has to be re-read.
+    pub(super) fn learn_head(
+        &mut self,
+        head: Position,
+        preferences: Option<Arc<Preferences>>,
+    ) -> bool {
         if self.position.is_some() {
             return false;
         }
         self.position = Some(head);
+        self.preferences = preferences;
         self.heard > head && self.become_dirty()
+    }
+
+    /// What the log holds behind `from`, up to its end: kept for sockets that catch up. True if
+    /// the topic has to be re-read.
+    pub(super) fn preload(&mut self, from: Position, entries: Vec<Entry>, end: Position) -> bool {
+        let mut recent = Box::new(Recent::of_broadcasts(from));
+        for entry in entries {
+            recent.push(SharedEntry::new(entry));
+        }
+        self.recent = Some(recent);
+        self.learn_head(end, None)
     }
 
     /// Bells may have been missed and nobody can tell which.
@@ -233,11 +294,11 @@ impl TopicState {
             return true;
         }
         for entry in entries {
-            // Revocations from Postgres have no position of their own, and are idempotent.
+            // What is for nodes has no position of its own in Postgres, and is idempotent.
             let is_news = self
                 .position
                 .is_none_or(|position| entry.position > position);
-            if is_news || entry.topic == Topic::Revocations {
+            if is_news || matches!(entry.topic, Topic::Revocations | Topic::Directory) {
                 self.deliver(entry, effects);
             }
         }
@@ -255,47 +316,111 @@ impl TopicState {
         !self.dirty
     }
 
-    /// Gives the next entry to everybody who is live.
+    /// Where a socket begins that may have what came at `at` or later; see [`Recent::before`].
+    pub(super) fn before(&self, at: Timestamp) -> Option<Position> {
+        self.recent.as_ref()?.before(at)
+    }
+
+    /// Gives the next entry to everybody who is live and whom it reaches.
     fn deliver(&mut self, entry: Entry, effects: &mut Effects) {
         let before = self.position.unwrap_or_default();
-        let at = entry.position;
-        self.position = Some(before.max(at));
-        if entry.topic == Topic::Revocations {
-            effects.revocations.push(entry);
-            return;
+        self.position = Some(before.max(entry.position));
+        match (entry.topic, entry.kind) {
+            (Topic::Revocations, _) => return effects.revocations.push(entry),
+            (Topic::Directory, _) => return effects.directory.push(entry),
+            (Topic::User(_), Kind::Preferences) => self.choose(&entry, effects),
+            _ => {}
         }
-        if self.members.is_empty() {
+        if self.is_unused() {
             return;
         }
         let entry = SharedEntry::new(entry);
-        for outbox in &self.members {
-            match outbox.offer_live(&entry, before) {
-                Offered::Taken(Then::Wake) => effects.wake.push(outbox.clone()),
-                Offered::Taken(Then::Write) => effects.write.push(outbox.clone()),
-                Offered::Taken(Then::Nothing) | Offered::NotLive => {}
-                Offered::FellBehind => self.not_live += 1,
+        let Some(tags) = entry.tags() else {
+            return;
+        };
+        let mut fell_behind = 0;
+        let mut offer = |outbox: &Arc<Outbox>| match outbox.offer_live(&entry, before) {
+            Offered::Taken(Then::Wake) => effects.wake.push(outbox.clone()),
+            Offered::Taken(Then::Write) => effects.write.push(outbox.clone()),
+            Offered::Taken(Then::Nothing) | Offered::NotLive => {}
+            Offered::FellBehind => fell_behind += 1,
+        };
+        match &self.sockets {
+            Sockets::Own(members) if self.is_kept(&entry) => {
+                let keep = |outbox: &&Arc<Outbox>| !outbox.keep_live(entry.position());
+                fell_behind += members.iter().filter(keep).count();
+            }
+            Sockets::Own(members) => members.iter().for_each(&mut offer),
+            Sockets::All(audiences) => audiences.reached(tags).for_each(&mut offer),
+        }
+        self.not_live += fell_behind;
+        if let Some(ended) = self.ended_for_all(&entry)
+            && let Some(recent) = &mut self.recent
+        {
+            recent.remove(ended.command_id);
+        }
+        if self.not_live > 0 || self.is_of_all() {
+            let recent = self
+                .recent
+                .get_or_insert_with(|| Box::new(Recent::of_user(before)));
+            recent.push(entry);
+        }
+    }
+
+    /// The topic's user chose anew.
+    fn choose(&mut self, entry: &Entry, effects: &mut Effects) {
+        match serde_json::from_slice::<Preferences>(&entry.body) {
+            Ok(preferences) => {
+                self.preferences = Some(Arc::new(preferences));
+                effects.chose.push(entry.topic);
+            }
+            Err(error) => {
+                tracing::error!(%error, position = %entry.position, "unreadable preferences");
             }
         }
-        if self.not_live > 0 {
-            let recent = self.recent.get_or_insert_with(|| {
-                Box::new(Recent {
-                    from: before,
-                    bytes: 0,
-                    entries: VecDeque::new(),
-                })
-            });
-            recent.push(entry);
+    }
+
+    /// Whether the preferences of the topic's user keep a command from them.
+    fn is_kept(&self, entry: &SharedEntry) -> bool {
+        let admits = |tags| {
+            self.preferences
+                .as_ref()
+                .is_none_or(|preferences| preferences.admit(tags))
+        };
+        entry.entry().kind == Kind::CommandNew && !entry.tags().is_some_and(admits)
+    }
+
+    /// What the entry says, if it ends a broadcast.
+    fn ended_for_all(&self, entry: &SharedEntry) -> Option<CommandStatus> {
+        let is_end = self.is_of_all() && entry.entry().kind == Kind::CommandStatus;
+        is_end
+            .then(|| serde_json::from_slice(&entry.entry().body).ok())
+            .flatten()
+    }
+
+    /// Whether an entry that was read may reach a socket.
+    pub(super) fn admits(&self, outbox: &Outbox, entry: &SharedEntry) -> bool {
+        match &self.sockets {
+            Sockets::Own(_) => !self.is_kept(entry),
+            Sockets::All(audiences) => entry
+                .tags()
+                .is_some_and(|tags| audiences.admit(outbox, tags)),
         }
     }
 
     /// Brings a socket that catches up as far as memory reaches, and makes it live if that is
     /// far enough.
     pub(super) fn advance(&mut self, outbox: &Arc<Outbox>) -> Advance {
+        let feed = if self.is_of_all() {
+            Feed::Broadcast
+        } else {
+            Feed::User
+        };
         let Some(position) = self.position else {
             return Advance::Done;
         };
         loop {
-            let sent = match outbox.go_live_at(position) {
+            let sent = match outbox.go_live_at(feed, position) {
                 None => return Advance::Done,
                 Some(Ok(())) => {
                     self.one_less_behind();
@@ -303,21 +428,27 @@ impl TopicState {
                 }
                 Some(Err(sent)) => sent,
             };
-            let Some(recent) = self.recent.as_ref().filter(|recent| recent.from <= sent) else {
+            let Some(entries) = self.recent.as_ref().and_then(|recent| recent.after(sent)) else {
                 return Advance::Read {
                     after: sent,
                     target: position,
                 };
             };
-            let begin = recent
-                .entries
-                .partition_point(|entry| entry.position() <= sent);
-            for entry in recent.entries.range(begin..) {
-                if !outbox.offer_read(entry) {
+            for entry in entries {
+                if !give(outbox, entry, self.admits(outbox, entry)) {
                     return Advance::Done;
                 }
             }
-            outbox.passed(position);
+            outbox.passed(feed, position);
         }
+    }
+}
+
+/// Gives a socket that catches up an entry, or passes it over. False if it stopped catching up.
+pub(super) fn give(outbox: &Arc<Outbox>, entry: &Arc<SharedEntry>, is_admitted: bool) -> bool {
+    if is_admitted {
+        outbox.offer_read(entry)
+    } else {
+        outbox.keep_read(entry.feed(), entry.position())
     }
 }

@@ -34,6 +34,8 @@ pub enum CloseReason {
     HeartbeatMissed,
     /// The user's session limit was passed; this was the oldest.
     Displaced,
+    /// An administrator ended the session.
+    Disconnected,
     /// The client took nothing for too long.
     SlowConsumer,
     /// The client stayed above its frame limit.
@@ -46,7 +48,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// All reasons, for the table of metrics.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Client,
         Self::Lost,
         Self::Protocol,
@@ -60,6 +62,7 @@ impl CloseReason {
         Self::Banned,
         Self::HeartbeatMissed,
         Self::Displaced,
+        Self::Disconnected,
         Self::SlowConsumer,
         Self::RateLimited,
         Self::Draining,
@@ -82,6 +85,7 @@ impl CloseReason {
             Self::Banned => "banned",
             Self::HeartbeatMissed => "heartbeat_missed",
             Self::Displaced => "displaced",
+            Self::Disconnected => "disconnected",
             Self::SlowConsumer => "slow_consumer",
             Self::RateLimited => "rate_limited",
             Self::Draining => "draining",
@@ -106,6 +110,7 @@ impl CloseReason {
             Self::Banned => (4403, "banned"),
             Self::HeartbeatMissed => (4408, "heartbeats missed"),
             Self::Displaced => (4409, "displaced by a newer session"),
+            Self::Disconnected => (4409, "ended by an administrator"),
             Self::SlowConsumer => (4410, "slow consumer"),
             Self::RateLimited => (4429, "rate limit kept being passed"),
         })
@@ -167,6 +172,8 @@ impl From<fanout::CloseReason> for CloseReason {
     fn from(reason: fanout::CloseReason) -> Self {
         match reason {
             fanout::CloseReason::Displaced => Self::Displaced,
+            fanout::CloseReason::Banned => Self::Banned,
+            fanout::CloseReason::Disconnected => Self::Disconnected,
             fanout::CloseReason::Unauthorized => Self::Revoked,
             fanout::CloseReason::SlowConsumer => Self::SlowConsumer,
             fanout::CloseReason::Draining { .. } => Self::Draining,

@@ -6,8 +6,9 @@
 
 use std::time::Duration;
 
-use shared::domain::Position;
 use tokio::time::Instant;
+
+use crate::fanout::Reach;
 
 /// Least time between two pings that only confirm.
 const PACE: Duration = Duration::from_secs(1);
@@ -16,12 +17,12 @@ pub(super) struct Confirmations {
     mark: u64,
     /// The newest mark that was answered.
     answered: u64,
-    /// The ping that is awaited, and the last entry written before it.
-    awaited: Option<(u64, Position)>,
-    /// The last entry that was handed to the socket.
-    handed: Position,
-    /// The last entry that a ping was written after.
-    asked: Position,
+    /// The ping that is awaited, and the last entries written before it.
+    awaited: Option<(u64, Reach)>,
+    /// The last entries that were handed to the socket.
+    handed: Reach,
+    /// The last entries that a ping was written after.
+    asked: Reach,
     next_at: Instant,
     /// So many unconfirmed entries are confirmed without waiting.
     urgent: u32,
@@ -30,7 +31,7 @@ pub(super) struct Confirmations {
 impl Confirmations {
     /// Nothing after `start` was handed out yet. `window` is how many entries may be
     /// unconfirmed; half of it is confirmed without waiting, or the window would set the pace.
-    pub(super) fn new(start: Position, window: u32, now: Instant) -> Self {
+    pub(super) fn new(start: Reach, window: u32, now: Instant) -> Self {
         Self {
             mark: 0,
             answered: 0,
@@ -42,14 +43,14 @@ impl Confirmations {
         }
     }
 
-    /// Entries up to `position` are on their way.
-    pub(super) fn handed(&mut self, position: Position) {
-        self.handed = self.handed.max(position);
+    /// Entries up to `reach` are on their way.
+    pub(super) fn handed(&mut self, reach: Reach) {
+        self.handed = self.handed.max(reach);
     }
 
     /// When a ping should follow the entries. `unconfirmed` is how many there are.
     pub(super) fn due_at(&self, unconfirmed: u32, now: Instant) -> Option<Instant> {
-        if self.awaited.is_some() || self.handed <= self.asked {
+        if self.awaited.is_some() || !self.handed.is_beyond(self.asked) {
             return None;
         }
         Some(if unconfirmed >= self.urgent {
@@ -64,7 +65,7 @@ impl Confirmations {
     pub(super) fn covered(&self) -> u32 {
         if self.awaited.is_some() {
             u32::MAX
-        } else if self.handed > self.asked {
+        } else if self.handed.is_beyond(self.asked) {
             self.urgent
         } else {
             0
@@ -74,7 +75,7 @@ impl Confirmations {
     /// The mark of a ping that is queued now, behind everything handed out so far.
     pub(super) fn ping(&mut self, now: Instant) -> u64 {
         self.mark += 1;
-        if self.awaited.is_none() && self.handed > self.asked {
+        if self.awaited.is_none() && self.handed.is_beyond(self.asked) {
             self.awaited = Some((self.mark, self.handed));
             self.asked = self.handed;
             self.next_at = now + PACE;
@@ -89,17 +90,17 @@ impl Confirmations {
 
     /// The peer answered a ping. Gives what it confirms. A later mark answers earlier ones,
     /// too: a peer may answer only the newest ping.
-    pub(super) fn pong(&mut self, payload: &[u8]) -> Option<Position> {
+    pub(super) fn pong(&mut self, payload: &[u8]) -> Option<Reach> {
         let mark = mark_of(payload)?;
         if mark <= self.mark {
             self.answered = self.answered.max(mark);
         }
-        let (awaited, position) = self.awaited?;
+        let (awaited, reach) = self.awaited?;
         if mark < awaited || mark > self.mark {
             return None;
         }
         self.awaited = None;
-        Some(position)
+        Some(reach)
     }
 }
 
@@ -109,10 +110,15 @@ fn mark_of(pong: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use shared::domain::Position;
+
     use super::*;
 
-    fn at(offset: u64) -> Position {
-        Position { epoch: 1, offset }
+    fn at(offset: u64) -> Reach {
+        Reach {
+            user: Position { epoch: 1, offset },
+            ..Reach::default()
+        }
     }
 
     #[test]

@@ -34,7 +34,7 @@ use super::{
 use crate::{
     commands::Caller,
     dialect::{self, Connected, DialectId, Event, Heartbeat, Resumed},
-    fanout::{self, Outbox},
+    fanout::{self, Outbox, Reach},
 };
 
 /// Counts the sockets of this node, from their upgrade to their end.
@@ -255,6 +255,11 @@ fn into_session<H: Host>(opened: Opened<H>, socket: Socket) -> Session<H> {
     let stagger = (random & 0xffff) as f64 / 65_535.0;
     let times = Times::new(now, expires, host.settings(), stagger);
     let window = host.settings().outbox.window;
+    // Where the session stands in the log of broadcasts is known once one was handed out.
+    let start = Reach {
+        user: start,
+        ..Reach::default()
+    };
     let confirmations = Confirmations::new(start, window, now);
     let alarm = Box::pin(sleep_until(now + host.settings().ping_interval));
     Session {

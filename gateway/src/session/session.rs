@@ -105,8 +105,8 @@ impl<H: Host> Future for Session<H> {
         }
         let (confirmations, outbox) = (&mut me.confirmations, &me.outbox);
         let closed = me.socket.poll_closed(cx, |payload| {
-            if let Some(position) = confirmations.pong(payload) {
-                outbox.confirmed(position);
+            if let Some(reach) = confirmations.pong(payload) {
+                outbox.confirmed(reach);
             }
         });
         if closed.is_ready() {
@@ -205,8 +205,8 @@ impl<H: Host> Session<H> {
         match received {
             Received::Data(frame) => self.take_frame(&frame, verdict, now),
             Received::Pong(payload) => {
-                if let Some(position) = self.confirmations.pong(&payload) {
-                    self.outbox.confirmed(position);
+                if let Some(reach) = self.confirmations.pong(&payload) {
+                    self.outbox.confirmed(reach);
                 }
             }
             Received::Ping | Received::End(_) => {}
@@ -230,8 +230,8 @@ impl<H: Host> Session<H> {
             Ok(Incoming::Request(request)) => {
                 self.request = Some(self.host.run(&self.peer, request));
             }
-            Ok(Incoming::Ack { id, position }) => {
-                if let Err(refusal) = self.outbox.acknowledged(position) {
+            Ok(Incoming::Ack { id, feed, position }) => {
+                if let Err(refusal) = self.outbox.acknowledged(feed, position) {
                     self.refuse(id.as_ref(), &refusal);
                 }
             }
@@ -336,8 +336,8 @@ impl<H: Host> Session<H> {
         if self.acks == AckMode::Client {
             return;
         }
-        if let Some(position) = self.outbox.written_position() {
-            self.confirmations.handed(position);
+        if let Some(reach) = self.outbox.written() {
+            self.confirmations.handed(reach);
         }
         if self.confirmation_due(now).is_some_and(|at| at <= now) {
             self.ping(now);
@@ -362,10 +362,12 @@ impl<H: Host> Session<H> {
                 self.tell(&Event::Draining { reconnect_after });
             }
             // Whoever lost the right gets nothing more.
-            fanout::CloseReason::Unauthorized | fanout::CloseReason::SlowConsumer => {
+            fanout::CloseReason::Unauthorized
+            | fanout::CloseReason::Banned
+            | fanout::CloseReason::SlowConsumer => {
                 self.socket.forget_queued();
             }
-            fanout::CloseReason::Displaced => {}
+            fanout::CloseReason::Displaced | fanout::CloseReason::Disconnected => {}
         }
         reason.into()
     }

@@ -1,6 +1,6 @@
 use std::{sync::Arc, sync::atomic::Ordering, time::Duration};
 
-use gateway::fanout::{CloseReason, FanoutSettings, MAX_FRAMES, OutboxLimits, TokenRef};
+use gateway::fanout::{CloseReason, FanoutSettings, MAX_FRAMES, OutboxLimits, Reach, TokenRef};
 use shared::domain::{Code, Kind, Position, Revocation, Timestamp, Topic};
 use testkit::eventually;
 use tokio::sync::watch;
@@ -133,7 +133,10 @@ async fn a_socket_that_confirms_nothing_gets_one_window_and_the_rest_when_it_doe
     let confirmed = client.seen.entries.lock()[19].0;
     assert_eq!(client.outbox.unconfirmed(), 20);
     client.seen.silent.store(false, Ordering::Relaxed);
-    client.outbox.confirmed(confirmed);
+    client.outbox.confirmed(Reach {
+        user: confirmed,
+        ..Reach::default()
+    });
     client.sees(100).await;
     assert_eq!(client.seen.texts(), texts(1..=100));
 }

@@ -260,9 +260,9 @@ impl Client {
                         .extend(batch.iter().map(|frame| entry(frame)));
                     outbox.drained(0);
                     if !seen.silent.load(Ordering::Relaxed)
-                        && let Some(position) = outbox.written_position()
+                        && let Some(reach) = outbox.written()
                     {
-                        outbox.confirmed(position);
+                        outbox.confirmed(reach);
                     }
                 }
             }

@@ -1,11 +1,10 @@
 //! Commands as the record knows them.
 
-use uuid::Uuid;
-
 use super::{PgError, Postgres, rows};
 use crate::domain::{CommandBody, CommandState, MessageId, Position, Timestamp, UserId};
 
-/// A direct command and what became of it.
+/// A command and what became of it: of a direct one for its recipient, of a broadcast for all,
+/// unless a question is about one user.
 #[derive(Debug, Clone)]
 pub struct StoredCommand {
     /// Its id.
@@ -14,35 +13,60 @@ pub struct StoredCommand {
     pub body: CommandBody,
     /// When it was accepted.
     pub created_at: Timestamp,
-    /// Its place in the recipient's log.
+    /// Its place in the recipient's log, or in the log of broadcasts.
     pub position: Position,
-    /// How far it has come.
+    /// How far it has come. A broadcast is pending until it ends for everybody.
     pub state: CommandState,
-    /// When the first device confirmed it.
+    /// When the first device confirmed it; nothing for a broadcast as a whole.
     pub delivered_at: Option<Timestamp>,
-    /// When the recipient said it was done.
+    /// When the recipient said it was done; nothing for a broadcast as a whole.
     pub completed_at: Option<Timestamp>,
 }
 
-/// A page of one state, newest first; a rare state is found as fast as a common one.
-pub const ASSIGNED_IN_STATE: &str = r#"
+/// A page of one user's final state, newest first; a rare state is found as fast as a common one.
+/// The list of states is what the index is made of. Completing a broadcast can be written before
+/// the broadcast itself: then it is not counted, or a page would be taken for the last one.
+/// A broadcast that has expired since stands in the archive.
+pub const ENDED_OF_USER: &str = r#"
+    SELECT c.id, c.body, c.created_at, coalesce(a.epoch, c.epoch) AS epoch,
+           coalesce(a."offset", c."offset") AS "offset", a.state, a.delivered_at, a.completed_at
+    FROM command_assignments a, LATERAL (
+        SELECT id, body, created_at, epoch, "offset" FROM commands WHERE id = a.command_id
+        UNION ALL
+        SELECT id, body, created_at, epoch, "offset" FROM commands_archive
+        WHERE id = a.command_id AND recipient_id = '00000000-0000-0000-0000-000000000000'
+        LIMIT 1
+    ) AS c
+    WHERE a.recipient_id = $1 AND a.state = $2 AND a.state IN ('completed', 'expired', 'cancelled')
+      AND a.command_id >= $3 AND a.command_id < $4
+    ORDER BY a.command_id DESC LIMIT $5"#;
+
+/// A page of what somebody has sent, newest first, without what is archived.
+pub const SENT: &str = r#"
     WITH page AS MATERIALIZED (
-        SELECT command_id, epoch, "offset", state, delivered_at, completed_at
-        FROM command_assignments
-        WHERE recipient_id = $1 AND state = $2 AND command_id >= $3
-          AND (epoch, "offset") < ($4, $5)
-        ORDER BY epoch DESC, "offset" DESC LIMIT $6
+        SELECT id, body, created_at, broadcast, epoch, "offset", ended FROM commands
+        WHERE sender_id = $1 AND id >= $2 AND id < $3
+        ORDER BY sender_id DESC, id DESC LIMIT $4
     )
-    SELECT c.id, c.body, c.created_at, p.epoch, p."offset", p.state, p.delivered_at, p.completed_at
-    FROM page p, LATERAL (SELECT * FROM commands WHERE id = p.command_id OFFSET 0) AS c"#;
+    SELECT c.id, c.body, c.created_at, coalesce(a.epoch, c.epoch) AS epoch,
+           coalesce(a."offset", c."offset") AS "offset", coalesce(a.state, c.ended, 'pending') AS state,
+           a.delivered_at, a.completed_at
+    FROM page c LEFT JOIN LATERAL (
+        SELECT * FROM command_assignments WHERE command_id = c.id AND c.broadcast = 'user' LIMIT 1
+    ) AS a ON true
+    ORDER BY c.id DESC"#;
 
 impl Postgres {
     /// The command with this id, archived or not.
     pub async fn command(&self, id: MessageId) -> Result<Option<StoredCommand>, PgError> {
         let row = sqlx::query(
-            r#"SELECT c.id, c.body, c.created_at, a.epoch, a."offset", a.state, a.delivered_at, a.completed_at
-               FROM commands c JOIN command_assignments a ON a.command_id = c.id
-               WHERE c.id = $1 AND a.command_id = $1
+            r#"SELECT c.id, c.body, c.created_at, coalesce(a.epoch, c.epoch) AS epoch,
+                   coalesce(a."offset", c."offset") AS "offset",
+                   coalesce(a.state, c.ended, 'pending') AS state, a.delivered_at, a.completed_at
+               FROM commands c LEFT JOIN LATERAL (
+                   SELECT * FROM command_assignments WHERE command_id = $1 AND c.broadcast = 'user' LIMIT 1
+               ) AS a ON true
+               WHERE c.id = $1
                UNION ALL
                SELECT id, body, created_at, epoch, "offset", status, delivered_at, NULL
                FROM commands_archive WHERE id = $1
@@ -54,69 +78,108 @@ impl Postgres {
         row.as_ref().map(rows::stored_command).transpose()
     }
 
-    /// Commands of a recipient in one state, in the order of the log, newest first: below `before`,
-    /// created at or after `since`.
+    /// Commands that ended for a user in one way, newest first by their ids: before `before`,
+    /// created at or after `since`. Of broadcasts those that the user completed. The state has to
+    /// be final: nothing is found for another.
     pub async fn commands_in_state(
         &self,
         recipient: UserId,
         state: CommandState,
         since: Option<Timestamp>,
-        before: Position,
+        before: Option<MessageId>,
         limit: u32,
     ) -> Result<Vec<StoredCommand>, PgError> {
-        let mut found = self
-            .assigned_in_state(recipient, state, since, before, limit)
-            .await?;
-        if state == CommandState::Expired {
-            found.extend(self.archived(recipient, since, before, limit).await?);
-        }
-        found.retain(|command| since.is_none_or(|since| command.created_at >= since));
-        found.sort_by_key(|command| std::cmp::Reverse(command.position));
-        found.truncate(limit as usize);
-        Ok(found)
-    }
-
-    async fn assigned_in_state(
-        &self,
-        recipient: UserId,
-        state: CommandState,
-        since: Option<Timestamp>,
-        before: Position,
-        limit: u32,
-    ) -> Result<Vec<StoredCommand>, PgError> {
-        let rows = sqlx::query(ASSIGNED_IN_STATE)
+        let rows = sqlx::query(ENDED_OF_USER)
             .bind(recipient.0)
             .bind(state.as_str())
-            .bind(since.map_or(Uuid::nil(), rows::first_id_about))
-            .bind(before.epoch as i64)
-            .bind(before.offset as i64)
+            .bind(rows::since(since))
+            .bind(rows::before(before))
+            .bind(i64::from(limit))
+            .fetch_all(&self.pool)
+            .await?;
+        let mut found: Vec<StoredCommand> = rows
+            .iter()
+            .map(rows::stored_command)
+            .collect::<Result<_, _>>()?;
+        if state == CommandState::Expired {
+            let whose = Archived::Recipient(recipient);
+            found.extend(self.archived(whose, since, before, limit).await?);
+        }
+        Ok(page(found, since, limit))
+    }
+
+    /// What somebody has sent, newest first by their ids: before `before`, created at or after
+    /// `since`.
+    pub async fn sent_commands(
+        &self,
+        sender: UserId,
+        since: Option<Timestamp>,
+        before: Option<MessageId>,
+        limit: u32,
+    ) -> Result<Vec<StoredCommand>, PgError> {
+        let rows = sqlx::query(SENT)
+            .bind(sender.0)
+            .bind(rows::since(since))
+            .bind(rows::before(before))
+            .bind(i64::from(limit))
+            .fetch_all(&self.pool)
+            .await?;
+        let mut found: Vec<StoredCommand> = rows
+            .iter()
+            .map(rows::stored_command)
+            .collect::<Result<_, _>>()?;
+        let whose = Archived::Sender(sender);
+        found.extend(self.archived(whose, since, before, limit).await?);
+        Ok(page(found, since, limit))
+    }
+
+    async fn archived(
+        &self,
+        whose: Archived,
+        since: Option<Timestamp>,
+        before: Option<MessageId>,
+        limit: u32,
+    ) -> Result<Vec<StoredCommand>, PgError> {
+        let (sql, user) = match whose {
+            Archived::Recipient(user) => (
+                r#"SELECT id, body, created_at, epoch, "offset", status AS state, delivered_at,
+                          NULL::timestamptz AS completed_at
+                   FROM commands_archive WHERE recipient_id = $1 AND id >= $2 AND id < $3
+                   ORDER BY recipient_id DESC, id DESC LIMIT $4"#,
+                user,
+            ),
+            Archived::Sender(user) => (
+                r#"SELECT id, body, created_at, epoch, "offset", status AS state, delivered_at,
+                          NULL::timestamptz AS completed_at
+                   FROM commands_archive WHERE sender_id = $1 AND id >= $2 AND id < $3
+                   ORDER BY sender_id DESC, id DESC LIMIT $4"#,
+                user,
+            ),
+        };
+        let rows = sqlx::query(sql)
+            .bind(user.0)
+            .bind(rows::since(since))
+            .bind(rows::before(before))
             .bind(i64::from(limit))
             .fetch_all(&self.pool)
             .await?;
         rows.iter().map(rows::stored_command).collect()
     }
+}
 
-    async fn archived(
-        &self,
-        recipient: UserId,
-        since: Option<Timestamp>,
-        before: Position,
-        limit: u32,
-    ) -> Result<Vec<StoredCommand>, PgError> {
-        let rows = sqlx::query(
-            r#"SELECT id, body, created_at, epoch, "offset", status AS state, delivered_at,
-                      NULL::timestamptz AS completed_at
-               FROM commands_archive
-               WHERE recipient_id = $1 AND id >= $2 AND (epoch, "offset") < ($3, $4)
-               ORDER BY epoch DESC, "offset" DESC LIMIT $5"#,
-        )
-        .bind(recipient.0)
-        .bind(since.map_or(Uuid::nil(), rows::first_id_about))
-        .bind(before.epoch as i64)
-        .bind(before.offset as i64)
-        .bind(i64::from(limit))
-        .fetch_all(&self.pool)
-        .await?;
-        rows.iter().map(rows::stored_command).collect()
-    }
+/// Whose part of the archive is asked for.
+#[derive(Clone, Copy)]
+enum Archived {
+    Recipient(UserId),
+    Sender(UserId),
+}
+
+/// One page of what two tables gave. A command that moved to the archive between the two
+/// questions counts once.
+fn page(mut found: Vec<StoredCommand>, since: Option<Timestamp>, limit: u32) -> Vec<StoredCommand> {
+    found.retain(|command| since.is_none_or(|since| command.created_at >= since));
+    found.sort_by_key(|command| std::cmp::Reverse(command.id));
+    found.dedup_by_key(|command| command.id);
+    found.truncate(limit as usize);
+    found
 }

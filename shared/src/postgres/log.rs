@@ -1,11 +1,7 @@
 //! A user's log beyond what Redis still holds.
 
-use std::str::FromStr as _;
-
-use sqlx::Row;
-
 use super::{PgError, Postgres, rows};
-use crate::domain::{CommandState, Entry, Kind, MessageId, Position, Timestamp, Topic, UserId};
+use crate::domain::{CommandState, Entry, Position, Topic, UserId};
 
 /// Commands that are pending, those that are delivered, and events, in the order of the log. Each
 /// third has an index in that order and stops at the limit by itself, so none is read further than
@@ -56,19 +52,7 @@ impl Postgres {
             .fetch_all(&self.pool)
             .await?;
         rows.iter()
-            .map(|row| {
-                let kind: &str = row.try_get("kind")?;
-                let body: String = row.try_get("body")?;
-                Ok(Entry {
-                    topic: Topic::User(user),
-                    position: rows::position(row)?,
-                    id: MessageId(row.try_get("id")?),
-                    kind: Kind::from_str(kind)
-                        .map_err(|()| rows::unreadable("kind of an entry", kind))?,
-                    at: Timestamp::from_datetime(row.try_get("created_at")?),
-                    body: body.into(),
-                })
-            })
+            .map(|row| rows::entry(row, Topic::User(user)))
             .collect()
     }
 }

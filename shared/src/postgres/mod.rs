@@ -3,6 +3,7 @@
 //! Nothing in here knows Redis, sockets or settings. Every question is answered by an index:
 //! the connections forbid the planner what only looks cheap while a table is small.
 
+mod broadcasts;
 mod commands;
 mod error;
 mod expiry;
@@ -10,6 +11,8 @@ mod log;
 mod partitions;
 mod pool;
 mod positions;
+mod preferences;
+mod recipients;
 mod revocations;
 mod rows;
 mod users;
@@ -20,11 +23,16 @@ pub use error::{PgError, WriteError};
 pub use expiry::DueCommand;
 pub use partitions::DroppedPartitions;
 pub use pool::Postgres;
+pub use recipients::{RecipientCounts, RecipientState};
 pub use users::{Role, User, UserStatus};
 pub use write::{Buried, PartitionBatch, PendingBatch, StateChange};
 
 // For the tests that look at plans.
 #[doc(hidden)]
-pub use commands::ASSIGNED_IN_STATE;
+pub use broadcasts::{BROADCASTS_BETWEEN, LAST_BROADCAST_BEFORE};
+#[doc(hidden)]
+pub use commands::{ENDED_OF_USER, SENT};
 #[doc(hidden)]
 pub use log::ENTRIES_BETWEEN;
+#[doc(hidden)]
+pub use recipients::{RECIPIENT_COUNTS, RECIPIENTS_OF, STATES_OF};

@@ -1,10 +1,12 @@
 //! From columns to the domain and back.
 
+use std::str::FromStr as _;
+
 use sqlx::{Row, postgres::PgRow};
 use uuid::Uuid;
 
 use super::{PgError, StoredCommand};
-use crate::domain::{CommandState, MessageId, Position, Timestamp};
+use crate::domain::{CommandState, Entry, Kind, MessageId, Position, Timestamp, Topic};
 
 /// A stored word this program does not know.
 pub(super) fn unreadable(what: &str, found: &str) -> PgError {
@@ -13,11 +15,32 @@ pub(super) fn unreadable(what: &str, found: &str) -> PgError {
     ))
 }
 
-/// No entry accepted at `at` or later has a smaller id. Ids are minted before the entry is taken,
-/// tried again for some seconds, and by a clock that is off by a round trip.
+/// Ids are minted before the entry is taken, tried again for some seconds, and by a clock that
+/// is off by a round trip.
+const SLACK_MS: i64 = 60_000;
+
+fn first_id_of(ms: i64) -> Uuid {
+    Uuid::from_u128(u128::from(ms.max(0) as u64) << 80)
+}
+
+/// No entry accepted at `at` or later has a smaller id.
 pub(super) fn first_id_about(at: Timestamp) -> Uuid {
-    const SLACK_MS: i64 = 60_000;
-    Uuid::from_u128(u128::from((at.0 - SLACK_MS).max(0) as u64) << 80)
+    first_id_of(at.0 - SLACK_MS)
+}
+
+/// Every entry accepted before `at` has a smaller id.
+pub(super) fn first_id_after(at: Timestamp) -> Uuid {
+    first_id_of(at.0 + SLACK_MS)
+}
+
+/// The lower bound of ids for what was created at or after `since`.
+pub(super) fn since(since: Option<Timestamp>) -> Uuid {
+    since.map_or(Uuid::nil(), first_id_about)
+}
+
+/// The upper bound of ids, itself left out.
+pub(super) fn before(before: Option<MessageId>) -> Uuid {
+    before.map_or(Uuid::max(), |id| id.0)
 }
 
 pub(super) fn state(text: &str) -> Result<CommandState, PgError> {
@@ -59,5 +82,19 @@ pub(super) fn stored_command(row: &PgRow) -> Result<StoredCommand, PgError> {
         state: state(row.try_get("state")?)?,
         delivered_at: time(row, "delivered_at")?,
         completed_at: time(row, "completed_at")?,
+    })
+}
+
+/// Columns of an entry of a log.
+pub(super) fn entry(row: &PgRow, topic: Topic) -> Result<Entry, PgError> {
+    let kind: &str = row.try_get("kind")?;
+    let body: String = row.try_get("body")?;
+    Ok(Entry {
+        topic,
+        position: position(row)?,
+        id: MessageId(row.try_get("id")?),
+        kind: Kind::from_str(kind).map_err(|()| unreadable("kind of an entry", kind))?,
+        at: Timestamp::from_datetime(row.try_get("created_at")?),
+        body: body.into(),
     })
 }

@@ -1,15 +1,14 @@
 //! How far devices have confirmed.
 
-use std::collections::BTreeMap;
-
 use futures_util::future::try_join_all;
 
 use super::{
     error::StoreError,
-    functions, keys, reply,
+    functions::{self, Function},
+    keys, reply,
     store::{Store, texts},
 };
-use crate::domain::{Device, Partition, Position, Topic, UserId};
+use crate::domain::{Device, MessageId, Position, Topic, UserId};
 
 /// Most confirmations in one call.
 const ACKS_PER_CALL: usize = 100;
@@ -23,52 +22,112 @@ pub struct Ack {
     pub device: Device,
     /// The last position it has.
     pub position: Position,
+    /// Entries up to there that the user's preferences kept from it, if any.
+    pub skipped: Vec<Position>,
+}
+
+/// A device confirmed broadcasts up to a position.
+#[derive(Debug, Clone)]
+pub struct Receive {
+    /// Whose device.
+    pub user: UserId,
+    /// Which device.
+    pub device: Device,
+    /// The last position of the log of broadcasts that it is done with.
+    pub position: Position,
+    /// The commands it has received since it last said so.
+    pub commands: Vec<MessageId>,
 }
 
 impl Store {
     /// The furthest confirmed position of any device of the user.
     pub async fn furthest_cursor(&self, user: UserId) -> Result<Position, StoreError> {
-        let partition = self.partition_of(Topic::User(user));
-        let key = keys::cursor(partition, &user.to_string());
-        let answer = self.command("HGET", &key, vec!["*".into()]).await?;
+        Ok(self.cursor(user, "*").await?.unwrap_or(Position::START))
+    }
+
+    /// The furthest that any device of the user has come in the log of broadcasts; `None` if
+    /// none was ever there.
+    pub async fn furthest_broadcast(&self, user: UserId) -> Result<Option<Position>, StoreError> {
+        self.cursor(user, "b:*").await
+    }
+
+    async fn cursor(&self, user: UserId, field: &str) -> Result<Option<Position>, StoreError> {
+        let key = keys::user(self.partition_of(Topic::User(user)), &user.to_string());
+        let answer = self.command("HGET", &key, vec![field.into()]).await?;
         if answer.is_null() {
-            Ok(Position::START)
-        } else {
-            reply::parse(&answer)
+            return Ok(None);
         }
+        reply::parse(&answer).map(Some)
     }
 
     /// Records confirmations, many in one call. Where a user's furthest moves, the stretch becomes
     /// a `Delivered` record in the persist stream. A position ahead of the log, or behind what the
     /// device confirmed before, is ignored.
-    pub async fn ack(&self, acks: Vec<Ack>) -> Result<(), StoreError> {
-        let is_cluster = self.topology()?.is_cluster();
-        let mut groups: BTreeMap<Option<Partition>, Vec<(Partition, Ack)>> = BTreeMap::new();
-        for ack in acks {
-            let partition = self.partition_of(Topic::User(ack.user));
-            groups
-                .entry(is_cluster.then_some(partition))
-                .or_default()
-                .push((partition, ack));
-        }
+    pub async fn ack(&self, acks: &[Ack]) -> Result<(), StoreError> {
+        let said = acks.iter().map(|ack| Said {
+            user: ack.user,
+            device: &ack.device,
+            position: ack.position,
+            more: words(&ack.skipped),
+        });
+        self.confirm(functions::ACK, said.collect()).await
+    }
+
+    /// Records confirmations of broadcasts, many in one call. What is new to the devices becomes
+    /// one `Received` record per partition. A position behind what the device confirmed before
+    /// moves nothing.
+    pub async fn receive(&self, received: &[Receive]) -> Result<(), StoreError> {
+        let said = received.iter().map(|it| Said {
+            user: it.user,
+            device: &it.device,
+            position: it.position,
+            more: words(&it.commands),
+        });
+        self.confirm(functions::RECEIVE, said.collect()).await
+    }
+
+    async fn confirm(&self, function: Function, said: Vec<Said<'_>>) -> Result<(), StoreError> {
+        let groups = self.groups(said.iter().map(|it| Topic::User(it.user)))?;
         let calls = groups
-            .values()
+            .iter()
             .flat_map(|group| group.chunks(ACKS_PER_CALL))
             .map(|group| {
                 let args = group
                     .iter()
-                    .flat_map(|(partition, ack)| {
+                    .flat_map(|(partition, index)| {
+                        let it = &said[*index];
                         texts([
                             &keys::tag(*partition),
-                            &ack.user.to_string(),
-                            ack.device.as_str(),
-                            &ack.position.to_string(),
+                            &it.user.to_string(),
+                            it.device.as_str(),
+                            &it.position.to_string(),
+                            &it.more,
                         ])
                     })
                     .collect();
-                self.call(group[0].0, functions::ACK, args)
+                self.call(group[0].0, function, args)
             });
         try_join_all(calls).await?;
         Ok(())
     }
+}
+
+/// What a device said, as the functions take it.
+struct Said<'a> {
+    user: UserId,
+    device: &'a Device,
+    position: Position,
+    more: String,
+}
+
+/// With blanks in between.
+fn words<T: std::fmt::Display>(items: &[T]) -> String {
+    let mut text = String::new();
+    for item in items {
+        if !text.is_empty() {
+            text.push(' ');
+        }
+        text.push_str(&item.to_string());
+    }
+    text
 }

@@ -17,6 +17,7 @@ const PIECES: &[&str] = &[
     include_str!("../../lua/heads.lua"),
     include_str!("../../lua/find.lua"),
     include_str!("../../lua/ack.lua"),
+    include_str!("../../lua/receive.lua"),
     include_str!("../../lua/session_open.lua"),
     include_str!("../../lua/session_keep.lua"),
     include_str!("../../lua/session_close.lua"),
@@ -61,6 +62,7 @@ pub(super) const READ: Function = reads("tidegate_v1_read");
 pub(super) const HEADS: Function = reads("tidegate_v1_heads");
 pub(super) const FIND: Function = reads("tidegate_v1_find");
 pub(super) const ACK: Function = writes("tidegate_v1_ack");
+pub(super) const RECEIVE: Function = writes("tidegate_v1_receive");
 pub(super) const SESSION_OPEN: Function = writes("tidegate_v1_session_open");
 pub(super) const SESSION_KEEP: Function = writes("tidegate_v1_session_keep");
 pub(super) const SESSION_CLOSE: Function = writes("tidegate_v1_session_close");

@@ -9,7 +9,7 @@
 //! | `{pN}:idem:<key>` | string, TTL | `<digest> <id> <epoch> <offset> <ms> <persist id>` |
 //! | `{pN}:persist` | stream | everything Postgres must learn |
 //! | `{pN}:stored` | string | the id of `persist` that Postgres has; also a channel |
-//! | `{pN}:cursor:<user>` | hash | device → `<epoch>:<offset>:<ms>`; `*`: the furthest |
+//! | `{pN}:user:<user>` | hash | what is known of a user: cursors by device, preferences; see `ack.lua` |
 //! | `{pN}:sess:<user>` | hash | session → `<node> <incarnation> <device> <since ms>` |
 //! | `{pN}:at:<node>` | set | `<incarnation> <user> <session>` |
 //! | `{pN}:limit:<what>:<whom>` | string, TTL | when the bucket is full again, in µs |
@@ -52,9 +52,9 @@ pub(super) fn idempotency(partition: Partition, key: &str) -> String {
     format!("{{{partition}}}:idem:{key}")
 }
 
-/// The cursors of a user.
-pub(super) fn cursor(partition: Partition, user: &str) -> String {
-    format!("{{{partition}}}:cursor:{user}")
+/// What is known of a user: cursors and preferences.
+pub(super) fn user(partition: Partition, user: &str) -> String {
+    format!("{{{partition}}}:user:{user}")
 }
 
 /// The channel of a topic.
@@ -151,6 +151,6 @@ mod tests {
         assert_eq!(meta(Partition(3)), tag(Partition(3)) + ":meta");
         assert_eq!(persist(Partition(3)), tag(Partition(3)) + ":persist");
         assert_eq!(stored(Partition(3)), tag(Partition(3)) + ":stored");
-        assert_eq!(cursor(Partition(3), "u"), tag(Partition(3)) + ":cursor:u");
+        assert_eq!(user(Partition(3), "u"), tag(Partition(3)) + ":user:u");
     }
 }

@@ -11,4 +11,33 @@ impl Store {
         let found = self.command("EXISTS", &key, Vec::new()).await?;
         Ok(reply::number(&found)? > 0)
     }
+
+    /// The same of several keys at once, in their order.
+    pub async fn remembers_each(
+        &self,
+        topic: Topic,
+        wanted: &[IdempotencyKey],
+    ) -> Result<Vec<bool>, StoreError> {
+        let partition = self.partition_of(topic);
+        let mut names = wanted
+            .iter()
+            .map(|key| keys::idempotency(partition, &key.0));
+        let Some(first) = names.next() else {
+            return Ok(Vec::new());
+        };
+        let found = self
+            .command("MGET", &first, names.map(Into::into).collect())
+            .await?;
+        let found: Vec<bool> = reply::list(found)?
+            .iter()
+            .map(|value| !value.is_null())
+            .collect();
+        if found.len() == wanted.len() {
+            Ok(found)
+        } else {
+            Err(StoreError::unexpected(
+                "MGET answered for another number of keys",
+            ))
+        }
+    }
 }

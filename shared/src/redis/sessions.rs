@@ -8,6 +8,7 @@ use futures_util::future::try_join_all;
 use super::{
     error::StoreError,
     functions, keys,
+    preferences::{self, Known},
     read::{PAGE_BYTES, Page, page},
     reply,
     store::{Store, texts},
@@ -58,6 +59,11 @@ pub struct OpenedSession {
     pub cursor: Position,
     /// The first page after `cursor`.
     pub page: Page,
+    /// What the user chose, if Redis knows.
+    pub preferences: Known,
+    /// Where the device stands in the log of broadcasts (its cursor, or the user's furthest);
+    /// `None` if no device of the user has a cursor there.
+    pub broadcasts: Option<Position>,
     /// The sessions that had to go (the oldest beyond the limit); their nodes hear it by
     /// [`super::BellEvent::Displaced`].
     pub displaced: Vec<SessionId>,
@@ -85,12 +91,20 @@ impl Store {
         args.push(PAGE_BYTES.into());
         let answer = self.call(partition, functions::SESSION_OPEN, args).await?;
         let mut parts = reply::list(answer)?.into_iter();
-        let (Some(cursor), Some(first_page)) = (parts.next(), parts.next()) else {
+        let (Some(cursor), Some(first_page), Some(preferences), Some(broadcasts)) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
             return Err(StoreError::unexpected("half an answer to session_open"));
         };
+        let broadcasts = reply::text(&broadcasts)?;
         Ok(OpenedSession {
             cursor: reply::parse(&cursor)?,
             page: page(topic, first_page)?,
+            preferences: preferences::understand(reply::text(&preferences)?),
+            broadcasts: match broadcasts {
+                "" => None,
+                position => Some(reply::parse_text(position)?),
+            },
             displaced: parts
                 .map(|id| reply::parse(&id))
                 .collect::<Result<_, _>>()?,

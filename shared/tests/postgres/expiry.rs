@@ -48,7 +48,7 @@ async fn due_commands_expire_reach_the_archive_and_are_forgotten() {
     let listed = async || {
         let found = record
             .postgres
-            .commands_in_state(bob, CommandState::Expired, None, Position::END, 9)
+            .commands_in_state(bob, CommandState::Expired, None, None, 9)
             .await
             .unwrap();
         found.into_iter().map(|it| it.id).collect::<Vec<_>>()

@@ -143,7 +143,7 @@ pub fn body(sender: UserId, recipient: UserId) -> CommandBody {
         sender_name: "ann".into(),
         broadcast: Broadcast::User,
         recipient_id: Some(recipient),
-        categories: vec!["a,b".into(), "q\"uote".into()],
+        categories: vec!["general".parse().unwrap(), "feet".parse().unwrap()],
         files: vec![],
         expires_at: Timestamp(now().0 + 1_000_000),
     }
@@ -151,7 +151,7 @@ pub fn body(sender: UserId, recipient: UserId) -> CommandBody {
 
 pub fn command_entry(id: MessageId, offset: u64, body: &CommandBody) -> Entry {
     Entry {
-        topic: Topic::User(body.recipient_id),
+        topic: body.recipient_id.map_or(Topic::Broadcast, Topic::User),
         position: at(offset),
         id,
         kind: Kind::CommandNew,
@@ -190,6 +190,8 @@ pub fn ended(
         command_id: command,
         recipient_id: Some(recipient),
         status: state,
+        broadcast: None,
+        categories: vec![],
         at: None,
     };
     status(recipient, offset, &says)
@@ -200,6 +202,7 @@ pub fn delivered(user: UserId, from: u64, to: u64) -> PersistRecord {
         user,
         from: at(from),
         to: at(to),
+        skipped: vec![],
         at: now(),
     })
 }

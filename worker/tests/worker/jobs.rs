@@ -99,7 +99,7 @@ async fn nothing_expires_while_postgres_may_not_know_that_it_has_ended() {
     worker.stop().await;
     // It is completed, Redis forgets that, and Postgres has not learnt it yet.
     deployment.complete(bob, id, position).await;
-    let forgotten = format!("{{p{}}}:idem:final:{id}", deployment.partition(bob).0);
+    let forgotten = format!("{{p{}}}:idem:final:{id}:{bob}", deployment.partition(bob).0);
     deployment.redis().call(&["DEL", &forgotten]).await;
     deployment
         .database

@@ -245,9 +245,16 @@ async fn what_nobody_understands_is_quarantined_and_the_rest_flows() {
         .redis()
         .call(&["XADD", &stream, "*", "nobody", "knows"])
         .await;
-    let mut bad = body(ann, bob, in_an_hour());
-    bad.categories = vec!["nul\0".into()];
-    deployment.send(&bad, Durability::Memory).await;
+    // Understood, and refused by Postgres.
+    let bad = Revocation {
+        user_id: ann,
+        token_id: Some("nul\0".into()),
+        issued_until: 0,
+        expires_at: in_an_hour(),
+    };
+    deployment
+        .append(Topic::Revocations, Kind::Revocation, &bad)
+        .await;
     deployment
         .send(&body(ann, bob, in_an_hour()), Durability::Memory)
         .await;

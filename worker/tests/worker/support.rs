@@ -106,7 +106,7 @@ impl Deployment {
         let appended = self
             .store
             .append(Append {
-                topic: Topic::User(body.recipient_id),
+                topic: body.recipient_id.map_or(Topic::Broadcast, Topic::User),
                 kind: Kind::CommandNew,
                 digest: Digest::of(&json),
                 body: json.into(),
@@ -123,6 +123,29 @@ impl Deployment {
         }
     }
 
+    /// Any entry, under a key of its own.
+    pub async fn append(&self, topic: Topic, kind: Kind, body: &impl serde::Serialize) -> Position {
+        let json = serde_json::to_vec(body).unwrap();
+        let appended = self
+            .store
+            .append(Append {
+                topic,
+                kind,
+                digest: Digest::of(&json),
+                body: json.into(),
+                key: IdempotencyKey(Uuid::now_v7().to_string()),
+                durability: Durability::Memory,
+                remove: None,
+                unless_delivered: None,
+            })
+            .await
+            .unwrap();
+        match appended {
+            Appended::New { position, .. } => position,
+            other => panic!("{other:?}"),
+        }
+    }
+
     /// The recipient says it is done.
     pub async fn complete(&self, recipient: UserId, command: MessageId, position: Position) {
         let status = CommandState::Completed;
@@ -130,6 +153,8 @@ impl Deployment {
             command_id: command,
             recipient_id: Some(recipient),
             status,
+            broadcast: None,
+            categories: vec![],
             at: None,
         };
         self.store
@@ -137,7 +162,7 @@ impl Deployment {
                 topic: Topic::User(recipient),
                 kind: Kind::CommandStatus,
                 body: serde_json::to_vec(&body).unwrap().into(),
-                key: IdempotencyKey(format!("final:{command}")),
+                key: IdempotencyKey::end_of(command, Some(recipient)),
                 digest: Digest::of(status.as_str().as_bytes()),
                 durability: Durability::Memory,
                 remove: Some(position),

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use shared::domain::{ClientId, Code, Position, Refusal};
 use simd_json::{Buffers, Node, Tape};
 
-use super::USER_TOPIC;
+use super::feed_of;
 use crate::dialect::{Body, Frame, Incoming, Request, Unreadable, request::Token};
 
 /// Deepest nesting of a frame. What clients and Postgres parse recursively stays far from
@@ -64,11 +64,14 @@ pub(super) fn decode(frame: &Frame) -> Result<Incoming, Unreadable> {
                 topic,
                 epoch,
                 offset,
-            }) if topic == USER_TOPIC => Ok(Incoming::Ack {
-                id,
-                position: Position { epoch, offset },
-            }),
-            Ok(_) => Err(Unreadable::bad_request(id, "payload: no such topic")),
+            }) => match feed_of(&topic) {
+                Some(feed) => Ok(Incoming::Ack {
+                    id,
+                    feed,
+                    position: Position { epoch, offset },
+                }),
+                None => Err(Unreadable::bad_request(id, "payload: no such topic")),
+            },
             Err(refusal) => Err(Unreadable { id, refusal }),
         },
         _ => Ok(Incoming::Request(Request { id, name, body })),

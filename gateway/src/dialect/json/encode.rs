@@ -4,10 +4,13 @@ use std::io::Write;
 
 use bytes::Bytes;
 use serde::Serialize;
-use shared::domain::{ClientId, CommandStatus, Entry, Kind, Refusal};
+use shared::domain::{
+    Broadcast, ClientId, CommandState, CommandStatus, Entry, Kind, MessageId, Refusal, Timestamp,
+    UserId,
+};
 
-use super::USER_TOPIC;
-use crate::dialect::{Event, frame::TextFrame};
+use super::topic_of;
+use crate::dialect::{Event, Feed, frame::TextFrame};
 
 /// Room for an envelope around a payload.
 const ENVELOPE: usize = 256;
@@ -48,8 +51,8 @@ pub(super) fn encode(event: &Event<'_>) -> Bytes {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct AuthSuccess {
-    user_id: shared::domain::UserId,
-    expires_at: shared::domain::Timestamp,
+    user_id: UserId,
+    expires_at: Timestamp,
 }
 
 #[derive(Serialize)]
@@ -110,14 +113,10 @@ fn put(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
 fn entry_frame(entry: &Entry) -> Bytes {
     let mut frame = TextFrame::with_capacity(ENVELOPE + entry.body.len());
     let out = frame.payload();
-    // A Vec takes every write.
-    let _ = write!(
-        out,
-        "{{\"type\":\"{}\",\"id\":\"{}\",\"topic\":\"{USER_TOPIC}\",\"epoch\":{},\"offset\":{},\"payload\":",
-        entry.kind, entry.id, entry.position.epoch, entry.position.offset,
-    );
     match entry.kind {
         Kind::CommandNew => {
+            open_entry(out, entry, entry.kind.as_str());
+            // A Vec takes every write.
             let _ = write!(
                 out,
                 "{{\"commandId\":\"{}\",\"createdAt\":\"{}\"",
@@ -129,16 +128,62 @@ fn entry_frame(entry: &Entry) -> Bytes {
             }
             out.extend_from_slice(fields);
         }
-        Kind::CommandStatus => match serde_json::from_slice::<CommandStatus>(&entry.body) {
-            Ok(mut status) => {
-                status.at.get_or_insert(entry.at);
-                put(out, &status);
-            }
-            Err(_) => out.extend_from_slice(&entry.body),
-        },
+        Kind::CommandStatus => put_status(out, entry),
         Kind::Preferences | Kind::DirectoryChange | Kind::Revocation => {
-            out.extend_from_slice(&entry.body)
+            open_entry(out, entry, entry.kind.as_str());
+            out.extend_from_slice(&entry.body);
         }
     }
     close(frame)
+}
+
+/// The envelope of an entry up to its payload.
+fn open_entry(out: &mut Vec<u8>, entry: &Entry, name: &str) {
+    let topic = topic_of(Feed::of(entry.topic));
+    // A Vec takes every write.
+    let _ = write!(
+        out,
+        "{{\"type\":\"{name}\",\"id\":\"{}\",\"topic\":\"{topic}\",\"epoch\":{},\"offset\":{},\"payload\":",
+        entry.id, entry.position.epoch, entry.position.offset,
+    );
+}
+
+/// What clients are told of a state. Not the categories: those are for who passes it on.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Status {
+    command_id: MessageId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recipient_id: Option<UserId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<CommandState>,
+    at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    broadcast: Option<Broadcast>,
+}
+
+/// Who may have had the command hears `command.expired`; its sender hears of every state by
+/// `command.status`, in an entry that a worker wrote and that brings its own time.
+fn put_status(out: &mut Vec<u8>, entry: &Entry) {
+    let Ok(told) = serde_json::from_slice::<CommandStatus>(&entry.body) else {
+        open_entry(out, entry, entry.kind.as_str());
+        return out.extend_from_slice(&entry.body);
+    };
+    let expired = told.status == CommandState::Expired && told.at.is_none();
+    let name = if expired {
+        "command.expired"
+    } else {
+        entry.kind.as_str()
+    };
+    open_entry(out, entry, name);
+    put(
+        out,
+        &Status {
+            command_id: told.command_id,
+            recipient_id: told.recipient_id,
+            status: (!expired).then_some(told.status),
+            at: told.at.unwrap_or(entry.at),
+            broadcast: told.broadcast,
+        },
+    );
 }

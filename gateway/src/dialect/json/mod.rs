@@ -10,10 +10,22 @@ mod tests;
 
 pub(super) use decode::check_object;
 
-use super::Codec;
+use super::{Codec, Feed};
 
-/// What clients call their own topic.
-pub(super) const USER_TOPIC: &str = "user";
+/// What clients call a log.
+pub(super) fn topic_of(feed: Feed) -> &'static str {
+    match feed {
+        Feed::User => "user",
+        Feed::Broadcast => "broadcast",
+    }
+}
+
+/// The log that clients call so.
+pub(super) fn feed_of(topic: &str) -> Option<Feed> {
+    [Feed::User, Feed::Broadcast]
+        .into_iter()
+        .find(|feed| topic_of(*feed) == topic)
+}
 
 pub(super) const CODEC: Codec = Codec {
     name: "json",

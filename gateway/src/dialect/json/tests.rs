@@ -88,6 +88,58 @@ fn golden_entries() {
 }
 
 #[test]
+fn golden_entries_of_broadcasts() {
+    let entry = |kind, body: &str| Entry {
+        topic: Topic::Broadcast,
+        ..entry(kind, body)
+    };
+    let body = r#"{"commandType":"message","content":"a","broadcast":"allcast","categories":[]}"#;
+    assert_eq!(
+        written(&Event::Entry(&entry(Kind::CommandNew, body))),
+        r#"{"type":"command.new","id":"01890a5d-ac96-774b-bcce-b302099a8057","topic":"broadcast","epoch":1763000000,"offset":42,"payload":{"commandId":"01890a5d-ac96-774b-bcce-b302099a8057","createdAt":"2025-11-21T06:31:28.042Z","commandType":"message","content":"a","broadcast":"allcast","categories":[]}}"#,
+    );
+    let end = |status| {
+        let body = format!(
+            r#"{{"commandId":"{UUID}","status":"{status}","broadcast":"category","categories":["feet"]}}"#
+        );
+        written(&Event::Entry(&entry(Kind::CommandStatus, &body)))
+    };
+    assert_eq!(
+        end("cancelled"),
+        r#"{"type":"command.status","id":"01890a5d-ac96-774b-bcce-b302099a8057","topic":"broadcast","epoch":1763000000,"offset":42,"payload":{"commandId":"01890a5d-ac96-774b-bcce-b302099a8057","status":"cancelled","at":"2025-11-21T06:31:28.042Z","broadcast":"category"}}"#,
+    );
+    assert_eq!(
+        end("expired"),
+        r#"{"type":"command.expired","id":"01890a5d-ac96-774b-bcce-b302099a8057","topic":"broadcast","epoch":1763000000,"offset":42,"payload":{"commandId":"01890a5d-ac96-774b-bcce-b302099a8057","at":"2025-11-21T06:31:28.042Z","broadcast":"category"}}"#,
+    );
+}
+
+#[test]
+fn recipients_hear_that_a_command_expired_and_its_sender_which_state_it_has() {
+    let body = format!(r#"{{"commandId":"{UUID}","recipientId":"{UUID}","status":"expired"}}"#);
+    assert_eq!(
+        written(&Event::Entry(&entry(Kind::CommandStatus, &body))),
+        r#"{"type":"command.expired","id":"01890a5d-ac96-774b-bcce-b302099a8057","topic":"user","epoch":1763000000,"offset":42,"payload":{"commandId":"01890a5d-ac96-774b-bcce-b302099a8057","recipientId":"01890a5d-ac96-774b-bcce-b302099a8057","at":"2025-11-21T06:31:28.042Z"}}"#,
+    );
+    let body = format!(
+        r#"{{"commandId":"{UUID}","recipientId":"{UUID}","status":"expired","at":"2025-11-21T06:00:00.000Z"}}"#
+    );
+    assert_eq!(
+        written(&Event::Entry(&entry(Kind::CommandStatus, &body))),
+        r#"{"type":"command.status","id":"01890a5d-ac96-774b-bcce-b302099a8057","topic":"user","epoch":1763000000,"offset":42,"payload":{"commandId":"01890a5d-ac96-774b-bcce-b302099a8057","recipientId":"01890a5d-ac96-774b-bcce-b302099a8057","status":"expired","at":"2025-11-21T06:00:00.000Z"}}"#,
+    );
+}
+
+#[test]
+fn golden_preferences() {
+    let body = r#"{"blockedCategories":["feet"],"allowedCategories":[]}"#;
+    assert_eq!(
+        written(&Event::Entry(&entry(Kind::Preferences, body))),
+        r#"{"type":"preferences","id":"01890a5d-ac96-774b-bcce-b302099a8057","topic":"user","epoch":1763000000,"offset":42,"payload":{"blockedCategories":["feet"],"allowedCategories":[]}}"#,
+    );
+}
+
+#[test]
 fn golden_session_frames() {
     let connected = Connected {
         session_id: UUID.parse().unwrap(),
@@ -203,16 +255,30 @@ fn what_concerns_the_session_itself_is_told_apart() {
     assert_eq!(format!("{token:?}"), "Token(…)");
 
     let incoming = read(r#"{"type":"ack","payload":{"topic":"user","epoch":5,"offset":9}}"#);
-    let Ok(Incoming::Ack { id: None, position }) = incoming else {
+    let at = Position {
+        epoch: 5,
+        offset: 9,
+    };
+    let Ok(Incoming::Ack {
+        id: None,
+        feed: Feed::User,
+        position,
+    }) = incoming
+    else {
         panic!()
     };
-    assert_eq!(
+    assert_eq!(position, at);
+
+    let incoming = read(r#"{"type":"ack","payload":{"topic":"broadcast","epoch":5,"offset":9}}"#);
+    let Ok(Incoming::Ack {
+        feed: Feed::Broadcast,
         position,
-        Position {
-            epoch: 5,
-            offset: 9
-        }
-    );
+        ..
+    }) = incoming
+    else {
+        panic!()
+    };
+    assert_eq!(position, at);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::{Arc, Weak},
+    sync::{Arc, Weak, atomic::AtomicU64},
     task::{Context, Waker},
 };
 
@@ -18,12 +18,12 @@ use uuid::Uuid;
 
 use super::{Pipe, TOPIC, Woken, entry, take};
 use crate::{
-    dialect::DialectId,
+    dialect::{DialectId, Feed},
     fanout::{
         Batch, Fanout, Outbox, OutboxLimits, Source, TokenRef, Walk,
         hub::Hub,
         line::Written,
-        member::Member,
+        member::{Member, Seat},
         place::Mode,
         reader::Chunk,
         topic::{Advance, Effects},
@@ -277,7 +277,7 @@ impl World {
                 fanout: Weak::<Fanout>::new(),
                 user: match TOPIC {
                     shared::domain::Topic::User(user) => user,
-                    shared::domain::Topic::Revocations => unreachable!(),
+                    _ => unreachable!(),
                 },
                 session: SessionId(Uuid::from_u128(self.sockets.len() as u128)),
                 device: Device::default(),
@@ -285,6 +285,7 @@ impl World {
                     id: "t".into(),
                     issued_at: 0,
                 }),
+                seat: AtomicU64::new(Seat::NONE),
             })
             .unwrap();
         self.hub.join(TOPIC, outbox.clone());
@@ -313,8 +314,12 @@ impl World {
                 let mut walk = Walk::from(socket.cursor);
                 let chunk = self.log.read(&mut walk, PAGE);
                 let mut effects = Effects::default();
-                self.hub.learn_head(TOPIC, self.log.head, &mut effects);
-                socket.outbox.begin(socket.cursor);
+                self.hub
+                    .learn_head(TOPIC, self.log.head, None, &mut effects);
+                socket.outbox.begin(Feed::User, socket.cursor);
+                // So that entries are written without the session, too.
+                socket.outbox.begin(Feed::Broadcast, Position::START);
+                socket.outbox.go_live_at(Feed::Broadcast, Position::START);
                 socket.stage = Stage::Opened(chunk.entries, walk.at());
                 self.apply(effects);
             }
@@ -325,7 +330,7 @@ impl World {
                 socket.stage = Stage::Started(more.then(CatchUp::default));
             }
             Stage::Started(catch_up) => {
-                if catch_up.is_none() && socket.outbox.mode() == Mode::CatchingUp {
+                if catch_up.is_none() && socket.outbox.mode(Feed::User) == Mode::CatchingUp {
                     *catch_up = Some(CatchUp::default());
                 }
                 let Some(running) = catch_up else {
@@ -399,8 +404,8 @@ impl World {
         }
         socket.line.has_room_for(loan.room);
         socket.outbox.drained(loan.below);
-        if confirm && let Some(position) = socket.outbox.written_position() {
-            socket.outbox.confirmed(position);
+        if confirm && let Some(reach) = socket.outbox.written() {
+            socket.outbox.confirmed(reach);
         }
     }
 
@@ -441,7 +446,7 @@ impl World {
                 "after {}",
                 socket.cursor
             );
-            prop_assert_eq!(socket.outbox.mode(), Mode::Live);
+            prop_assert_eq!(socket.outbox.mode(Feed::User), Mode::Live);
         }
         prop_assert!(self.repairs.is_empty());
         Ok(())
@@ -549,7 +554,7 @@ fn live_world() -> World {
     world.join(0);
     world.step(0);
     world.step(0);
-    assert_eq!(world.sockets[0].outbox.mode(), Mode::Live);
+    assert_eq!(world.sockets[0].outbox.mode(Feed::User), Mode::Live);
     world
 }
 
@@ -645,7 +650,7 @@ fn a_topic_nobody_needs_is_forgotten_only_if_nobody_came_back() {
     assert!(matches!(hub.follow(TOPIC), Step::Wait(_)));
     assert!(!hub.followed(TOPIC, true));
     assert!(matches!(hub.follow(TOPIC), Step::Followed));
-    assert!(hub.leave(TOPIC, &first));
+    assert!(hub.leave(TOPIC, &first).is_some_and(|left| left.is_unused));
     assert!(hub.begin_unsubscribe(TOPIC));
     // Back in the middle of it: has to wait, then to subscribe anew.
     let second = outbox();
@@ -655,6 +660,6 @@ fn a_topic_nobody_needs_is_forgotten_only_if_nobody_came_back() {
     assert!(matches!(hub.follow(TOPIC), Step::Subscribe));
     // It failed, and the socket gave up.
     assert!(!hub.followed(TOPIC, false));
-    assert!(!hub.leave(TOPIC, &second));
+    assert!(hub.leave(TOPIC, &second).is_none_or(|left| !left.is_unused));
     assert_eq!(hub.counts(), (0, 0));
 }

@@ -1,0 +1,100 @@
+//! A broadcast, and whether it is somebody's.
+
+use std::time::Duration;
+
+use shared::{
+    domain::{
+        Broadcast, Category, CommandBody, CommandState, Entry, Kind, MessageId, Position, Refusal,
+        Timestamp, Topic, UserId,
+    },
+    postgres::StoredCommand,
+    redis::IdempotencyKey,
+};
+
+use super::{find, seams};
+use crate::{app::App, fanout::store_refusal};
+
+/// What requests need to know of a broadcast.
+#[derive(Debug)]
+pub(super) struct Sent {
+    pub(super) id: MessageId,
+    pub(super) audience: Broadcast,
+    pub(super) sender: UserId,
+    pub(super) categories: Vec<Category>,
+    pub(super) created_at: Timestamp,
+    /// Its place in the log of broadcasts.
+    pub(super) position: Position,
+    /// It was seen there. What has ended is not.
+    pub(super) is_in_log: bool,
+    /// How it ended for everybody, as far as the record knows.
+    pub(super) ended: Option<CommandState>,
+}
+
+impl Sent {
+    /// As it stands in the log: from there it is taken in the step that ends it.
+    fn open(entry: &Entry) -> Option<Self> {
+        let body: CommandBody = serde_json::from_slice(&entry.body).ok()?;
+        Some(Self {
+            id: entry.id,
+            audience: body.broadcast,
+            sender: body.sender_id,
+            categories: body.categories,
+            created_at: entry.at,
+            position: entry.position,
+            is_in_log: true,
+            ended: None,
+        })
+    }
+
+    /// As the record knows it.
+    pub(super) fn stored(command: StoredCommand) -> Self {
+        Self {
+            id: command.id,
+            audience: command.body.broadcast,
+            sender: command.body.sender_id,
+            categories: command.body.categories,
+            created_at: command.created_at,
+            position: command.position,
+            is_in_log: false,
+            ended: command.state.is_final().then_some(command.state),
+        }
+    }
+
+    /// Whether all that was ever said of it is still remembered in Redis.
+    pub(super) fn is_young(&self, app: &App) -> bool {
+        let age = app.store.clock().now().0 - self.created_at.0;
+        Duration::from_millis(age.max(0) as u64) < app.store.idempotency_ttl()
+    }
+
+    /// Whether it reaches the user as they have it now. What was sent before they registered
+    /// does not.
+    pub(super) async fn reaches(&self, app: &App, user: UserId) -> Result<bool, Refusal> {
+        Ok(registered_at(user) <= self.created_at
+            && seams::preferences(app, user).await?.admit(&self.categories))
+    }
+}
+
+/// When a user began to be one: the time in their id.
+pub(super) fn registered_at(user: UserId) -> Timestamp {
+    find::minted_at(user.0).unwrap_or(Timestamp(0))
+}
+
+/// The broadcast, if it is among the newest that Redis holds.
+pub(super) async fn recent(app: &App, id: MessageId) -> Result<Option<Sent>, Refusal> {
+    let found = app.store.find(Topic::Broadcast, id).await;
+    let entry = found.map_err(|error| store_refusal(&error))?;
+    Ok(entry
+        .filter(|entry| entry.kind == Kind::CommandNew)
+        .and_then(|entry| Sent::open(&entry)))
+}
+
+/// Whether an end of the command was accepted in this log a short while ago, which the record may
+/// not know yet.
+pub(super) async fn remembers(
+    app: &App,
+    topic: Topic,
+    key: &IdempotencyKey,
+) -> Result<bool, Refusal> {
+    let remembered = app.store.remembers(topic, key).await;
+    remembered.map_err(|error| store_refusal(&error))
+}

@@ -1,0 +1,97 @@
+//! The log of broadcasts on this node: followed from the start, its hot end kept in memory, so
+//! that who comes back finds what was missed without asking Redis.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use shared::{
+    domain::{Position, Refusal, Timestamp, Topic, UserId},
+    redis::Page,
+};
+
+use super::{Fanout, postgres_refusal, recent::Recent, store_refusal, topic::Effects};
+
+const CHUNK: u32 = 512;
+const RETRY: Duration = Duration::from_millis(500);
+/// Registration and the log take their time from clocks that are some seconds apart at most.
+const CLOCK_SLACK: Duration = Duration::from_secs(5);
+
+impl Fanout {
+    /// Whether this node knows the end of the log of broadcasts. Until then no session opens.
+    pub fn follows_broadcasts(&self) -> bool {
+        self.broadcasts_loaded.load(Ordering::Acquire)
+    }
+
+    /// The task that loads the end of the log.
+    pub(super) async fn follow_broadcasts(self: Arc<Self>) {
+        while let Err(refusal) = self.load_broadcasts().await {
+            tracing::warn!(%refusal, "broadcasts cannot be followed yet");
+            tokio::select! {
+                () = tokio::time::sleep(RETRY) => {}
+                () = self.lifecycle.stopping() => return,
+            }
+        }
+        self.broadcasts_loaded.store(true, Ordering::Release);
+    }
+
+    async fn load_broadcasts(self: &Arc<Self>) -> Result<(), Refusal> {
+        self.follow(Topic::Broadcast).await?;
+        let heads = self.store.heads(&[Topic::Broadcast]).await;
+        let heads = heads.map_err(|error| store_refusal(&error))?;
+        let head = heads.first().copied().unwrap_or_default();
+        let mut from = Position {
+            offset: head.offset.saturating_sub(Recent::broadcasts()),
+            ..head
+        };
+        let (mut at, mut entries) = (from, Vec::new());
+        let end = loop {
+            let page = self.store.read(Topic::Broadcast, at, CHUNK).await;
+            match page.map_err(|error| store_refusal(&error))? {
+                Page::Entries {
+                    entries: more,
+                    end,
+                    head,
+                } => {
+                    entries.extend(more);
+                    at = at.max(end);
+                    if end >= head {
+                        break at;
+                    }
+                }
+                // Older than Redis surely has: what is kept begins behind it.
+                Page::Cold { first, .. } => {
+                    from = Position {
+                        offset: first.offset.saturating_sub(1),
+                        ..first
+                    };
+                    at = from;
+                    entries.clear();
+                }
+                Page::Reset { head } => {
+                    from = head;
+                    at = head;
+                    entries.clear();
+                }
+            }
+        };
+        let mut effects = Effects::default();
+        self.hub.preload(from, entries, end, &mut effects);
+        self.apply(effects);
+        Ok(())
+    }
+
+    /// Where a user begins who has no cursor in the log of broadcasts: with the first that came
+    /// after they registered, which their id tells.
+    pub(super) async fn first_broadcast_of(&self, user: UserId) -> Result<Position, Refusal> {
+        let minted = (user.0.as_u128() >> 80) as i64;
+        let registered = Timestamp(minted - CLOCK_SLACK.as_millis() as i64);
+        if let Some(position) = self.hub.last_broadcast_before(registered) {
+            return Ok(position);
+        }
+        let found = self.postgres.last_broadcast_before(registered).await;
+        let found = found.map_err(|error| postgres_refusal(&error))?;
+        Ok(found.unwrap_or_default())
+    }
+}
