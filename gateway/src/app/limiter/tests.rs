@@ -136,14 +136,14 @@ impl World {
 
     fn run(&mut self) {
         while let Some(((now, _), event)) = self.events.pop_first() {
-            self.happens(now, event);
+            self.happens(now, &event);
         }
         assert!(self.askers.is_empty(), "somebody was never told");
     }
 
-    fn happens(&mut self, now: u64, event: Event) {
+    fn happens(&mut self, now: u64, event: &Event) {
         let (rate, instant) = (self.rate, self.instant(now));
-        match event {
+        match *event {
             Event::Requests { node, count } => (0..count).for_each(|_| self.request(node, now)),
             Event::Sweep { node } => {
                 if let Some((count, full_at)) = self.nodes[node].give(rate, instant) {
