@@ -9,6 +9,7 @@ mod chaos;
 mod dev;
 mod faults;
 mod import_rule;
+mod limits;
 mod live;
 mod logs;
 mod readiness;
