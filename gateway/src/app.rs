@@ -1,13 +1,16 @@
 //! What a command may reach. Small on purpose: a field here is a field every command sees.
 
+mod directory;
 mod limiter;
 mod reused_ids;
+mod seams;
 mod users;
 
 use std::sync::Arc;
 
 use shared::{domain::Durability, lifecycle::Lifecycle, postgres::Postgres, redis::Store};
 
+pub use directory::Directory;
 pub use limiter::{Limiter, Rate};
 pub use reused_ids::ReusedIds;
 pub use users::{Profile, Users};
@@ -32,7 +35,9 @@ pub struct App {
     /// The sockets of this node.
     pub fanout: Arc<Fanout>,
     /// Who exists.
-    pub users: Users,
+    pub users: Arc<Users>,
+    /// The categories; hears what administrators change.
+    pub directory: Arc<Directory>,
     /// Requests per user, on this node.
     pub limiter: Limiter,
     /// For whom senders' request ids were used, on this node.
@@ -50,8 +55,15 @@ impl App {
         settings: AppSettings,
         lifecycle: &Lifecycle,
     ) -> Arc<Self> {
+        let closing = fanout.clone();
+        let on_ban = Box::new(move |user| seams::close_banned(&closing, user));
+        let users = Users::start(postgres.clone(), on_ban, lifecycle);
+        let directory = Directory::start(postgres.clone(), users.clone(), lifecycle);
+        let hearing = directory.clone();
+        seams::on_directory_change(&fanout, move |change| hearing.hear(&change));
         Arc::new(Self {
-            users: Users::new(postgres.clone(), lifecycle.clone()),
+            users,
+            directory,
             limiter: Limiter::new(settings.requests),
             reused_ids: ReusedIds::new(store.idempotency_ttl()),
             store,

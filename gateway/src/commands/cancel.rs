@@ -9,7 +9,7 @@ use shared::{
 };
 
 use super::{
-    Caller, Reply,
+    Asker, Reply,
     complete::{ById, final_state},
     find,
 };
@@ -21,7 +21,7 @@ use crate::{
 
 pub(super) async fn run(
     app: &Arc<App>,
-    caller: &Caller,
+    caller: &Asker,
     request: &Request,
 ) -> Result<Reply, Refusal> {
     let id = request.body.parse::<ById>()?.id()?;

@@ -15,7 +15,7 @@ use shared::{
     redis::{Append, Appended, IdempotencyKey},
 };
 
-use super::{Caller, Reply, find};
+use super::{Asker, Reply, find};
 use crate::{
     app::App,
     dialect::{Json, Request},
@@ -37,7 +37,7 @@ impl ById {
 
 pub(super) async fn run(
     app: &Arc<App>,
-    caller: &Caller,
+    caller: &Asker,
     request: &Request,
 ) -> Result<Reply, Refusal> {
     let id = request.body.parse::<ById>()?.id()?;

@@ -25,7 +25,7 @@ use shared::{
 };
 use uuid::Uuid;
 
-use super::{Caller, Reply};
+use super::{Asker, Reply};
 use crate::{
     app::App,
     dialect::{Json, Request},
@@ -164,7 +164,7 @@ impl Valid<'_> {
 
 pub(super) async fn run(
     app: &Arc<App>,
-    caller: &Caller,
+    caller: &Asker,
     request: &Request,
 ) -> Result<Reply, Refusal> {
     let now = app.store.clock().now();

@@ -12,7 +12,7 @@ use shared::domain::{
     Code, CommandState, Entry, Kind, MessageId, Position, Refusal, Timestamp, Topic, UserId,
 };
 
-use super::{Caller, Reply};
+use super::{Asker, Reply};
 use crate::{
     app::App,
     dialect::{Json, Request},
@@ -100,7 +100,7 @@ impl Query {
 
 pub(super) async fn run(
     app: &Arc<App>,
-    caller: &Caller,
+    caller: &Asker,
     request: &Request,
 ) -> Result<Reply, Refusal> {
     let query = request.body.parse::<Query>()?.validate()?;

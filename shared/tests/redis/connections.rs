@@ -4,7 +4,7 @@ use shared::{
     domain::NodeId,
     redis::{ConnectionsAfter, OpenSession, Store},
 };
-use testkit::{Cluster, Redis};
+use testkit::{Redis, cluster::Cluster};
 
 use super::support::{connect, session, user};
 
