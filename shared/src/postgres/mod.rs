@@ -33,7 +33,9 @@ pub use broadcasts::{BROADCASTS_BETWEEN, LAST_BROADCAST_BEFORE};
 #[doc(hidden)]
 pub use commands::{ENDED_OF_USER, SENT};
 #[doc(hidden)]
-pub use expiry::{DUE_BROADCASTS, DUE_COMMANDS};
+pub use expiry::{
+    ARCHIVE_EXPIRED, ARCHIVE_EXPIRED_BROADCASTS, DUE_BROADCASTS, DUE_COMMANDS, SWEEPABLE,
+};
 #[doc(hidden)]
 pub use log::ENTRIES_BETWEEN;
 #[doc(hidden)]

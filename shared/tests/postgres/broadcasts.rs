@@ -139,10 +139,11 @@ async fn a_broadcast_is_pending_until_it_ends_for_everybody() {
         command(id, 1_000_007, &broadcast(ann)),
     ];
     assert_eq!(record.write(ends).await, [], "no sender is told");
+    record.write(vec![over(10, id, Expired, now())]).await;
     assert_eq!(found().await.state, Cancelled, "the first end counts");
     let owner =
         "SELECT count(*) FROM user_events WHERE user_id = '00000000-0000-0000-0000-000000000000'";
-    assert_eq!(record.database.count(owner).await, 2);
+    assert_eq!(record.database.count(owner).await, 3);
 }
 
 #[tokio::test]
@@ -375,16 +376,26 @@ async fn receipts_and_completions_do_not_touch_direct_commands() {
     let record = Record::new().await;
     let (ann, bob) = (user(), user());
     let ids = [id_at(now()), id_at(now())];
+    let early = Timestamp(now().0 - 1000);
     let batch = vec![
         command(ids[0], 1, &body(ann, bob)),
-        received(&[(bob, &ids)], now()),
-        done(bob, 5, ids[0], now()),
-        // A broadcast cannot be ended for one user as if it were a direct command.
-        received(&[(ann, &ids[1..])], now()),
-        ended(ann, 6, ids[1], Cancelled),
+        received(&[(bob, &ids)], early),
+        done(bob, 5, ids[0], early),
+        received(&[(ann, &ids[1..])], early),
     ];
     assert_eq!(record.write(batch).await, []);
     assert_eq!(record.states().await, ["pending", "delivered", "delivered"]);
+    // A broadcast cannot be ended for one user as if it were a direct command.
+    let end = vec![ended(ann, 6, ids[1], Cancelled)];
+    assert_eq!(record.write(end).await, []);
+    // When a direct command was delivered is not for receipts to say.
+    record.write(vec![delivered(bob, 0, 1)]).await;
+    record
+        .write(vec![received(&[(bob, &ids[..1])], early)])
+        .await;
+    let found = record.postgres.command(ids[0]).await.unwrap().unwrap();
+    assert!(found.delivered_at > Some(early));
+    assert_eq!(record.states().await, ["delivered"; 3]);
     // The direct command of the second id comes late: its place is not lost.
     record
         .write(vec![command(ids[1], 2, &body(ann, bob))])

@@ -21,6 +21,29 @@ fn questions() -> Vec<(&'static str, &'static str, String, Vec<&'static str>)> {
             vec!["expires_at_id_idx"],
         ),
         (
+            ARCHIVE_EXPIRED,
+            "bigint",
+            "10".into(),
+            vec!["expires_at_command_id_idx"],
+        ),
+        (
+            ARCHIVE_EXPIRED_BROADCASTS,
+            "bigint, uuid",
+            format!("10, '{one}'"),
+            vec!["expires_at_id_idx"],
+        ),
+        (
+            SWEEPABLE,
+            "timestamptz, timestamptz",
+            "now(), now()".into(),
+            // Planned anew each time, so which index of expired commands is cheaper is known.
+            vec![
+                "expires_at_id_idx",
+                "commands_archive_age",
+                "revocations_expiry",
+            ],
+        ),
+        (
             BROADCASTS_BETWEEN,
             "bigint, bigint, bigint, bigint, bigint, uuid",
             "1, 1, 2, 2, 10, '00000000-0000-0000-0000-000000000000'".into(),
