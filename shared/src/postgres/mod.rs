@@ -31,7 +31,7 @@ pub use write::{Buried, PartitionBatch, PendingBatch, StateChange};
 #[doc(hidden)]
 pub use broadcasts::{BROADCASTS_BETWEEN, LAST_BROADCAST_BEFORE};
 #[doc(hidden)]
-pub use commands::{ENDED_OF_USER, SENT};
+pub use commands::{ENDED_OF_USER, EXPIRED_AFTER_RECEIPT, SENT};
 #[doc(hidden)]
 pub use expiry::{
     ARCHIVE_EXPIRED, ARCHIVE_EXPIRED_BROADCASTS, DUE_BROADCASTS, DUE_COMMANDS, SWEEPABLE,

@@ -279,6 +279,46 @@ async fn ones_history_and_what_one_sent_are_paged_through_both_sorts() {
 }
 
 #[tokio::test]
+async fn what_one_had_and_did_not_do_in_time_is_expired_in_ones_history() {
+    let record = Record::new().await;
+    let (ann, bob) = (user(), user());
+    let ids: Vec<_> = (0..5).map(|_| id_at(now())).collect();
+    let mut entries: Vec<_> = (0..4)
+        .map(|n| command(ids[n], n as u64 + 1, &broadcast(ann)))
+        .collect();
+    entries.extend([
+        command(ids[4], 1, &body(ann, bob)),
+        // The first is done, the second and third he has, the fourth never reached him.
+        received(&[(bob, &ids[..3])], now()),
+        done(bob, 2, ids[0], now()),
+        ended(bob, 3, ids[4], Expired),
+    ]);
+    let overs = [0, 1, 3].map(|n| over(n as u64 + 10, ids[n], Expired, now()));
+    entries.extend(overs);
+    record.write(entries).await;
+    let page = async |before, limit| {
+        let found = record
+            .postgres
+            .commands_in_state(bob, Expired, None, before, limit)
+            .await
+            .unwrap();
+        found
+            .iter()
+            .map(|it| (it.id, it.state, it.delivered_at.is_some()))
+            .collect::<Vec<_>>()
+    };
+    let direct = (ids[4], Expired, false);
+    for archived in [false, true] {
+        let second = (ids[1], Expired, true);
+        assert_eq!(page(None, 9).await, [direct, second], "{archived}");
+        assert_eq!(page(Some(ids[4]), 9).await, [second]);
+        assert_eq!(page(None, 1).await, [direct]);
+        record.postgres.archive_expired_broadcasts(9).await.unwrap();
+        record.postgres.archive_expired(9).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn what_a_device_was_kept_from_stays_pending() {
     let record = Record::new().await;
     let (ann, bob) = (user(), user());
