@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use testkit::{Deployment, Socket, User};
+use testkit::{Deployment, Socket, SocketOptions, User};
 
 use crate::{
     broadcasts::to_category,
@@ -82,8 +82,10 @@ async fn a_choice_counts_for_what_waits_for_a_device_that_is_away() {
         }
     }
     // Chosen by another device before the phone comes back; it confirms nothing.
-    let (laptop, _) = tidegate.connect(1, &bob, "laptop").await;
-    laptop.set_auto_pong(false);
+    let options = SocketOptions::bearer(&bob.token)
+        .device("laptop")
+        .without_pongs();
+    let (laptop, _) = tidegate.connect_with(1, options).await;
     block(&laptop, &["feet"]).await;
 
     let (phone, _) = tidegate.connect(1, &bob, "phone").await;
