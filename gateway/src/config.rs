@@ -84,9 +84,9 @@ section! {
         password_workers: Option<u32> = None,
         /// Requests that may wait for that; the next one is `rate_limited`.
         password_queue: u32 = 64 => 1..=10_000,
-        /// Log-ins per minute and account.
+        /// Log-ins per minute and account, over all nodes.
         attempts_per_account: u32 = 10 => 1..=1_000_000,
-        /// Log-ins and registrations per minute and client address.
+        /// Log-ins and registrations per minute and client address, over all nodes.
         attempts_per_address: u32 = 60 => 1..=1_000_000,
     }
 }

@@ -15,6 +15,7 @@ local function limit_one(a, i, now)
   local bucket = key(a[i], 'limit', a[i + 1])
   local spacing, burst, count = tonumber(a[i + 2]), tonumber(a[i + 3]), tonumber(a[i + 4])
   local before = tonumber(redis.call('GET', bucket)) or 0
+  if before <= now then before = 0 end -- full, and the key about to go
   -- No bucket is emptier than empty: one that is further ahead is from before the clock of Redis
   -- was set back, or from before the burst became smaller.
   local empty = now + burst * spacing

@@ -7,7 +7,7 @@ use std::{
 
 /// Top to bottom: a module may name those behind it.
 const GATEWAY: &[&str] = &["http", "session", "commands", "app", "fanout", "dialect"];
-const WORKER: &[&str] = &["runner", "jobs"];
+const WORKER: &[&str] = &["runner", "jobs", "sweep"];
 /// What puts the gateway together: these name all layers, and no layer names them.
 const GATEWAY_ASSEMBLY: &[&str] = &["main", "lib", "node", "metrics"];
 const WORKER_ASSEMBLY: &[&str] = &["main", "lib"];

@@ -12,6 +12,7 @@ mod dev;
 mod faults;
 mod filter;
 mod import_rule;
+mod limits;
 mod live;
 mod logs;
 mod preferences;

@@ -1,7 +1,7 @@
 //! The worker: takes what gateways left in Redis to Postgres, and does what has to be done
 //! at a time of its own.
 //!
-//! Imports go one way: `main > runner > jobs > context > shared`. Nothing in here knows a socket
+//! Imports go one way: `main > runner > jobs > sweep > context > shared`. Nothing in here knows a socket
 //! or a wire dialect.
 
 pub mod config;
@@ -10,3 +10,4 @@ pub mod jobs;
 pub mod metrics;
 pub mod reaper;
 pub mod runner;
+pub mod sweep;

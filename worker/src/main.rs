@@ -2,20 +2,24 @@
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use shared::{
     clock::Clock,
     config::Settings as _,
     logging::LogControl,
     process::{self, Process},
+    redis::Store,
 };
-use worker::{config::Settings, context::Context, metrics, runner};
+use worker::{config::Settings, context::Context, metrics, runner, sweep::Sweep};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Time to finish batches and give leases back.
 const STOP_GRACE: Duration = Duration::from_secs(20);
+/// How long `sweep` waits for Redis.
+const SWEEP_PATIENCE: Duration = Duration::from_mins(1);
 
 /// Takes what Tidegate's gateways left in Redis to Postgres.
 #[derive(Parser)]
@@ -35,6 +39,12 @@ struct Arguments {
 enum Command {
     /// Work (the default)
     Run,
+    /// End and remove once what is over by the settings of retention, as workers do at their times
+    Sweep {
+        /// Only print what there is to do, and change nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Print the effective settings with secrets masked, and fail if one is wrong
     CheckConfig,
 }
@@ -50,8 +60,32 @@ fn main() -> ExitCode {
             print!("{}", settings.render());
             ExitCode::SUCCESS
         }
+        Command::Sweep { dry_run } => process::run(&settings.log.clone(), async |_| {
+            sweep(&settings, dry_run).await
+        }),
         Command::Run => process::run(&settings.log.clone(), async |log| run(settings, log).await),
     }
+}
+
+/// One sweep, beside whatever workers do. What expires is archived by a later one: the worker
+/// that has its partition writes that it has expired.
+async fn sweep(settings: &Settings, dry_run: bool) -> anyhow::Result<()> {
+    let postgres = process::postgres(&settings.postgres)?;
+    let store = async {
+        let store = Store::connect(settings.redis.store(Clock::told())).await?;
+        anyhow::Ok(store)
+    };
+    let store = tokio::time::timeout(SWEEP_PATIENCE, store)
+        .await
+        .context("redis does not answer")??;
+    let sweep = Sweep::new(store, postgres, settings);
+    let found = if dry_run {
+        sweep.look().await?
+    } else {
+        sweep.run().await?
+    };
+    print!("{found}");
+    Ok(())
 }
 
 async fn run(mut settings: Settings, log: LogControl) -> anyhow::Result<()> {

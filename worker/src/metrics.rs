@@ -49,6 +49,20 @@ shared::label! {
         Directory = "directory",
         Revocation = "revocation",
         Delivered = "delivered",
+        Received = "received",
+    }
+}
+
+shared::label! {
+    /// What is ended, moved or removed when its time is over.
+    pub enum Step: "step" {
+        ExpireDirect = "expire_direct",
+        ExpireBroadcasts = "expire_broadcasts",
+        ArchiveDirect = "archive_direct",
+        ArchiveBroadcasts = "archive_broadcasts",
+        ForgetArchived = "forget_archived",
+        ForgetRevocations = "forget_revocations",
+        DropTables = "drop_tables",
     }
 }
 
@@ -92,6 +106,10 @@ shared::metrics! {
     pub static JOB_RUNS: Counter<(JobName, RunOutcome)> = "tidegate_job_runs_total";
     /// Time a run of a job takes.
     pub static JOB_TIME: Histogram<JobName> = "tidegate_job_seconds", LAG;
+    /// When a job last ran to its end on this worker, in seconds since 1970; 0 if it has not.
+    pub static JOB_FINISHED: Gauge<JobName> = "tidegate_job_last_finished_seconds";
+    /// What sweeps ended, moved or removed.
+    pub static SWEPT: Counter<Step> = "tidegate_swept_total";
     /// Commands that expired.
     pub static EXPIRED: Counter = "tidegate_commands_expired_total";
     /// Entries removed from logs in Redis.

@@ -1,58 +1,117 @@
-//! How often somebody may try: so many times a minute for each account, and for each address.
-//! Counted per node.
+//! How often somebody may try: so many times a minute for each account, and for each address, over
+//! all nodes together.
+//!
+//! Each attempt asks Redis: beside what a password costs, that is nothing. While Redis is away each
+//! node counts by itself, at the full rate: nobody is locked out, and who tries at several nodes
+//! has as many attempts at each.
 
-use std::{collections::HashMap, hash::Hash, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use parking_lot::Mutex;
-use tokio::time::Instant;
+use shared::redis::{Limit, LimitOwner, LimitStep, Store};
+use tokio::time::{Instant, timeout};
 
-const MINUTE: Duration = Duration::from_mins(1);
+use crate::app::limiter::{
+    Gcra, Limited, PATIENCE, Rate,
+    metrics::{ALONE, REFUSED},
+};
+
 /// Accounts and addresses are looked through for stale ones when there are this many, and
 /// again at each doubling.
 const FEW: usize = 10_000;
 
-/// A bucket for each key (GCRA): `per_minute` attempts at once, then one each `per_minute`-th
-/// of a minute. A key that is at rest needs no memory.
-pub(super) struct Attempts<K> {
-    interval: Duration,
-    state: Mutex<State<K>>,
+/// A bucket for each key: `per_minute` attempts at once, then one each `per_minute`-th of a minute.
+/// A key that is at rest needs no memory.
+pub(super) struct Attempts {
+    what: Limited,
+    rate: Rate,
+    here: Mutex<Here>,
 }
 
-struct State<K> {
-    /// When the key's bucket will be full again.
-    full_at: HashMap<K, Instant>,
+/// What this node has let pass.
+struct Here {
+    buckets: HashMap<String, Gcra>,
     sweep_at: usize,
 }
 
-impl<K: Eq + Hash> Attempts<K> {
-    pub(super) fn new(per_minute: u32) -> Self {
-        let state = State {
-            full_at: HashMap::new(),
+impl Attempts {
+    pub(super) fn new(what: Limited, per_minute: u32) -> Self {
+        let here = Here {
+            buckets: HashMap::new(),
             sweep_at: FEW,
         };
         Self {
-            interval: MINUTE / per_minute.max(1),
-            state: Mutex::new(state),
+            what,
+            rate: Rate::per_minute(per_minute, per_minute),
+            here: Mutex::new(here),
         }
     }
 
-    /// Counts an attempt, or says how long to wait for the next one.
-    pub(super) fn take(&self, key: K) -> Result<(), Duration> {
+    /// Counts an attempt, or says how long to wait for the next one. `store`: none, while the node
+    /// starts.
+    pub(super) async fn take(&self, store: Option<&Store>, key: String) -> Result<(), Duration> {
+        // Nobody has more attempts than one who tries only here.
+        let mut taken = self.here(&key, false);
+        if taken.is_ok() {
+            taken = match self.ask(store, key.clone()).await {
+                Some(Err(wait)) => Err(wait),
+                Some(Ok(())) => {
+                    // The others' attempts may have come first: then it counts all the same.
+                    let _ = self.here(&key, true);
+                    Ok(())
+                }
+                None => self.here(&key, true),
+            };
+        }
+        if taken.is_err() {
+            REFUSED.of(self.what).increment(1);
+        }
+        taken
+    }
+
+    /// What this node would say alone; where it is about to let the attempt pass, it counts it.
+    fn here(&self, key: &str, count: bool) -> Result<(), Duration> {
         let now = Instant::now();
-        let mut state = self.state.lock();
-        if state.full_at.len() >= state.sweep_at {
-            state.full_at.retain(|_, full_at| *full_at > now);
-            state.sweep_at = (state.full_at.len() * 2).max(FEW);
+        let mut here = self.here.lock();
+        let wait = here
+            .buckets
+            .get(key)
+            .map_or(Duration::ZERO, |bucket| bucket.wait(self.rate, now));
+        if !wait.is_zero() {
+            return Err(wait);
         }
-        let full_at = state.full_at.entry(key).or_insert(now);
-        let next = (*full_at).max(now) + self.interval;
-        match next.checked_duration_since(now + MINUTE) {
-            Some(wait) if !wait.is_zero() => Err(wait),
-            _ => {
-                *full_at = next;
-                Ok(())
+        if count {
+            if here.buckets.len() >= here.sweep_at {
+                here.buckets.retain(|_, bucket| !bucket.is_full(now));
+                here.sweep_at = (here.buckets.len() * 2).max(FEW);
             }
+            let bucket = here.buckets.entry(key.to_owned());
+            bucket
+                .or_insert_with(|| Gcra::full(now))
+                .take(self.rate, now);
         }
+        Ok(())
+    }
+
+    /// What all nodes together say; nothing, if Redis does not answer.
+    async fn ask(&self, store: Option<&Store>, key: String) -> Option<Result<(), Duration>> {
+        let limit = Limit {
+            what: self.what.name(),
+            owner: LimitOwner::Named(key),
+            spacing: self.rate.spacing,
+            burst: self.rate.burst,
+        };
+        let steps = [(limit, LimitStep::Take(1))];
+        let asked = timeout(PATIENCE, store?.limit(&steps)).await;
+        let Ok([Ok(tokens)]) = asked.as_deref() else {
+            ALONE.of(self.what).increment(1);
+            return None;
+        };
+        Some(if tokens.count > 0 {
+            Ok(())
+        } else {
+            Err(tokens.next_in)
+        })
     }
 }
 
@@ -60,32 +119,36 @@ impl<K: Eq + Hash> Attempts<K> {
 mod tests {
     use super::*;
 
+    async fn take(attempts: &Attempts, key: impl ToString) -> Result<(), Duration> {
+        attempts.take(None, key.to_string()).await
+    }
+
     #[tokio::test(start_paused = true)]
     async fn so_many_at_once_and_then_one_by_one() {
-        let attempts = Attempts::new(10);
+        let attempts = Attempts::new(Limited::Account, 10);
         for _ in 0..10 {
-            assert_eq!(attempts.take("anna"), Ok(()));
+            assert_eq!(take(&attempts, "anna").await, Ok(()));
         }
-        assert_eq!(attempts.take("anna"), Err(Duration::from_secs(6)));
-        assert_eq!(attempts.take("ben"), Ok(()));
+        assert_eq!(take(&attempts, "anna").await, Err(Duration::from_secs(6)));
+        assert_eq!(take(&attempts, "ben").await, Ok(()));
         tokio::time::advance(Duration::from_secs(6)).await;
-        assert_eq!(attempts.take("anna"), Ok(()));
-        assert!(attempts.take("anna").is_err());
+        assert_eq!(take(&attempts, "anna").await, Ok(()));
+        assert!(take(&attempts, "anna").await.is_err());
         tokio::time::advance(Duration::from_mins(10)).await;
         for _ in 0..10 {
-            assert_eq!(attempts.take("anna"), Ok(()));
+            assert_eq!(take(&attempts, "anna").await, Ok(()));
         }
-        assert!(attempts.take("anna").is_err());
+        assert!(take(&attempts, "anna").await.is_err());
     }
 
     #[tokio::test(start_paused = true)]
     async fn keys_at_rest_are_forgotten() {
-        let attempts = Attempts::new(60);
+        let attempts = Attempts::new(Limited::Address, 60);
         for key in 0..FEW {
-            attempts.take(key).unwrap();
+            take(&attempts, key).await.unwrap();
         }
         tokio::time::advance(Duration::from_secs(2)).await;
-        attempts.take(FEW).unwrap();
-        assert_eq!(attempts.state.lock().full_at.len(), 1);
+        take(&attempts, FEW).await.unwrap();
+        assert_eq!(attempts.here.lock().buckets.len(), 1);
     }
 }

@@ -14,7 +14,7 @@ use shared::{
     config::Secret,
     domain::{Code, Digest, Durability, Kind, Refusal, Revocation, Timestamp, Topic, UserId},
     postgres::UserStatus,
-    redis::{Append, IdempotencyKey},
+    redis::{Append, IdempotencyKey, Store},
 };
 use uuid::Uuid;
 
@@ -100,10 +100,21 @@ fn slow_down(wait: Duration) -> Refusal {
 
 impl Api {
     /// Counts an attempt of this address.
-    fn attempt_from(&self, peer: SocketAddr, headers: &HeaderMap) -> Result<(), Refusal> {
-        self.by_address
-            .take(self.client_address(peer, headers))
-            .map_err(slow_down)
+    async fn attempt_from(&self, peer: SocketAddr, headers: &HeaderMap) -> Result<(), Refusal> {
+        let address = self.client_address(peer, headers).to_string();
+        let taken = self.by_address.take(self.store(), address).await;
+        taken.map_err(slow_down)
+    }
+
+    /// Counts an attempt on this account.
+    async fn attempt_on(&self, username: &str) -> Result<(), Refusal> {
+        let account = username.to_ascii_lowercase();
+        let taken = self.by_account.take(self.store(), account).await;
+        taken.map_err(slow_down)
+    }
+
+    fn store(&self) -> Option<&Store> {
+        self.backend.get().map(|backend| &backend.store)
     }
 
     /// Makes tokens invalid on every node, and only returns when that will survive.
@@ -140,7 +151,7 @@ async fn register(
         return Err(Refusal::new(Code::Forbidden, "registration is closed").into());
     }
     check_new(&credentials)?;
-    api.attempt_from(peer, &headers)?;
+    api.attempt_from(peer, &headers).await?;
     let postgres = &api.backend()?.postgres;
     let taken = || Refusal::new(Code::Conflict, "the username is taken");
     // Asked first, for hashing is what costs; the table decides.
@@ -174,11 +185,9 @@ async fn login(
     headers: HeaderMap,
     Body(credentials): Body<Credentials>,
 ) -> Result<Json<LoggedIn>, Failure> {
-    api.attempt_from(peer, &headers)?;
+    api.attempt_from(peer, &headers).await?;
     let found = if is_username(&credentials.username) {
-        api.by_account
-            .take(credentials.username.to_ascii_lowercase())
-            .map_err(slow_down)?;
+        api.attempt_on(&credentials.username).await?;
         api.backend()?
             .postgres
             .user_by_name(&credentials.username)

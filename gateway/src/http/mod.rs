@@ -42,7 +42,7 @@ pub use origin::Origins;
 pub use serve::{Server, bind};
 pub use upgrade::Door;
 
-use crate::config::Settings;
+use crate::{app::limiter::Limited, config::Settings};
 use attempts::Attempts;
 
 /// The peer's address, put into each request's extensions by the listener.
@@ -68,8 +68,8 @@ pub struct Api {
     settings: Arc<Settings>,
     tokens: Arc<Tokens>,
     passwords: Passwords,
-    by_account: Attempts<String>,
-    by_address: Attempts<IpAddr>,
+    by_account: Attempts,
+    by_address: Attempts,
     proxies: Networks,
     clock: Clock,
     backend: OnceLock<Backend>,
@@ -92,8 +92,8 @@ impl Api {
         Ok(Arc::new(Self {
             tokens: Arc::new(Tokens::new(tokens, clock.clone())?),
             passwords: Passwords::new(auth.password_workers, auth.password_queue),
-            by_account: Attempts::new(auth.attempts_per_account),
-            by_address: Attempts::new(auth.attempts_per_address),
+            by_account: Attempts::new(Limited::Account, auth.attempts_per_account),
+            by_address: Attempts::new(Limited::Address, auth.attempts_per_address),
             proxies: Networks::parse(&settings.http.trusted_proxies)
                 .map_err(|item| format!("http.trusted_proxies: {item} is no network"))?,
             clock,

@@ -420,7 +420,8 @@ fn told(record: &PersistRecord) -> Option<Told> {
             Kind::DirectoryChange => Told::Directory,
             Kind::Revocation => Told::Revocation,
         }),
-        Persist::Delivered { .. } | Persist::Received { .. } => Some(Told::Delivered),
+        Persist::Delivered { .. } => Some(Told::Delivered),
+        Persist::Received { .. } => Some(Told::Received),
         Persist::Unreadable { .. } => None,
     }
 }

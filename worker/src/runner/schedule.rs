@@ -9,7 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use crate::{
     context::Context,
     jobs::{Job, Who},
-    metrics::{JOB_RUNS, JOB_TIME, JobName, RunOutcome},
+    metrics::{JOB_FINISHED, JOB_RUNS, JOB_TIME, JobName, RunOutcome},
 };
 
 /// Spreads the first runs of workers that start together.
@@ -73,7 +73,11 @@ async fn once(context: &Arc<Context>, job: &Job) {
     let result = (job.run)(context.clone()).await;
     JOB_TIME.of(job.name).record(began.elapsed().as_secs_f64());
     let outcome = match result {
-        Ok(()) => RunOutcome::Done,
+        Ok(()) => {
+            let now = context.store.clock().now();
+            JOB_FINISHED.of(job.name).set(now.0 as f64 / 1000.0);
+            RunOutcome::Done
+        }
         Err(error) => {
             tracing::warn!(
                 job = text(job.name),

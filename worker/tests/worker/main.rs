@@ -1,9 +1,11 @@
 //! The worker against a real Redis and a real Postgres, without its process.
 #![allow(clippy::unwrap_used)]
 
+mod broadcasts;
 mod jobs;
 mod outage;
 mod persist;
 mod shards;
 mod sharing;
 mod support;
+mod sweep;

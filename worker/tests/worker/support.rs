@@ -9,7 +9,7 @@ use shared::{
     postgres::Postgres,
     redis::{Ack, Append, Appended, IdempotencyKey, Page, Store},
 };
-use testkit::{Database, Redis, eventually};
+use testkit::{Database, Node, Redis, eventually};
 use uuid::Uuid;
 use worker::{config::Settings, context::Context, runner};
 
@@ -99,6 +99,25 @@ impl Deployment {
         Worker { context }
     }
 
+    /// A worker that is a process, and can be killed.
+    pub async fn process(&self, name: &str) -> Node {
+        let settings = settings(&self.url, &self.database);
+        let (redis, postgres) = (&settings.redis.url, &settings.postgres.url);
+        let settings = [
+            ("NODE__ID", name.to_owned()),
+            ("OPS__LISTEN", "127.0.0.1:0".to_owned()),
+            ("REDIS__URL", redis.expose().to_owned()),
+            ("REDIS__PARTITIONS", settings.redis.partitions.to_string()),
+            ("POSTGRES__URL", postgres.expose().to_owned()),
+            ("PERSIST__LEASE_TTL", "1s".to_owned()),
+        ];
+        let settings = settings.map(|(name, value)| (format!("TIDEGATE_{name}"), value));
+        let node = Node::new("worker", name, settings.into());
+        node.start().await;
+        node.until_ready().await;
+        node
+    }
+
     /// A command, appended as a gateway would.
     pub async fn send(&self, body: &CommandBody, durability: Durability) -> (MessageId, Position) {
         let key = IdempotencyKey(format!("{}:{}", body.sender_id, Uuid::now_v7()));
@@ -184,16 +203,30 @@ impl Deployment {
             .unwrap();
     }
 
+    /// Devices confirmed broadcasts, as a gateway writes it to the partition of their users.
+    pub async fn receive(&self, partition: Partition, receipts: &[(UserId, MessageId)]) {
+        let stream = format!("{{p{}}}:persist", partition.0);
+        let lines: Vec<String> = receipts
+            .iter()
+            .map(|(user, command)| format!("{user} {command}"))
+            .collect();
+        let now = self.store.time().await.unwrap().0.to_string();
+        let lines = lines.join("\n");
+        self.redis()
+            .call(&["XADD", &stream, "*", "received", &lines, "t", &now])
+            .await;
+    }
+
     /// What stands in a user's log in Redis.
     pub async fn log(&self, user: UserId) -> Vec<Entry> {
+        self.log_of(Topic::User(user)).await
+    }
+
+    /// What stands in a log in Redis.
+    pub async fn log_of(&self, topic: Topic) -> Vec<Entry> {
         let mut after = Position::START;
         loop {
-            match self
-                .store
-                .read(Topic::User(user), after, 1000)
-                .await
-                .unwrap()
-            {
+            match self.store.read(topic, after, 1000).await.unwrap() {
                 Page::Entries { entries, .. } => return entries,
                 // Until a worker has said that Postgres has nothing older.
                 Page::Cold { first, .. } => {
@@ -282,6 +315,16 @@ pub fn body(sender: UserId, recipient: UserId, expires_at: Timestamp) -> Command
         categories: vec![],
         files: vec![],
         expires_at,
+    }
+}
+
+/// For everybody whom its tag reaches.
+pub fn broadcast(sender: UserId, expires_at: Timestamp) -> CommandBody {
+    CommandBody {
+        broadcast: Broadcast::Category,
+        recipient_id: None,
+        categories: vec!["general".parse().unwrap()],
+        ..body(sender, sender, expires_at)
     }
 }
 

@@ -1,6 +1,6 @@
 //! What limits count.
 
-use shared::metrics::Counter;
+use shared::metrics::{Counter, Label as _};
 
 shared::label! {
     /// What is limited.
@@ -11,6 +11,13 @@ shared::label! {
         Broadcasts = "broadcasts",
         Account = "account",
         Address = "address",
+    }
+}
+
+impl Limited {
+    /// The name in metrics and in Redis.
+    pub fn name(self) -> &'static str {
+        Self::VALUES[self as usize]
     }
 }
 

@@ -46,14 +46,6 @@ pub enum Bucket {
 }
 
 impl Bucket {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Requests => "requests",
-            Self::Commands => "commands",
-            Self::Broadcasts => "broadcasts",
-        }
-    }
-
     fn refusal(self, wait: Duration) -> Refusal {
         let message = match self {
             Self::Requests => "too many requests",
@@ -252,7 +244,7 @@ impl Inner {
     fn limit(&self, (user, bucket): Key) -> Limit {
         let rate = self.limits.of(bucket);
         Limit {
-            what: bucket.name(),
+            what: Limited::from(bucket).name(),
             owner: LimitOwner::User(user),
             spacing: rate.spacing,
             burst: rate.burst,
