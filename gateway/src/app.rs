@@ -1,5 +1,6 @@
 //! What a command may reach. Small on purpose: a field here is a field every command sees.
 
+mod directory;
 pub mod limiter;
 mod reused_ids;
 mod users;
@@ -8,11 +9,12 @@ use std::sync::Arc;
 
 use shared::{domain::Durability, lifecycle::Lifecycle, postgres::Postgres, redis::Store};
 
+pub use directory::Directory;
 pub use limiter::{Bucket, Limiter, Limits, Rate};
 pub use reused_ids::ReusedIds;
 pub use users::{Profile, Users};
 
-use crate::fanout::Fanout;
+use crate::fanout::{CloseReason, Fanout};
 
 /// What commands obey.
 #[derive(Debug, Clone, Copy)]
@@ -32,7 +34,9 @@ pub struct App {
     /// The sockets of this node.
     pub fanout: Arc<Fanout>,
     /// Who exists.
-    pub users: Users,
+    pub users: Arc<Users>,
+    /// The categories; hears what administrators change.
+    pub directory: Arc<Directory>,
     /// How much users may do, over all nodes.
     pub limiter: Limiter,
     /// For whom senders' request ids were used, on this node.
@@ -50,8 +54,15 @@ impl App {
         settings: AppSettings,
         lifecycle: &Lifecycle,
     ) -> Arc<Self> {
+        let closing = fanout.clone();
+        let on_ban = Box::new(move |user| closing.close_user(user, CloseReason::Banned));
+        let users = Users::start(postgres.clone(), on_ban, lifecycle);
+        let directory = Directory::start(postgres.clone(), users.clone(), lifecycle);
+        let hearing = directory.clone();
+        fanout.on_directory_change(Box::new(move |change| hearing.hear(&change)));
         Arc::new(Self {
-            users: Users::new(postgres.clone(), lifecycle.clone()),
+            users,
+            directory,
             limiter: Limiter::start(store.clone(), settings.limits, lifecycle),
             reused_ids: ReusedIds::new(store.idempotency_ttl()),
             store,

@@ -9,7 +9,7 @@ use shared::{
     auth::{NamedSecret, TrustedIssuer},
     choice,
     config::{LogSettings, NodeSettings, PostgresSettings, Problems, RedisSettings, Secret, Size},
-    domain::Durability,
+    domain::{Category, Durability},
     section, settings,
 };
 
@@ -148,6 +148,15 @@ section! {
 }
 
 section! {
+    /// What administrators manage.
+    pub struct DirectorySettings = "directory" {
+        /// Categories that a new deployment begins with: each 1 to 32 of `[a-z0-9_-]`. Read by the first
+        /// gateway that finds none; from then on administrators manage them.
+        categories: Vec<String> = ["general", "mild", "censored", "feet", "adult", "extreme"].map(str::to_owned).to_vec(),
+    }
+}
+
+section! {
     /// Stopping.
     pub struct DrainSettings = "drain" {
         /// How long new sockets are still taken after `/ready` has turned to 503, so that load balancers notice.
@@ -168,6 +177,7 @@ settings! {
         auth: AuthSettings,
         session: SessionSettings,
         delivery: DeliverySettings,
+        directory: DirectorySettings,
         drain: DrainSettings,
         log: LogSettings,
     }
@@ -176,13 +186,13 @@ settings! {
 }
 
 settings! {
-    /// What `gateway migrate` needs of them: it asks for no secret it does not use.
+    /// What `gateway migrate` and `gateway create-admin` need of them: they ask for no secret they do not use.
     pub struct MigrateSettings {
         postgres: PostgresSettings,
         log: LogSettings,
     }
     elsewhere: &[
-        "http", "ops", "node", "redis", "auth", "session", "delivery", "drain",
+        "http", "ops", "node", "redis", "auth", "session", "delivery", "directory", "drain",
         "persist", "retention", "jobs",
     ];
     check: |settings, problems| {
@@ -246,6 +256,11 @@ fn check(settings: &Settings, problems: &mut Problems) {
             format!("{wrong} is no address or network like 10.0.0.0/8"),
         );
     }
+    for name in &settings.directory.categories {
+        if let Err(wrong) = name.parse::<Category>() {
+            problems.add("directory.categories", format!("{name}: {wrong}"));
+        }
+    }
     if settings.session.frames_burst < settings.session.frames_per_second {
         problems.add(
             "session.frames_burst",
@@ -277,6 +292,14 @@ fn check_limits(delivery: &DeliverySettings, problems: &mut Problems) {
     }
 }
 
+/// `some-thing` becomes `Some thing`.
+fn title_of(name: &str) -> String {
+    let text = name.replace(['-', '_'], " ");
+    let mut letters = text.chars();
+    let first = letters.next().map(|letter| letter.to_ascii_uppercase());
+    first.into_iter().chain(letters).collect()
+}
+
 /// `https://host` or `http://host`, perhaps with a port, and nothing behind it.
 fn is_origin(text: &str) -> bool {
     let host = text
@@ -286,6 +309,14 @@ fn is_origin(text: &str) -> bool {
 }
 
 impl Settings {
+    /// The categories of a new deployment with their first titles.
+    pub fn first_categories(&self) -> Vec<(Category, String)> {
+        let names = self.directory.categories.iter();
+        names
+            .filter_map(|name| Some((name.parse().ok()?, title_of(name))))
+            .collect()
+    }
+
     /// What is allowed but unwise, by the name of the setting: logged when the process starts.
     pub fn warnings(&self) -> Vec<(&'static str, &'static str)> {
         let mut warnings = Vec::new();

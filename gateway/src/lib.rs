@@ -6,6 +6,7 @@
 pub mod app;
 pub mod commands;
 pub mod config;
+pub mod create_admin;
 pub mod dialect;
 pub mod fanout;
 pub mod http;

@@ -11,8 +11,9 @@ use std::{
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use gateway::{
-    app::{App, AppSettings, Limits, Rate},
+    app::{App, AppSettings, Directory, Limits, Rate},
     config::{DeliverySettings, MigrateSettings, Settings},
+    create_admin::create_admin,
     fanout::{Fanout, FanoutSettings},
     http::{self, Admission, Api, Backend, Door, Origins, Server},
     metrics,
@@ -23,6 +24,7 @@ use shared::{
     clock::Clock,
     config::Settings as _,
     logging::LogControl,
+    postgres::Postgres,
     process::{self, Process},
 };
 use tokio_util::sync::CancellationToken;
@@ -59,6 +61,12 @@ enum Command {
     CheckConfig,
     /// Bring the schema of Postgres up to date
     Migrate,
+    /// Make an administrator: a new user, whose password is read from the terminal or from standard
+    /// input, or one who is there already
+    CreateAdmin {
+        /// The name they log in with
+        username: String,
+    },
 }
 
 fn main() -> ExitCode {
@@ -74,6 +82,13 @@ fn main() -> ExitCode {
         }),
         Command::Migrate => with(config, set, |settings: MigrateSettings| {
             process::run(&settings.log.clone(), async |_| migrate(&settings).await)
+        }),
+        Command::CreateAdmin { username } => with(config, set, |settings: MigrateSettings| {
+            process::run(&settings.log.clone(), async |_| {
+                let postgres = process::postgres(&settings.postgres)?;
+                println!("{}", create_admin(&postgres, &username).await?);
+                anyhow::Ok(())
+            })
         }),
         Command::Run => with(config, set, |settings: Settings| {
             process::run(&settings.log.clone(), async |log| run(settings, log).await)
@@ -195,6 +210,7 @@ async fn start(
         durability: settings.delivery.durability,
         limits: user_limits(&settings.delivery),
     };
+    seed(&postgres, settings).await;
     let app = App::start(
         store.clone(),
         postgres.clone(),
@@ -204,11 +220,11 @@ async fn start(
     );
     let admit = fanout.clone();
     api.connect(Backend {
-        store: store.clone(),
-        postgres: postgres.clone(),
+        app: app.clone(),
         admit: Box::new(move |identity| node::admit(&admit, identity)),
     });
     let admission = admission(settings, process);
+    let directory = app.directory.clone();
     let host = Node::new(
         node,
         settings,
@@ -220,7 +236,7 @@ async fn start(
     let origins = Origins::new(&settings.http.allowed_origins);
     let _ = door.set(Door::new(host, origins, admission));
 
-    show(&fanout, process);
+    show(&fanout, &directory, process);
     let probed = fanout.clone();
     process.watch_stores(stores, move || ready(probed.probe_status().shards));
     process.started();
@@ -233,6 +249,15 @@ fn user_limits(delivery: &DeliverySettings) -> Limits {
         requests: Rate::per_second(delivery.requests_per_second, delivery.requests_burst),
         commands: Rate::per_second(delivery.commands_per_second, delivery.commands_burst),
         broadcasts: Rate::per_minute(delivery.broadcasts_per_minute, delivery.broadcasts_burst),
+    }
+}
+
+/// Gives a new deployment its first categories.
+async fn seed(postgres: &Postgres, settings: &Settings) {
+    let categories = settings.first_categories();
+    while let Err(error) = postgres.seed_categories(&categories).await {
+        tracing::warn!(%error, "waiting for postgres");
+        tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
 
@@ -252,8 +277,8 @@ fn admission(settings: &Settings, process: &Process) -> Admission {
     Admission::new(most, settings.session.handshakes_per_second, sockets)
 }
 
-/// What metrics and health tell of the fan-out.
-fn show(fanout: &Arc<Fanout>, process: &Process) {
+/// What metrics and health tell of the fan-out and the directory.
+fn show(fanout: &Arc<Fanout>, directory: &Arc<Directory>, process: &Process) {
     let (measured, loaded) = (fanout.clone(), fanout.clone());
     process.metrics.on_scrape(move || measured.measure());
     process.health.condition("revocations", move || {
@@ -261,6 +286,14 @@ fn show(fanout: &Arc<Fanout>, process: &Process) {
             Ok(())
         } else {
             Err("the revocations are not loaded yet".to_owned())
+        }
+    });
+    let directory = directory.clone();
+    process.health.condition("directory", move || {
+        if directory.is_loaded() {
+            Ok(())
+        } else {
+            Err("the categories are not known yet".to_owned())
         }
     });
 }

@@ -80,7 +80,7 @@ settings! {
         jobs: JobsSettings,
         log: LogSettings,
     }
-    elsewhere: &["http", "auth", "session", "delivery", "drain"];
+    elsewhere: &["http", "auth", "session", "delivery", "directory", "drain"];
     check: check;
 }
 

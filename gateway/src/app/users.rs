@@ -1,11 +1,11 @@
-//! Who exists, and under which name. Read from Postgres and remembered, so that commands
-//! between users who were seen before go on while Postgres is away.
+//! Who exists, under which name, and what they may do. Read from Postgres and remembered, so that
+//! commands between users who were seen before go on while Postgres is away.
 
 use std::{
     collections::HashSet,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -15,7 +15,7 @@ use parking_lot::RwLock;
 use shared::{
     domain::{Code, Refusal, UserId},
     lifecycle::Lifecycle,
-    postgres::{Postgres, User, UserStatus},
+    postgres::{PgError, Postgres, Role, User, UserStatus},
 };
 use tokio::time::Instant;
 
@@ -26,8 +26,8 @@ const CAPACITY: u64 = 200_000;
 /// After this long without use a user is forgotten.
 const FORGET_AFTER: Duration = Duration::from_hours(24);
 /// After this long Postgres is asked again, beside the request.
-const FRESH_FOR: Duration = Duration::from_mins(1);
-/// How often a node learns who is banned.
+const FRESH_FOR: Duration = Duration::from_secs(30);
+/// How often a node learns who is banned, should it not have heard.
 const BANS_INTERVAL: Duration = Duration::from_secs(3);
 
 /// What commands need to know of a user.
@@ -35,65 +35,77 @@ const BANS_INTERVAL: Duration = Duration::from_secs(3);
 pub struct Profile {
     /// The display name, or the name they log in with.
     pub name: String,
+    /// What they may do.
+    pub role: Role,
     /// Whether they may take part.
     pub status: UserStatus,
+    /// Whether one of their groups may send to everybody.
+    pub may_allcast: bool,
     read_at: Instant,
+    /// How much was to be distrusted when it was read.
+    distrusted: u64,
     refreshing: AtomicBool,
 }
 
-impl Profile {
-    fn of(user: User) -> Arc<Self> {
-        Arc::new(Self {
-            name: user.display_name.unwrap_or(user.username),
-            status: user.status,
-            read_at: Instant::now(),
-            refreshing: AtomicBool::new(false),
-        })
-    }
-}
+/// What happens to the sockets of somebody who is banned.
+pub(super) type OnBan = Box<dyn Fn(UserId) + Send + Sync>;
 
 /// The directory of users.
 pub struct Users {
     postgres: Postgres,
     lifecycle: Lifecycle,
     known: Cache<UserId, Arc<Profile>>,
-    banned: Arc<RwLock<HashSet<UserId>>>,
+    banned: RwLock<HashSet<UserId>>,
+    /// Counts what may have changed anybody: whoever was read before is read again before they count.
+    distrusted: AtomicU64,
+    on_ban: OnBan,
 }
 
 impl Users {
-    pub(super) fn new(postgres: Postgres, lifecycle: Lifecycle) -> Self {
+    pub(super) fn start(postgres: Postgres, on_ban: OnBan, lifecycle: &Lifecycle) -> Arc<Self> {
         let known = Cache::builder()
             .max_capacity(CAPACITY)
             .time_to_idle(FORGET_AFTER)
             .build();
-        let banned = Arc::default();
-        let following = Self::follow_bans(postgres.clone(), Arc::clone(&banned));
-        let life = lifecycle.clone();
+        let users = Arc::new(Self {
+            postgres,
+            lifecycle: lifecycle.clone(),
+            known,
+            banned: RwLock::default(),
+            distrusted: AtomicU64::new(0),
+            on_ban,
+        });
+        let (following, life) = (users.clone(), lifecycle.clone());
         lifecycle.spawn("follow bans", async move {
             tokio::select! {
-                () = following => {}
+                () = following.follow_bans() => {}
                 () = life.stopping() => {}
             }
         });
-        Self {
-            postgres,
-            lifecycle,
-            known,
-            banned,
-        }
+        users
     }
 
     /// The user, or `not_found`; `unavailable` if that cannot be told now.
-    pub async fn get(&self, id: UserId) -> Result<Arc<Profile>, Refusal> {
+    pub async fn get(self: &Arc<Self>, id: UserId) -> Result<Arc<Profile>, Refusal> {
         if let Some(profile) = self.known.get(&id).await {
-            self.refresh_if_old(id, &profile);
-            return Ok(profile);
+            if profile.distrusted == self.distrusted.load(Ordering::Acquire) {
+                self.refresh_if_old(id, &profile);
+                return Ok(profile);
+            }
+            return match self.read_again(id).await {
+                Ok(Some(profile)) => Ok(profile),
+                Ok(None) => Err(no_such_user()),
+                // What was known before is better than nothing.
+                Err(PgError::Unavailable(_)) => Ok(profile),
+                Err(error) => Err(postgres_refusal(&error)),
+            };
         }
         // Many requests for the same user ask once.
         let read = async {
+            let distrusted = self.distrusted.load(Ordering::Acquire);
             match self.postgres.user_by_id(id).await {
-                Ok(Some(user)) => Ok(Profile::of(user)),
-                Ok(None) => Err(Refusal::new(Code::NotFound, "no such user")),
+                Ok(Some(user)) => Ok(profile(user, distrusted)),
+                Ok(None) => Err(no_such_user()),
                 Err(error) => Err(postgres_refusal(&error)),
             }
         };
@@ -103,43 +115,95 @@ impl Users {
             .map_err(|refusal| (*refusal).clone())
     }
 
-    /// Whether the user may take no part, as of some seconds ago at most; while Postgres is away,
+    /// Whether the user may take no part, as far as this node has heard; while Postgres is away,
     /// as it was before. Costs no round trip: every socket that opens asks.
     pub fn is_banned(&self, id: UserId) -> bool {
         self.banned.read().contains(&id)
     }
 
+    /// Remembers a user who was just read or created elsewhere.
+    pub async fn remember(&self, user: User) {
+        let id = user.id;
+        let distrusted = self.distrusted.load(Ordering::Acquire);
+        self.known.insert(id, profile(user, distrusted)).await;
+    }
+
+    /// Something changed that may concern anybody.
+    pub(super) fn distrust_all(&self) {
+        self.distrusted.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Learns what a user is now; one who is banned has to go.
+    pub(super) async fn read_again(&self, id: UserId) -> Result<Option<Arc<Profile>>, PgError> {
+        let distrusted = self.distrusted.load(Ordering::Acquire);
+        let Some(user) = self.postgres.user_by_id(id).await? else {
+            self.known.invalidate(&id).await;
+            return Ok(None);
+        };
+        match user.status {
+            UserStatus::Banned => self.ban(id),
+            UserStatus::Active => {
+                self.banned.write().remove(&id);
+            }
+        }
+        let profile = profile(user, distrusted);
+        self.known.insert(id, profile.clone()).await;
+        Ok(Some(profile))
+    }
+
+    /// Learns who is banned.
+    pub(super) async fn read_bans(&self) -> Result<(), PgError> {
+        let now: HashSet<_> = self.postgres.banned_users().await?.into_iter().collect();
+        let before = std::mem::replace(&mut *self.banned.write(), now.clone());
+        for user in now.difference(&before) {
+            (self.on_ban)(*user);
+        }
+        Ok(())
+    }
+
+    fn ban(&self, id: UserId) {
+        // First the list, so that a socket which opens meanwhile is refused.
+        self.banned.write().insert(id);
+        (self.on_ban)(id);
+    }
+
     /// The task that learns who is banned.
-    async fn follow_bans(postgres: Postgres, banned: Arc<RwLock<HashSet<UserId>>>) {
+    async fn follow_bans(&self) {
         loop {
-            match postgres.banned_users().await {
-                Ok(now) => *banned.write() = now.into_iter().collect(),
-                Err(error) => tracing::debug!(%error, "who is banned cannot be told now"),
+            if let Err(error) = self.read_bans().await {
+                tracing::debug!(%error, "who is banned cannot be told now");
             }
             tokio::time::sleep(BANS_INTERVAL).await;
         }
     }
 
-    /// Remembers a user who was just read or created elsewhere.
-    pub async fn remember(&self, user: User) {
-        let id = user.id;
-        self.known.insert(id, Profile::of(user)).await;
-    }
-
-    fn refresh_if_old(&self, id: UserId, profile: &Arc<Profile>) {
+    fn refresh_if_old(self: &Arc<Self>, id: UserId, profile: &Arc<Profile>) {
         let is_fresh = profile.read_at.elapsed() < FRESH_FOR;
         if is_fresh || profile.refreshing.swap(true, Ordering::Relaxed) {
             return;
         }
-        let (postgres, known, profile) =
-            (self.postgres.clone(), self.known.clone(), profile.clone());
+        let (users, profile) = (self.clone(), profile.clone());
         self.lifecycle.spawn("refresh user", async move {
-            match postgres.user_by_id(id).await {
-                Ok(Some(user)) => known.insert(id, Profile::of(user)).await,
-                Ok(None) => known.invalidate(&id).await,
+            if users.read_again(id).await.is_err() {
                 // Stays as it is; the next request tries again.
-                Err(_) => profile.refreshing.store(false, Ordering::Relaxed),
+                profile.refreshing.store(false, Ordering::Relaxed);
             }
         });
     }
+}
+
+fn profile(user: User, distrusted: u64) -> Arc<Profile> {
+    Arc::new(Profile {
+        name: user.display_name.unwrap_or(user.username),
+        role: user.role,
+        status: user.status,
+        may_allcast: user.may_allcast,
+        read_at: Instant::now(),
+        distrusted,
+        refreshing: AtomicBool::new(false),
+    })
+}
+
+fn no_such_user() -> Refusal {
+    Refusal::new(Code::NotFound, "no such user")
 }

@@ -11,7 +11,7 @@ use shared::{
 };
 
 use super::{
-    Caller, Reply,
+    Asker, Reply,
     broadcast::{self, Sent, remembers},
     complete::ById,
     end, find, record,
@@ -37,7 +37,7 @@ struct Cancelled {
 
 pub(super) async fn run(
     app: &Arc<App>,
-    caller: &Caller,
+    caller: &Asker,
     request: &Request,
 ) -> Result<Reply, Refusal> {
     let id = request.body.parse::<ById>()?.id()?;

@@ -14,7 +14,7 @@ use shared::{
 };
 
 use super::{
-    Caller, Reply,
+    Asker, Reply,
     broadcast::{self, Sent, remembers},
     end, find, record,
 };
@@ -39,7 +39,7 @@ impl ById {
 
 pub(super) async fn run(
     app: &Arc<App>,
-    caller: &Caller,
+    caller: &Asker,
     request: &Request,
 ) -> Result<Reply, Refusal> {
     let id = request.body.parse::<ById>()?.id()?;

@@ -28,7 +28,7 @@ use shared::{
 };
 use uuid::Uuid;
 
-use super::{Caller, Reply, seams};
+use super::{Asker, Reply};
 use crate::{
     app::{App, Bucket, Profile},
     dialect::{Json, Request},
@@ -38,7 +38,7 @@ use valid::{Audience, Create, Valid, bad};
 
 pub(super) async fn run(
     app: &Arc<App>,
-    caller: &Caller,
+    caller: &Asker,
     request: &Request,
 ) -> Result<Reply, Refusal> {
     let now = app.store.clock().now();
@@ -108,7 +108,7 @@ pub(super) async fn run(
 }
 
 /// Who sends, if they may send to this audience.
-async fn may_send(app: &App, caller: &Caller, audience: Audience) -> Result<Arc<Profile>, Refusal> {
+async fn may_send(app: &App, caller: &Asker, audience: Audience) -> Result<Arc<Profile>, Refusal> {
     let sender = match audience {
         Audience::User(recipient) => {
             let (sender, recipient) =
@@ -123,7 +123,7 @@ async fn may_send(app: &App, caller: &Caller, audience: Audience) -> Result<Arc<
     if sender.status == UserStatus::Banned {
         return Err(Refusal::new(Code::Forbidden, "banned"));
     }
-    if audience == Audience::Allcast && !seams::may_allcast(&sender) {
+    if audience == Audience::Allcast && !(caller.may_allcast || sender.may_allcast) {
         return Err(Refusal::new(
             Code::Forbidden,
             "broadcast: only members of a group with that right may allcast",
@@ -137,7 +137,7 @@ fn objection(app: &App, valid: &Valid<'_>) -> Option<Refusal> {
     if valid.is_late {
         return Some(bad("expiresAt: not in the future"));
     }
-    seams::check_tags(app, &valid.categories).err()
+    app.directory.check_tags(&valid.categories).err()
 }
 
 /// What it counts against, beside what all requests do.
@@ -149,7 +149,7 @@ fn bucket(audience: Audience) -> Bucket {
 }
 
 /// Under which a second try of the caller is recognised.
-pub(super) fn key_of(caller: &Caller, request: &Request) -> IdempotencyKey {
+pub(super) fn key_of(caller: &Asker, request: &Request) -> IdempotencyKey {
     IdempotencyKey(match &request.id {
         Some(id) => format!("{}:{id}", caller.user),
         None => format!("once:{}", Uuid::from_u128(rand::random())),

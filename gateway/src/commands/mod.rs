@@ -19,7 +19,6 @@ mod ping;
 mod preferences;
 mod queue;
 mod record;
-mod seams;
 
 #[cfg(test)]
 mod tests;
@@ -43,7 +42,7 @@ use metrics::{DURATION, Name as Label, Outcome, REQUESTS};
 /// Longest a request may take.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-/// Who asks. Never changes during a session.
+/// Who asks over a socket. Never changes during a session.
 #[derive(Debug, Clone)]
 pub struct Caller {
     /// The user, as the token says.
@@ -61,6 +60,45 @@ impl Caller {
             session: Some(self.session),
             user: Some(self.user),
             ..Ids::default()
+        }
+    }
+}
+
+/// Who asks, over a socket or over REST.
+#[derive(Debug, Clone, Copy)]
+pub struct Asker {
+    /// The user, as the token says.
+    pub user: UserId,
+    /// The socket, if it is one.
+    pub session: Option<SessionId>,
+    /// May send to everybody whatever the user's groups are: an administrator, over REST.
+    pub may_allcast: bool,
+}
+
+impl Asker {
+    /// A user without a socket.
+    pub fn over_rest(user: UserId) -> Self {
+        Self {
+            user,
+            session: None,
+            may_allcast: false,
+        }
+    }
+
+    fn ids(&self) -> Ids {
+        Ids {
+            session: self.session,
+            user: Some(self.user),
+            ..Ids::default()
+        }
+    }
+}
+
+impl From<&Caller> for Asker {
+    fn from(caller: &Caller) -> Self {
+        Self {
+            session: Some(caller.session),
+            ..Self::over_rest(caller.user)
         }
     }
 }
@@ -113,7 +151,7 @@ pub struct Command {
     pub name: &'static str,
     label: Label,
     cost: Cost,
-    run: for<'a> fn(&'a Arc<App>, &'a Caller, &'a Request) -> Running<'a>,
+    run: for<'a> fn(&'a Arc<App>, &'a Asker, &'a Request) -> Running<'a>,
 }
 
 /// Everything a client may ask. `authenticate` and `ack` are matters of the session.
@@ -169,7 +207,12 @@ pub static TABLE: &[Command] = &[
 ];
 
 /// Runs a request: finds it, counts it, holds it to its limits and its deadline.
-pub async fn run(app: &Arc<App>, caller: &Caller, request: &Request) -> Result<Reply, Refusal> {
+pub async fn run(
+    app: &Arc<App>,
+    asker: impl Into<Asker>,
+    request: &Request,
+) -> Result<Reply, Refusal> {
+    let asker = asker.into();
     let begun = Instant::now();
     let command = TABLE.iter().find(|command| command.name == &*request.name);
     let label = command.map_or(Label::Unknown, |command| command.label);
@@ -178,13 +221,13 @@ pub async fn run(app: &Arc<App>, caller: &Caller, request: &Request) -> Result<R
             let ids = Ids {
                 request: request.id.as_ref().and_then(|id| Name::new(id.as_str())),
                 asked: Some(command.name),
-                ..caller.ids()
+                ..asker.ids()
             };
             let in_time = async {
                 if command.cost == Cost::Message {
-                    app.limiter.take(caller.user, Bucket::Requests).await?;
+                    app.limiter.take(asker.user, Bucket::Requests).await?;
                 }
-                timeout(DEADLINE, (command.run)(app, caller, request))
+                timeout(DEADLINE, (command.run)(app, &asker, request))
                     .await
                     .unwrap_or_else(|_| Err(too_late()))
             };

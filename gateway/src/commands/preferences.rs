@@ -13,9 +13,8 @@ use shared::{
 };
 
 use super::{
-    Caller, Reply,
+    Asker, Reply,
     create::{key_of, other_body},
-    seams,
 };
 use crate::{
     app::App,
@@ -64,7 +63,7 @@ pub(super) async fn of(app: &App, user: UserId) -> Result<Arc<Preferences>, Refu
 }
 
 /// What the caller chose.
-pub(super) async fn get(app: &Arc<App>, caller: &Caller) -> Result<Reply, Refusal> {
+pub(super) async fn get(app: &Arc<App>, caller: &Asker) -> Result<Reply, Refusal> {
     let preferences = of(app, caller.user).await?;
     Ok(Reply::answer("preferences", Json::of(&*preferences)))
 }
@@ -72,7 +71,7 @@ pub(super) async fn get(app: &Arc<App>, caller: &Caller) -> Result<Reply, Refusa
 /// Chooses anew.
 pub(super) async fn update(
     app: &Arc<App>,
-    caller: &Caller,
+    caller: &Asker,
     request: &Request,
 ) -> Result<Reply, Refusal> {
     let preferences = request.body.parse::<Update>()?.validate()?;
@@ -80,7 +79,7 @@ pub(super) async fn update(
         .blocked_categories
         .union(&preferences.allowed_categories);
     // Also a retired one: commands that carry it are still about.
-    seams::check_known(app, tags)?;
+    app.directory.check_known(tags)?;
     let payload = Json::of(&preferences);
     let body = payload.as_str().as_bytes().to_vec();
     let append = Append {

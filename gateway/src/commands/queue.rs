@@ -13,7 +13,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use shared::domain::{Code, CommandState, Preferences, Refusal, Timestamp, UserId};
 
-use super::{Caller, Reply, preferences};
+use super::{Asker, Reply, preferences};
 use crate::{app::App, dialect::Request, fanout::postgres_refusal};
 use cursor::Cursor;
 use list::List;
@@ -66,7 +66,7 @@ impl Query {
 
 pub(super) async fn run(
     app: &Arc<App>,
-    caller: &Caller,
+    caller: &Asker,
     request: &Request,
 ) -> Result<Reply, Refusal> {
     let query = request.body.parse::<Query>()?.validate()?;

@@ -3,40 +3,46 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
-    Extension, Json, Router,
+    Extension, Json,
     extract::State,
     http::{HeaderMap, StatusCode},
-    routing::post,
 };
 use serde::{Deserialize, Serialize};
 use shared::{
-    auth::{CLOCK_ERROR, Issued, MAX_LIFETIME, MAX_PASSWORD_BYTES},
+    auth::{CLOCK_ERROR, Issued, MAX_LIFETIME, check_account, is_username},
     config::Secret,
     domain::{Code, Digest, Durability, Kind, Refusal, Revocation, Timestamp, Topic, UserId},
     postgres::UserStatus,
     redis::{Append, IdempotencyKey, Store},
 };
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
 use uuid::Uuid;
 
-use super::{Api, Failure, Peer, bearer::Bearer, body::Body};
+use super::{
+    Api, Failure, Peer,
+    bearer::Bearer,
+    body::Body,
+    openapi::{BearerRefusals, ErrorAnswer, Refusals},
+};
 use crate::config::Registration;
 
-const USERNAME_CHARACTERS: std::ops::RangeInclusive<usize> = 3..=32;
-const MIN_PASSWORD_BYTES: usize = 8;
-
-pub(super) fn routes() -> Router<Arc<Api>> {
-    Router::new()
-        .route("/register", post(register))
-        .route("/login", post(login))
-        .route("/refresh", post(refresh))
-        .route("/logout", post(logout))
-        .route("/logout-all", post(logout_all))
+pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
+    OpenApiRouter::new()
+        .routes(routes!(register))
+        .routes(routes!(login))
+        .routes(routes!(refresh))
+        .routes(routes!(logout))
+        .routes(routes!(logout_all))
 }
 
-#[derive(Deserialize)]
+/// A name and a password.
+#[derive(Deserialize, ToSchema)]
 struct Credentials {
+    #[schema(pattern = "^[A-Za-z0-9_.-]{3,32}$")]
     username: String,
     #[serde(deserialize_with = "secret")]
+    #[schema(value_type = String, format = Password, min_length = 8, max_length = 256)]
     password: Secret,
 }
 
@@ -45,18 +51,23 @@ fn secret<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Secret, D::Error>
     String::deserialize(from).map(Secret::new)
 }
 
-#[derive(Serialize)]
+/// A new user.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Registered {
+    #[schema(value_type = String, format = Uuid)]
     user_id: UserId,
     username: String,
 }
 
-#[derive(Serialize)]
+/// A token.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct LoggedIn {
     token: String,
+    #[schema(value_type = String, format = DateTime)]
     expires_at: Timestamp,
+    #[schema(value_type = String, format = Uuid)]
     user_id: UserId,
 }
 
@@ -68,30 +79,6 @@ impl From<Issued> for LoggedIn {
             user_id: issued.identity.user,
         }
     }
-}
-
-fn is_username(name: &str) -> bool {
-    USERNAME_CHARACTERS.contains(&name.len())
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'))
-}
-
-fn check_new(credentials: &Credentials) -> Result<(), Refusal> {
-    if !is_username(&credentials.username) {
-        return Err(Refusal::new(
-            Code::BadRequest,
-            "username must be 3 to 32 of A-Z a-z 0-9 _ . -",
-        ));
-    }
-    let bytes = credentials.password.expose().len();
-    if !(MIN_PASSWORD_BYTES..=MAX_PASSWORD_BYTES).contains(&bytes) {
-        return Err(Refusal::new(
-            Code::BadRequest,
-            "password must have 8 to 1024 bytes",
-        ));
-    }
-    Ok(())
 }
 
 fn slow_down(wait: Duration) -> Refusal {
@@ -114,7 +101,7 @@ impl Api {
     }
 
     fn store(&self) -> Option<&Store> {
-        self.backend.get().map(|backend| &backend.store)
+        self.backend.get().map(|backend| &backend.app.store)
     }
 
     /// Makes tokens invalid on every node, and only returns when that will survive.
@@ -130,7 +117,7 @@ impl Api {
             remove: None,
             unless_delivered: None,
         };
-        self.backend()?.store.append_from_reserve(entry).await?;
+        self.app()?.store.append_from_reserve(entry).await?;
         Ok(())
     }
 
@@ -141,6 +128,16 @@ impl Api {
     }
 }
 
+/// Makes a user.
+#[utoipa::path(
+    post, path = "/register", tag = "auth", request_body = Credentials,
+    responses(
+        (status = 201, description = "The user", body = Registered),
+        (status = 403, description = "Registration is closed (`forbidden`)", body = ErrorAnswer),
+        (status = 409, description = "The name is taken (`conflict`)", body = ErrorAnswer),
+        Refusals,
+    )
+)]
 async fn register(
     State(api): State<Arc<Api>>,
     Extension(Peer(peer)): Extension<Peer>,
@@ -150,9 +147,10 @@ async fn register(
     if api.settings.auth.registration == Registration::Closed {
         return Err(Refusal::new(Code::Forbidden, "registration is closed").into());
     }
-    check_new(&credentials)?;
+    check_account(&credentials.username, &credentials.password)
+        .map_err(|wrong| Refusal::new(Code::BadRequest, wrong))?;
     api.attempt_from(peer, &headers).await?;
-    let postgres = &api.backend()?.postgres;
+    let postgres = &api.app()?.postgres;
     let taken = || Refusal::new(Code::Conflict, "the username is taken");
     // Asked first, for hashing is what costs; the table decides.
     if postgres
@@ -178,7 +176,16 @@ async fn register(
     ))
 }
 
-/// An unknown user and a wrong password look alike, also in the time they take.
+/// Gives a token. An unknown user and a wrong password look alike, also in the time they take.
+#[utoipa::path(
+    post, path = "/login", tag = "auth", request_body = Credentials,
+    responses(
+        (status = 200, description = "A token", body = LoggedIn),
+        (status = 401, description = "Wrong name or password (`unauthorized`)", body = ErrorAnswer),
+        (status = 403, description = "The user is banned (`forbidden`)", body = ErrorAnswer),
+        Refusals,
+    )
+)]
 async fn login(
     State(api): State<Arc<Api>>,
     Extension(Peer(peer)): Extension<Peer>,
@@ -188,7 +195,7 @@ async fn login(
     api.attempt_from(peer, &headers).await?;
     let found = if is_username(&credentials.username) {
         api.attempt_on(&credentials.username).await?;
-        api.backend()?
+        api.app()?
             .postgres
             .user_by_name(&credentials.username)
             .await?
@@ -213,6 +220,11 @@ fn check_status(status: UserStatus) -> Result<(), Refusal> {
     }
 }
 
+/// Gives a new token before the old one ends.
+#[utoipa::path(
+    post, path = "/refresh", tag = "auth", security(("bearer" = [])),
+    responses((status = 200, description = "A token", body = LoggedIn), BearerRefusals)
+)]
 async fn refresh(
     State(api): State<Arc<Api>>,
     Bearer(identity): Bearer,
@@ -221,13 +233,17 @@ async fn refresh(
         let message = "the token is not ours: get a new one where it came from";
         return Err(Refusal::new(Code::Forbidden, message).into());
     }
-    let user = api.backend()?.postgres.user_by_id(identity.user).await?;
+    let user = api.app()?.postgres.user_by_id(identity.user).await?;
     let user = user.ok_or_else(|| Refusal::new(Code::Unauthorized, "the user is gone"))?;
     check_status(user.status)?;
     Ok(Json(api.tokens.issue(user.id).into()))
 }
 
 /// Withdraws the token it is called with. Sockets opened with it close with 4401.
+#[utoipa::path(
+    post, path = "/logout", tag = "auth", security(("bearer" = [])),
+    responses((status = 204, description = "The token is withdrawn"), BearerRefusals)
+)]
 async fn logout(
     State(api): State<Arc<Api>>,
     Bearer(identity): Bearer,
@@ -248,6 +264,10 @@ async fn logout(
 }
 
 /// Withdraws every token of the user, whoever issued it.
+#[utoipa::path(
+    post, path = "/logout-all", tag = "auth", security(("bearer" = [])),
+    responses((status = 204, description = "Every token of the user is withdrawn"), BearerRefusals)
+)]
 async fn logout_all(
     State(api): State<Arc<Api>>,
     Bearer(identity): Bearer,

@@ -48,7 +48,7 @@ pub(super) async fn answer(State(api): State<Arc<Api>>, request: Request, next: 
             ),
             (
                 header::ACCESS_CONTROL_ALLOW_HEADERS,
-                "authorization, content-type, x-request-id",
+                "authorization, content-type, idempotency-key, x-request-id",
             ),
             (header::ACCESS_CONTROL_MAX_AGE, "600"),
         ] {

@@ -14,6 +14,9 @@ label! {
         Logout = "logout",
         LogoutAll = "logout_all",
         Users = "users",
+        Categories = "categories",
+        Commands = "commands",
+        Admin = "admin",
         Health = "health",
         Upgrade = "upgrade",
         Other = "other",
@@ -31,7 +34,11 @@ impl Route {
             "/api/v1/auth/logout-all" => Self::LogoutAll,
             "/live" | "/ready" | "/health" | "/api/v1/health" => Self::Health,
             "/api/ws" | "/ws" => Self::Upgrade,
+            "/api/v1/categories" => Self::Categories,
+            "/api/v1/commands" => Self::Commands,
             _ if path.starts_with("/api/v1/users/") => Self::Users,
+            _ if path.starts_with("/api/v1/commands/") => Self::Commands,
+            _ if path.starts_with("/api/v1/admin/") => Self::Admin,
             _ => Self::Other,
         }
     }

@@ -3,20 +3,30 @@
 //! The listener is up before Redis and Postgres answer, so that `/ready` can say what it waits
 //! for; until [`Api::connect`], whatever needs them is `unavailable`.
 
+mod active;
+mod admin;
 mod admission;
 mod attempts;
 mod auth;
 mod bearer;
 mod body;
+mod categories;
+mod commands;
 mod cors;
 mod credentials;
 mod failure;
+mod idempotency;
+mod list;
 pub mod metrics;
+mod openapi;
 mod origin;
 mod page;
+mod parameters;
+mod preferences;
 mod refused;
 mod request;
 mod serve;
+mod staff;
 pub mod upgrade;
 mod users;
 
@@ -32,9 +42,10 @@ use shared::{
     clock::Clock,
     domain::{Code, Refusal},
     health::Health,
-    postgres::Postgres,
-    redis::Store,
 };
+
+use utoipa::OpenApi as _;
+use utoipa_axum::router::OpenApiRouter;
 
 pub use admission::Admission;
 pub use failure::Failure;
@@ -42,7 +53,10 @@ pub use origin::Origins;
 pub use serve::{Server, bind};
 pub use upgrade::Door;
 
-use crate::{app::limiter::Limited, config::Settings};
+use crate::{
+    app::{App, limiter::Limited},
+    config::Settings,
+};
 use attempts::Attempts;
 
 /// The peer's address, put into each request's extensions by the listener.
@@ -51,10 +65,8 @@ pub struct Peer(pub SocketAddr);
 
 /// What REST needs once the stores answer.
 pub struct Backend {
-    /// For revocations.
-    pub store: Store,
-    /// For users.
-    pub postgres: Postgres,
+    /// What commands run on.
+    pub app: Arc<App>,
     /// Refuses tokens that were withdrawn, and all while that is not known.
     #[expect(
         clippy::type_complexity,
@@ -125,6 +137,10 @@ impl Api {
         self.backend.get().ok_or_else(starting)
     }
 
+    fn app(&self) -> Result<&Arc<App>, Refusal> {
+        Ok(&self.backend()?.app)
+    }
+
     /// Where a request really comes from.
     pub fn client_address(&self, peer: SocketAddr, headers: &HeaderMap) -> IpAddr {
         let lines = headers.get_all("x-forwarded-for").iter();
@@ -137,9 +153,9 @@ impl Api {
 
 /// Everything on the public listener but the upgrade, which the caller adds.
 pub fn router(api: &Arc<Api>, health: Health) -> Router {
-    let rest = Router::new()
-        .nest("/api/v1/auth", auth::routes())
-        .nest("/api/v1/users", users::routes())
+    let (rest, document) = routes().split_for_parts();
+    let rest = rest
+        .merge(openapi::served(&document))
         .with_state(api.clone())
         .fallback(failure::not_found)
         .method_not_allowed_fallback(failure::method_not_allowed);
@@ -150,6 +166,19 @@ pub fn router(api: &Arc<Api>, health: Health) -> Router {
         ))
         .layer(middleware::from_fn_with_state(api.clone(), cors::answer))
         .layer(middleware::from_fn(request::observe))
+}
+
+/// The REST interface, described where it is served.
+fn routes() -> OpenApiRouter<Arc<Api>> {
+    OpenApiRouter::with_openapi(openapi::Document::openapi())
+        .nest("/api/v1/auth", auth::routes())
+        .nest(
+            "/api/v1/users",
+            users::routes().merge(preferences::routes()),
+        )
+        .nest("/api/v1/categories", categories::routes())
+        .nest("/api/v1/commands", commands::routes())
+        .nest("/api/v1/admin", admin::routes())
 }
 
 #[cfg(test)]

@@ -11,6 +11,10 @@ use super::{
     metrics::{Outcome, REQUEST_SECONDS, REQUESTS, Route},
 };
 
+/// The id of a request, among its extensions.
+#[derive(Debug, Clone)]
+pub(super) struct RequestId(pub(super) String);
+
 const ID: &str = "x-request-id";
 
 /// The request's id: the one it came with, if that can go into logs and headers, else a new one.
@@ -31,8 +35,9 @@ fn id(request: &Request) -> String {
 }
 
 /// The outermost layer. Only the path is logged: a query may hold a token.
-pub(super) async fn observe(request: Request, next: Next) -> Response {
+pub(super) async fn observe(mut request: Request, next: Next) -> Response {
     let id = id(&request);
+    request.extensions_mut().insert(RequestId(id.clone()));
     let route = Route::of(request.uri().path());
     let span = tracing::info_span!("http", method = %request.method(), path = request.uri().path());
     let ids = Ids {

@@ -115,12 +115,15 @@ impl Store {
         let is_cluster = self.topology()?.is_cluster();
         let all: Vec<_> = (0..self.partitions().0).map(Partition).collect();
         // On a cluster a call may touch one partition only.
-        let calls: Vec<_> = all.chunks(if is_cluster { 1 } else { all.len() }).collect();
+        let calls: Vec<Vec<Partition>> = all
+            .chunks(if is_cluster { 1 } else { all.len() })
+            .map(<[_]>::to_vec)
+            .collect();
         let mut answers = stream::iter(calls)
             .map(|partitions| async move {
                 let mut args = texts([&nodes.len().to_string()]);
                 args.extend(nodes.iter().map(|node| Value::from(node.as_str())));
-                let tags = partitions.iter().map(|one| Value::from(keys::tag(*one)));
+                let tags = partitions.iter().map(|it| Value::from(keys::tag(*it)));
                 args.extend(tags);
                 self.call(partitions[0], functions::SESSIONS_AT, args).await
             })
