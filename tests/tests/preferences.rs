@@ -111,8 +111,9 @@ async fn a_choice_counts_for_what_waits_for_a_device_that_is_away() {
 
     // Unblocked, it is not delivered later, but listed: as pending.
     block(&phone, &[]).await;
-    send(&ann_socket, &bob, "after").await;
+    let after = send(&ann_socket, &bob, "after").await;
     expect_content(&phone, "after").await;
+    expect_status(&ann_socket, &after, "delivered").await;
     phone.close().await;
     let (phone, _) = tidegate.connect(0, &bob, "phone").await;
     testkit::eventually(
