@@ -189,24 +189,8 @@ impl Fanout {
         }
         let preferences = std::mem::replace(&mut opened.preferences, Known::Nothing);
         let preferences = self.recall(user, preferences).await?;
-        let broadcasts = match opened.broadcasts {
-            Some(position) => position,
-            None => {
-                let first = self.first_broadcast_of(user).await?;
-                if let Some(member) = attachment.outbox.member() {
-                    self.receiver
-                        .confirm(user, &member.device, first, Vec::new());
-                }
-                first
-            }
-        };
-        let completed = self.completed_since(user, &opened, broadcasts).await;
-        if let Some(member) = attachment.outbox.member()
-            && !completed.is_empty()
-        {
-            let _ = member.completed.set(Box::new(completed));
-        }
-        attachment.outbox.begin(Feed::Broadcast, broadcasts);
+        self.begin_broadcasts(user, &opened, &attachment.outbox)
+            .await?;
         Ok(self.opened(user, opened, preferences, is_known, attachment))
     }
 

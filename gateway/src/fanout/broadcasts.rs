@@ -5,10 +5,11 @@ use std::{sync::Arc, time::Duration};
 
 use shared::{
     domain::{Position, Refusal, Timestamp, Topic, UserId},
-    redis::Page,
+    redis::{OpenedSession, Page},
 };
 
-use super::{Fanout, postgres_refusal, recent::Recent, store_refusal, topic::Effects};
+use super::{Fanout, Outbox, postgres_refusal, recent::Recent, store_refusal, topic::Effects};
+use crate::dialect::Feed;
 
 const CHUNK: u32 = 512;
 const RETRY: Duration = Duration::from_millis(500);
@@ -83,6 +84,33 @@ impl Fanout {
         let mut effects = Effects::default();
         self.hub.preload(from, entries, end, &mut effects);
         self.apply(effects);
+        Ok(())
+    }
+
+    /// Says where a session takes up the log of broadcasts, and what of it its user has completed.
+    pub(super) async fn begin_broadcasts(
+        &self,
+        user: UserId,
+        opened: &OpenedSession,
+        outbox: &Outbox,
+    ) -> Result<(), Refusal> {
+        let Some(member) = outbox.member() else {
+            return Ok(());
+        };
+        let begin = match opened.broadcasts {
+            Some(position) => position,
+            None => {
+                let first = self.first_broadcast_of(user).await?;
+                self.receiver
+                    .confirm(user, &member.device, first, Vec::new());
+                first
+            }
+        };
+        let completed = self.completed_since(user, opened, begin).await;
+        if !completed.is_empty() {
+            let _ = member.completed.set(Box::new(completed));
+        }
+        outbox.begin(Feed::Broadcast, begin);
         Ok(())
     }
 
