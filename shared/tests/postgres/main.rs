@@ -8,6 +8,7 @@ mod partitions;
 mod plans;
 mod preferences;
 mod read;
+mod receipts;
 mod schema;
 mod states;
 mod support;

@@ -327,56 +327,6 @@ fn parse<'a, T: Deserialize<'a>>(body: &'a str) -> Result<T, String> {
     })
 }
 
-/// A record as it is kept in quarantine: readable, whatever it holds.
-pub(super) fn dump(record: &PersistRecord) -> Vec<u8> {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let fields: Vec<(&str, String)> = match &record.what {
-        Persist::Entry(entry) => vec![
-            ("topic", entry.topic.to_string()),
-            ("position", entry.position.to_string()),
-            ("id", entry.id.to_string()),
-            ("kind", entry.kind.to_string()),
-            ("at", entry.at.0.to_string()),
-            ("body", text(&entry.body)),
-        ],
-        Persist::Received { receipts, at } => {
-            let lines: Vec<String> = receipts
-                .iter()
-                .map(|receipt| format!("{} {}", receipt.user, blanks(&receipt.commands)))
-                .collect();
-            vec![("received", lines.join("\n")), ("at", at.0.to_string())]
-        }
-        Persist::Delivered {
-            user,
-            from,
-            to,
-            skipped,
-            at,
-        } => vec![
-            ("delivered", user.to_string()),
-            ("from", from.to_string()),
-            ("to", to.to_string()),
-            ("skip", blanks(skipped)),
-            ("at", at.0.to_string()),
-        ],
-        Persist::Unreadable { fields, .. } => fields
-            .iter()
-            .map(|(name, value)| (name.as_str(), text(value)))
-            .collect(),
-    };
-    let fields: serde_json::Map<String, serde_json::Value> = fields
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value.into()))
-        .collect();
-    serde_json::Value::Object(fields).to_string().into_bytes()
-}
-
-/// With blanks between.
-fn blanks(words: &[impl ToString]) -> String {
-    let words: Vec<String> = words.iter().map(ToString::to_string).collect();
-    words.join(" ")
-}
-
 /// The words of an array as Postgres writes one. UNNEST would flatten an array of arrays, so
 /// each goes as text and is cast there.
 pub(super) fn array_literal<'a>(words: impl IntoIterator<Item = &'a str>) -> String {

@@ -13,7 +13,9 @@
 
 mod broadcasts;
 mod fact;
+mod quarantine;
 mod statements;
+mod states;
 
 use sqlx::{Acquire as _, Postgres as Db, Transaction};
 
@@ -209,7 +211,7 @@ async fn finish(
     let is_complete = written == Written::All;
     let mut buried = Vec::new();
     if is_complete {
-        buried = statements::bury(&mut transaction, bad).await?;
+        buried = quarantine::bury(&mut transaction, bad).await?;
         move_positions(&mut transaction, batches).await?;
     }
     changes.delivered.append(&mut changes.ended);
