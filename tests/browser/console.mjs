@@ -1,9 +1,10 @@
 // Drives the console page in a real browser against running gateways: two users, one per node.
 //
-//   node console.mjs <first node> <second node> [--kill-hook <shell command>] [--chromium <path>]
+//   node console.mjs <first node> <second node> [--kill-hook <shell command>] [--shots <folder>] [--chromium <path>]
 //
 // The first node must allow WebSockets from the second one's origin and the other way round. The kill hook must end the
-// first node without notice; the window that was on it has to carry on with the second. Exits 0 only if all held.
+// first node without notice; the window that was on it has to carry on with the second. Screenshots go to the folder.
+// Exits 0 only if all held.
 
 import assert from 'node:assert/strict';
 import { execSync } from 'node:child_process';
@@ -12,7 +13,7 @@ import { chromium } from 'playwright-core';
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
-  options: { 'kill-hook': { type: 'string' }, chromium: { type: 'string', default: '/usr/bin/chromium' } },
+  options: { 'kill-hook': { type: 'string' }, shots: { type: 'string' }, chromium: { type: 'string', default: '/usr/bin/chromium' } },
 });
 const [first, second] = positionals;
 assert(first && second, 'usage: console.mjs <first node> <second node> [--kill-hook <command>] [--chromium <path>]');
@@ -41,6 +42,17 @@ class Window {
     return window;
   }
 
+  /** One more window of the same user, on the same node. */
+  async again() {
+    const other = await Window.open(this.page.context().browser(), 'again', new URL(this.page.url()).origin, second);
+    other.name = this.name;
+    await other.page.getByLabel('Username').fill(this.name);
+    await other.page.getByLabel('Password').fill('a long password');
+    await other.page.getByRole('button', { name: 'Log in' }).click();
+    await other.isIn('open');
+    return other;
+  }
+
   async register() {
     await this.page.getByLabel('Username').fill(this.name);
     await this.page.getByLabel('Password').fill('a long password');
@@ -65,6 +77,34 @@ class Window {
     await this.page.getByLabel('Type').selectOption(type);
     await this.page.getByLabel('Content').fill(content);
     await this.page.getByLabel('Content').press('Enter');
+  }
+
+  /** Sends a command to everybody whom these categories reach. */
+  async broadcast(content, ...categories) {
+    await this.page.getByLabel('For', { exact: true }).selectOption('category');
+    for (const category of categories) await this.page.locator(`#categories input[value="${category}"]`).check();
+    await this.page.getByLabel('Content').fill(content);
+    await this.page.getByLabel('Content').press('Enter');
+    for (const category of categories) await this.page.locator(`#categories input[value="${category}"]`).uncheck();
+    await this.page.getByLabel('For', { exact: true }).selectOption('user');
+  }
+
+  preference(category) {
+    return this.page.locator('#preferences').getByLabel(new RegExp(`^Preference for ${category}$`, 'i'));
+  }
+
+  async prefers(category, state) {
+    await this.preference(category).selectOption(state);
+    await this.shows(category, state);
+  }
+
+  /** Saved, not only asked for: nothing waits to be sent or answered. */
+  async shows(category, state) {
+    await this.page.waitForFunction(([tag, wanted]) => {
+      const select = document.querySelector(`#preferences select[aria-label="Preference for ${tag}" i]`);
+      const work = Object.entries(sessionStorage).find(([key]) => key.startsWith('tidegate.work.'));
+      return select?.value === wanted && !JSON.parse(work[1]).requests.length;
+    }, [category, state], { timeout: WAIT_MS });
   }
 
   rows(list, content) {
@@ -119,6 +159,68 @@ const steps = {
     await bob.sees('queue', 'waits for you', 'delivered');
     await alice.sees('sent', 'waits for you', 'delivered');
     assert.equal(await bob.rows('queue', 'taken back').count(), 0, 'the cancelled command was not delivered');
+  },
+
+  async 'a broadcast reaches once whom its categories reach, and nobody who blocked one'({ alice, bob }) {
+    await bob.prefers('mild', 'blocked');
+    await alice.broadcast('for friends of the mild', 'mild');
+    await alice.broadcast('for friends of both', 'general', 'mild');
+    await alice.broadcast('for the general public', 'general');
+    await alice.sees('queue', 'for friends of the mild', 'delivered');
+    await alice.sees('queue', 'for friends of both', 'delivered');
+    // The log of broadcasts is in order: who has the third was passed over with the others.
+    await bob.sees('queue', 'for the general public', 'delivered');
+    for (const missed of ['for friends of the mild', 'for friends of both']) {
+      assert.equal(await bob.rows('queue', missed).count(), 0, `bob does not get "${missed}"`);
+    }
+    assert.match(await bob.rows('queue', 'for the general public').innerText(), /broadcast[^]*general/i);
+    await alice.sees('sent', 'for friends of both', 'pending');
+  },
+
+  async 'one recipient completes a broadcast for themselves alone'({ alice, bob }) {
+    await bob.press('queue', 'for the general public', 'Complete');
+    await bob.sees('queue', 'for the general public', 'completed');
+    await alice.sees('queue', 'for the general public', 'delivered');
+    await alice.sees('sent', 'for the general public', 'pending');
+  },
+
+  async 'preferences are those of the user, on every window and after a reload'({ bob }) {
+    const other = await bob.again();
+    await other.shows('mild', 'blocked');
+    await bob.prefers('mild', 'neutral');
+    await other.shows('mild', 'neutral');
+    // What was hidden is in the queue as long as it has not ended.
+    await bob.sees('queue', 'for friends of the mild', 'pending');
+    await other.prefers('general', 'allowed');
+    await bob.shows('general', 'allowed');
+    assert.equal(await bob.rows('queue', 'for friends of the mild').count(), 0, 'only what is allowed is shown');
+    await bob.page.reload();
+    await bob.isIn('open');
+    await bob.shows('general', 'allowed');
+    await bob.prefers('general', 'neutral');
+    await other.page.close();
+  },
+
+  async 'sending to everybody needs the right to'({ alice }) {
+    await alice.page.getByLabel('For', { exact: true }).selectOption('allcast');
+    assert(await alice.page.getByLabel('To', { exact: true }).isHidden(), 'nobody in particular');
+    await alice.page.getByLabel('Content').fill('hear, all of you');
+    await alice.page.getByLabel('Content').press('Enter');
+    await alice.sees('sent', 'hear, all of you', 'failed');
+    assert.match(await alice.rows('sent', 'hear, all of you').innerText(), /forbidden/);
+    await alice.page.getByLabel('For', { exact: true }).selectOption('user');
+  },
+
+  async 'the page fits a phone'({ alice }) {
+    await alice.page.setViewportSize({ width: 360, height: 740 });
+    const [wide, screen] = await alice.page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
+    if (options.shots) await alice.page.screenshot({ path: `${options.shots}/phone.png`, fullPage: true });
+    await alice.page.setViewportSize({ width: 1440, height: 900 });
+    if (options.shots) await alice.page.screenshot({ path: `${options.shots}/desk.png`, fullPage: true });
+    assert(wide <= screen, `nothing is wider than the screen: ${wide} of ${screen}`);
+    const unnamed = await alice.page.locator('input, select, textarea').evaluateAll((fields) =>
+      fields.filter((field) => !field.labels?.length && !field.getAttribute('aria-label')).map((field) => field.outerHTML));
+    assert.deepEqual(unnamed, [], 'every field has a label');
   },
 
   async 'a refusal is shown with its code'({ alice }) {

@@ -1,6 +1,8 @@
 // The console: one window is one device of one user on one socket, speaking the JSON dialect.
 // It knows only what any client may know; all it shows came over REST or the socket.
 
+import * as tags from './categories.js';
+
 const MAX_REQUESTS = 100; // unanswered, kept while there is no connection
 const MAX_QUEUE = 1000;
 const MAX_ROWS = 100; // in each list
@@ -85,11 +87,11 @@ function resolve(text) {
 
 // --- REST and tokens ---
 /** Asks the page's own origin and, only if that is gone, the other nodes: a token is valid on all of them. */
-async function post(path, body, token) {
-  const headers = { 'Content-Type': 'application/json', ...(token && { Authorization: `Bearer ${token}` }) };
+async function ask(method, path, body, token) {
+  const headers = { ...(body && { 'Content-Type': 'application/json' }), ...(token && { Authorization: `Bearer ${token}` }) };
   for (const node of nodes) {
     const signal = AbortSignal.timeout(ANSWER_WITHIN_MS);
-    const options = { method: 'POST', headers, body: JSON.stringify(body), signal };
+    const options = { method, headers, signal, ...(body && { body: JSON.stringify(body) }) };
     const response = await fetch(`${node}/api/v1${path}`, options).catch(() => null);
     if (!response) continue;
     const answer = await response.json().catch(() => ({}));
@@ -98,6 +100,18 @@ async function post(path, body, token) {
     throw Object.assign(new Error(message), { code, status: response.status });
   }
   throw Object.assign(new Error('no node answers'), { code: 'unavailable' });
+}
+
+const post = (path, body, token) => ask('POST', path, body, token);
+
+/** The server's categories; while they cannot be told, those known before. */
+async function learnCategories() {
+  const owner = session;
+  if (!owner) return;
+  const answer = await ask('GET', '/categories', undefined, owner.token).catch(() => null);
+  if (!answer || session !== owner) return;
+  tags.learn(answer.items);
+  paint();
 }
 
 /** Before anything is painted, as painting keeps the work. */
@@ -121,6 +135,7 @@ function leave(reason) {
   sessionStorage.removeItem('tidegate.session');
   session = null;
   for (const known of [queue, early, sent]) known.clear();
+  tags.forget();
   requests = [];
   setPhase('signed out', reason);
 }
@@ -159,7 +174,7 @@ function setPhase(phase, detail = '') {
 function hangUp() {
   const { ws, timer } = link;
   clearTimeout(timer);
-  Object.assign(link, { ws: null, refused: false, listing: null, facts: {} });
+  Object.assign(link, { ws: null, refused: false, listing: null, choosing: null, facts: {} });
   Object.assign(link, { onItsWay: 0, pinged: 0, leaveAt: 0, holdUntil: 0 }); // times, 0 for none
   ws?.close(1000);
 }
@@ -251,11 +266,21 @@ function settle({ type, payload, timestamp }) {
     advance(item, 'pending', timestamp);
     for (const status of early.get(commandId) ?? []) applyStatus(status);
     early.delete(commandId);
+  } else if (type === 'preferences') {
+    prefer(payload);
   } else {
     const at = payload.completedAt ?? payload.at ?? timestamp;
-    applyStatus({ commandId, status: payload.completedAt ? 'completed' : payload.status, at });
+    if (payload.completedAt) applyStatus({ commandId, recipientId: session.userId, status: 'completed', at });
+    else applyStatus({ commandId, status: payload.status, at });
   }
   pump();
+}
+
+/** What reaches this user from now on; what is here already is shown or hidden by it, and the rest read anew. */
+function prefer(preferences) {
+  const before = JSON.stringify(tags.choices());
+  tags.choose(preferences);
+  if (JSON.stringify(tags.choices()) !== before) list();
 }
 
 /** Reads the queue anew, page by page; what the whole answer no longer holds has ended elsewhere. */
@@ -278,7 +303,9 @@ function listed({ type, payload }) {
     seen.add(command.commandId);
     arrive(command);
   }
-  if (!payload.nextCursor) for (const item of before) if (!seen.has(item.commandId)) advance(item, 'ended');
+  // What the preferences hide is not listed, and has not ended for that.
+  const missing = before.filter(({ commandId, categories }) => !seen.has(commandId) && tags.admits(categories));
+  if (!payload.nextCursor) for (const item of missing) advance(item, 'ended');
   if (payload.nextCursor && seen.size < MAX_QUEUE) list(payload.nextCursor);
 }
 
@@ -288,9 +315,12 @@ function receive(message) {
   Object.assign(link, { heard: Date.now(), pinged: 0 });
   if (replyTo && replyTo === requests[0]?.id) settle(message);
   else if (replyTo && replyTo === link.listing?.id) listed(message);
+  else if (replyTo && replyTo === link.choosing && type === 'error') complain(payload.code, payload.message);
   else if (type === 'connected') opened(payload);
   else if (type === 'command.new') arrive({ ...payload, status: 'delivered' }, true);
   else if (type === 'command.status') applyStatus({ at: timestamp, ...payload });
+  else if (type === 'command.expired') applyStatus({ at: timestamp, ...payload, status: 'expired' });
+  else if (type === 'preferences') prefer(payload);
   else if (type === 'server.draining') {
     Object.assign(link, { leaveAt: Date.now() + payload.reconnectAfterMs, detail: 'the node is draining' });
   } else if (type === 'auth.failed') {
@@ -307,6 +337,9 @@ function opened({ node, sessionId, device: name, resumed }) {
   setPhase('open');
   // A node that accepts and fails again must not be hammered: only a lasting session counts as success.
   setTimeout(() => link.ws === ws && (link.attempt = 0), 5000);
+  link.choosing = newId();
+  transmit('preferences.get', {}, link.choosing);
+  learnCategories();
   list();
   pump();
 }
@@ -327,11 +360,12 @@ function advance(item, status, at = now()) {
 }
 
 function applyStatus(update) {
-  const { commandId, recipientId = session.userId, status, at } = update;
+  const { commandId, recipientId, status, at } = update;
   const mine = [...sent.values()].find((item) => item.commandId === commandId);
   const command = queue.get(commandId);
-  if (mine) advance(mine, status, at);
-  if (command && recipientId === session.userId) advance(command, status, at);
+  // What one recipient does with a broadcast is not its end for everybody.
+  if (mine && (mine.broadcast === 'user' || !recipientId)) advance(mine, status, at);
+  if (command && (recipientId ?? session.userId) === session.userId) advance(command, status, at);
   if (mine || command || !requests.length) return;
   early.set(commandId, [...(early.get(commandId) ?? []), update]);
   if (early.size > MAX_REQUESTS) early.delete(early.keys().next().value);
@@ -360,14 +394,36 @@ function paintAll() {
   fill($('people'), Object.keys(people).filter((name) => people[name] !== session.userId),
     (name) => el('li', {}, button(name, () => address(name), { title: `Write to ${people[name]}` })));
 
+  paintCategories();
+
   const asked = new Set(requests.map(({ payload }) => payload.commandId));
   const rows = (items) => items.map((item) => ({ ...item, busy: asked.has(item.commandId) }));
   const newest = [...queue.values()].sort((a, b) => b.createdAt.localeCompare(a.createdAt));
-  const open = newest.filter((item) => !isOver(item));
+  const open = newest.filter((item) => !isOver(item) && tags.admits(item.categories));
   show('queue', open.length, rows([...open, ...newest.filter(isOver)]), incomingRow);
   show('sent', sent.size, rows([...sent.values()].reverse()), sentRow);
   document.title = `${open.length ? `(${open.length}) ` : ''}${session.username} – Tidegate console`;
   keep(sessionStorage, `work.${session.userId}`, { sent: [...sent.values()], requests });
+}
+
+function paintCategories() {
+  const usable = tags.known().filter(({ retiredAt }) => !retiredAt);
+  const ticked = new Set(new FormData($('compose')).getAll('categories'));
+  fill($('categories'), usable, (category) => tags.tagBox(el, category, ticked.has(category.name)));
+  const choosable = tags.choosable(wanted());
+  const focused = document.activeElement?.ariaLabel;
+  fill($('preferences'), choosable, (choice) => tags.choiceRow(el, choice, savePreferences));
+  const same = [...$('preferences').querySelectorAll('select')].find((select) => select.ariaLabel === focused);
+  if (same && same !== document.activeElement) same.focus();
+  $('preferences-empty').hidden = choosable.length > 0;
+}
+
+/** The preferences as they will be once everything that was asked for is done. */
+const wanted = () => requests.findLast(({ type }) => type === 'preferences.update')?.payload ?? tags.choices();
+
+function savePreferences(tag, state) {
+  $('preferences').stamp = undefined; // painted anew even if it is not to be
+  if (!request('preferences.update', tags.changed(wanted(), tag, state))) paint();
 }
 
 const isUp = () => link.phase === 'open' || link.phase === 'connecting';
@@ -412,9 +468,15 @@ function show(name, count, items, view) {
   $(`${name}-empty`).hidden = items.length > 0;
 }
 
+/** Its type, whether it is for many, and its categories. */
+function labels({ commandType, broadcast, categories = [] }) {
+  const many = { category: 'broadcast', allcast: 'to everybody' }[broadcast];
+  return [el('span', { className: 'tag' }, commandType), many && el('span', { className: 'tag wide' }, many),
+    ...categories.map((tag) => el('span', { className: 'tag', title: tag }, tags.titleOf(tag)))].filter(Boolean);
+}
+
 const row = (item, head, foot, ...actions) => el('li', {},
-  el('div', { className: 'head' }, ...head, ...[item.commandType, ...(item.categories ?? [])].map((tag) =>
-    el('span', { className: 'tag' }, tag)), clock(item.createdAt)),
+  el('div', { className: 'head' }, ...head, ...labels(item), clock(item.createdAt)),
   el('p', { className: 'content' }, item.content),
   el('div', { className: 'foot' }, foot, el('span', { className: 'actions' }, ...actions)));
 
@@ -432,10 +494,11 @@ function incomingRow(item) {
 }
 
 function sentRow(item) {
-  const { commandId, toName, status, times } = item;
+  const { commandId, toName, broadcast, status, times } = item;
   const cancel = () => item.busy || request('command.cancel', { commandId });
-  const steps = ['expired', 'cancelled'].includes(status)
-    ? ['pending', 'delivered', status].filter((step) => times[step]) : ['pending', 'delivered', 'completed'];
+  // Who sent to many is told of its end only.
+  const steps = ['expired', 'cancelled'].includes(status) || broadcast !== 'user'
+    ? [...new Set(['pending', 'delivered', status])].filter((step) => times[step]) : ['pending', 'delivered', 'completed'];
   const foot = status === 'failed' ? el('span', { className: 'problem' }, `failed: ${item.problem}`)
     : status === 'sending' ? el('span', {}, 'to be sent')
       : el('ol', { className: 'steps' }, ...steps.map((step) =>
@@ -446,6 +509,8 @@ function sentRow(item) {
 
 // --- What the user does ---
 function address(name) {
+  $('audience').value = 'user';
+  showAudience();
   $('to').value = name;
   $('to').setCustomValidity('');
   $('content').focus();
@@ -491,20 +556,28 @@ onSubmit('login', async ({ username, password }, submitter) => {
   setTimeout(() => $('to').focus()); // after the desk has been painted
 });
 
-onSubmit('compose', ({ to, content, type, categories, expires }) => {
-  const targetUser = resolve(to.trim());
-  if (!targetUser) {
+/** Only a command for one user has an addressee. */
+function showAudience() {
+  const broadcast = $('audience').value;
+  $('to-field').hidden = $('to').disabled = broadcast !== 'user';
+  $('categories-hint').textContent = broadcast === 'category' ? '(at least one)' : '(optional)';
+}
+
+onSubmit('compose', ({ audience: broadcast, to, content, type, expires }) => {
+  const targetUser = broadcast === 'user' ? resolve(to.trim()) : undefined;
+  const categories = new FormData($('compose')).getAll('categories');
+  if (broadcast === 'user' && !targetUser) {
     $('to').setCustomValidity('Neither a contact nor a user id: ask them for the id at the top of their window.');
     return $('to').reportValidity();
   }
   const bytes = new TextEncoder().encode(content).length;
   if (bytes > MAX_CONTENT_BYTES) return complain('too_large', `${bytes} bytes of content, ${MAX_CONTENT_BYTES} are allowed`);
-  const command = { commandType: type, content, broadcast: 'user', targetUser };
-  command.categories = categories.split(',').map((tag) => tag.trim()).filter(Boolean);
+  if (broadcast === 'category' && !categories.length) return complain('bad_request', 'tick at least one category');
+  const command = { commandType: type, content, broadcast, categories, ...(targetUser && { targetUser }) };
   if (expires) command.expiresAt = new Date(expires).toISOString();
   const id = request('command.create', command);
   if (!id) return undefined;
-  const toName = nameOf(targetUser) ?? targetUser;
+  const toName = targetUser ? nameOf(targetUser) ?? targetUser : 'many';
   sent.set(id, { ...command, id, toName, status: 'sending', createdAt: now(), times: {} });
   for (const [old, item] of sent) if (sent.size > MAX_ROWS && item.status !== 'sending') sent.delete(old);
   $('content').value = '';
@@ -519,6 +592,7 @@ onSubmit('add-person', ({ name, id }) => {
 
 onSubmit('add-node', ({ url }) => addNode(url.trim()));
 
+$('audience').onchange = showAudience;
 $('to').oninput = () => $('to').setCustomValidity('');
 $('content').onkeydown = (event) => {
   if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return;
@@ -545,6 +619,7 @@ addEventListener('storage', () => {
   nodes = [...new Set([...nodes, ...recall(localStorage, 'nodes', [])])];
   paint();
 });
+addEventListener('focus', learnCategories);
 addEventListener('online', () => link.phase === 'reconnecting' && connect(link.node));
 
 if (session) recallWork();

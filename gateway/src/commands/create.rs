@@ -16,6 +16,8 @@
 //! was retired. It gets the first answer all the same, so in that case, and only then, the key is
 //! looked up before the request is refused. Not so a sender who has lost the right to send.
 
+#[cfg(test)]
+mod fuzz;
 mod valid;
 
 use std::sync::Arc;

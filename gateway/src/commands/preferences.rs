@@ -4,6 +4,9 @@
 //! everything else, and none needs to ask. It counts for all that is delivered from then on,
 //! whatever waited before.
 
+#[cfg(test)]
+mod fuzz;
+
 use std::{collections::BTreeSet, sync::Arc};
 
 use serde::Deserialize;

@@ -20,9 +20,14 @@ macro_rules! asset {
 }
 
 /// Path, content type and bytes.
-const ASSETS: [(&str, &str, &[u8]); 3] = [
+const ASSETS: [(&str, &str, &[u8]); 4] = [
     asset!("/", "text/html; charset=utf-8", "index.html"),
     asset!("/app.js", "text/javascript; charset=utf-8", "app.js"),
+    asset!(
+        "/categories.js",
+        "text/javascript; charset=utf-8",
+        "categories.js"
+    ),
     asset!("/style.css", "text/css; charset=utf-8", "style.css"),
 ];
 
