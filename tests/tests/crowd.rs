@@ -215,8 +215,9 @@ async fn ten_thousand_users_get_what_reaches_them_once_for_the_same_few_writes()
     .await;
     let for_all = writes_of_five(&tidegate, speaker, &received, "many", ONLINE).await;
     println!("five broadcasts: {for_ten} writes for 10 users, {for_all} for {ONLINE}");
+    // One write for each user and broadcast would be 25 000; what goes on anyway comes in bursts.
     assert!(
-        (for_all - for_ten).abs() <= 40,
+        for_all < for_ten + ONLINE as i64 / 10,
         "{for_ten} writes for 10 users, {for_all} for {ONLINE}"
     );
 

@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods)] // No product: the bans of clippy.toml are not for tests.
 #![allow(clippy::unwrap_used)]
 
+mod allcast;
 mod bad_input;
 mod broadcasts;
 mod bugs;
@@ -17,6 +18,7 @@ mod live;
 mod logs;
 mod preferences;
 mod readiness;
+mod recipients;
 mod resume;
 mod sessions;
 mod startup;

@@ -115,6 +115,14 @@ async fn a_choice_counts_for_what_waits_for_a_device_that_is_away() {
     expect_content(&phone, "after").await;
     expect_status(&ann_socket, &after, "delivered").await;
     phone.close().await;
+    // Its places in both logs are written by then.
+    tidegate
+        .until_stored(
+            "the broadcast is confirmed",
+            "SELECT count(*) FROM command_assignments WHERE sender_id IS NULL AND state = 'delivered'",
+            1,
+        )
+        .await;
     let (phone, _) = tidegate.connect(0, &bob, "phone").await;
     testkit::eventually(
         "the queue is as it should be",
