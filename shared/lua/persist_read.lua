@@ -1,5 +1,6 @@
 -- persist_read: the records that follow in a partition.
 -- KEYS[1] meta   ARGV tag, id after which, most records, most bytes of bodies
+-- Receipts count as a body does.
 -- Answers '1' if it stopped at a limit, else '0'; then the records as XRANGE does. The one that
 -- goes beyond the bytes is the last, so there is always one if there is any.
 local READ_AT_ONCE = 16
@@ -17,7 +18,8 @@ redis.register_function{
           return page
         end
         page[#page + 1] = entry
-        at, most, room = entry[1], most - 1, room - #(field(entry[2], 'd') or '')
+        local body = field(entry[2], 'd') or field(entry[2], 'received') or ''
+        at, most, room = entry[1], most - 1, room - #body
       end
       if #got < wanted then return page end
     end

@@ -4,14 +4,18 @@
 #![allow(clippy::unwrap_used)]
 
 mod bad_input;
+mod broadcasts;
 mod bugs;
 mod chaos;
+mod crowd;
 mod dev;
 mod faults;
+mod filter;
 mod import_rule;
 mod limits;
 mod live;
 mod logs;
+mod preferences;
 mod readiness;
 mod resume;
 mod sessions;

@@ -3,16 +3,17 @@
 use serde_json::{Value, json};
 use shared::{
     domain::{
-        Broadcast, Category, Code, CommandState, CommandStatus, Digest, Durability, Kind,
-        MessageId, Topic, UserId,
+        Broadcast, Category, Code, CommandState, CommandStatus, Digest, DirectoryChange,
+        Durability, Kind, MessageId, Topic, UserId,
     },
+    postgres::{Audit, CategoryChange},
     redis::{Append, Appended, IdempotencyKey},
 };
 use uuid::Uuid;
 
 use crate::{
     desk::Desk,
-    support::{Ask, publish_to},
+    support::{Ask, PATIENCE, publish_to},
 };
 
 fn to_many(content: &str, tags: &[&str]) -> Value {
@@ -302,4 +303,55 @@ async fn a_choice_is_an_entry_that_every_device_hears() {
     );
     client.sees(2).await;
     assert_eq!(client.seen.count(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retired_category_is_refused_in_new_commands_only() {
+    let desk = Desk::open().await;
+    let [anna, bert, _] = desk.three().await;
+    let first = desk
+        .answer(anna, Some("r1"), "command.create", to_many("a", &["feet"]))
+        .await;
+    let retired = CategoryChange {
+        title: None,
+        retired: Some(true),
+    };
+    let what = Audit {
+        actor: None,
+        action: "test".to_owned(),
+        target: "categories/feet".to_owned(),
+        details: json!({}),
+        request_id: None,
+        address: None,
+    };
+    let postgres = &desk.world.postgres;
+    let feet: Category = "feet".parse().unwrap();
+    let changed = postgres.change_category(&feet, &retired, &what).await;
+    changed.unwrap().unwrap();
+    desk.app.directory.hear(&DirectoryChange::Categories);
+    testkit::eventually("the node knows", PATIENCE, async || {
+        let categories = desk.app.directory.categories().ok()?;
+        let feet = categories.iter().find(|it| it.name.as_str() == "feet")?;
+        feet.retired_at.map(|_| ())
+    })
+    .await;
+
+    for body in [
+        to_many("b", &["feet"]),
+        to_one(bert, "b", &["mild", "feet"]),
+    ] {
+        let refused = desk.refusal(anna, None, "command.create", body).await;
+        assert_eq!(refused, Code::BadRequest);
+    }
+    // What was accepted stays so, and can still be chosen against.
+    let again = desk
+        .answer(anna, Some("r1"), "command.create", to_many("a", &["feet"]))
+        .await;
+    assert_eq!(first, again);
+    assert_eq!(contents(&desk.queue(bert).await), ["a"]);
+    desk.blocks(bert, &["feet"]).await;
+    assert!(contents(&desk.queue(bert).await).is_empty());
+    let never = json!({ "blockedCategories": ["never-one"] });
+    let refused = desk.refusal(bert, None, "preferences.update", never).await;
+    assert_eq!(refused, Code::BadRequest);
 }

@@ -226,6 +226,7 @@ async fn every_rule_of_a_new_command_has_its_code() {
         (with("categories", json!(seventeen)), Code::BadRequest),
         (with("categories", json!(["No"])), Code::BadRequest),
         (with("categories", json!([""])), Code::BadRequest),
+        (with("categories", json!(["unknown"])), Code::BadRequest),
         (
             with("categories", json!(["a".repeat(33)])),
             Code::BadRequest,

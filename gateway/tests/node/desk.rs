@@ -21,10 +21,15 @@ pub struct Desk {
 impl Desk {
     pub async fn open() -> Self {
         let world = World::start().await;
+        let tags = (0..16).map(|n| format!("tag_{n}-x"));
+        let tags = tags.chain(["news", "mild", "feet"].map(str::to_owned));
+        let categories: Vec<_> = tags.map(|tag| (tag.parse().unwrap(), tag)).collect();
+        world.postgres.seed_categories(&categories).await.unwrap();
         let app = world.app().await;
         // Before that the node takes no sockets.
-        testkit::eventually("broadcasts are followed", PATIENCE, async || {
-            app.fanout.follows_broadcasts().then_some(())
+        testkit::eventually("the node is ready", PATIENCE, async || {
+            let is_ready = app.fanout.follows_broadcasts() && app.directory.is_loaded();
+            is_ready.then_some(())
         })
         .await;
         Self { app, world }

@@ -41,6 +41,26 @@ pub const ENDED_OF_USER: &str = r#"
       AND a.command_id >= $3 AND a.command_id < $4
     ORDER BY a.command_id DESC LIMIT $5"#;
 
+/// A page of broadcasts that a user had and that expired, newest first. These rows have no end of
+/// their own, so all that the user had are looked at, in the part of the queue's index where there
+/// is no position; only as many commands are read as fit the page.
+pub const EXPIRED_AFTER_RECEIPT: &str = r#"
+    WITH had AS MATERIALIZED (
+        SELECT command_id, delivered_at FROM command_assignments
+        WHERE recipient_id = $1 AND state = $2 AND epoch IS NULL AND command_id >= $3 AND command_id < $4
+    )
+    SELECT c.id, c.body, c.created_at, c.epoch, c."offset", 'expired' AS state, it.delivered_at,
+           NULL::timestamptz AS completed_at
+    FROM (SELECT * FROM had ORDER BY command_id DESC OFFSET 0) AS it, LATERAL (
+        SELECT id, body, created_at, epoch, "offset" FROM commands
+        WHERE id = it.command_id AND ended = 'expired'
+        UNION ALL
+        SELECT id, body, created_at, epoch, "offset" FROM commands_archive
+        WHERE id = it.command_id AND recipient_id = '00000000-0000-0000-0000-000000000000'
+        LIMIT 1
+    ) AS c
+    ORDER BY it.command_id DESC LIMIT $5"#;
+
 /// A page of what somebody has sent, newest first, without what is archived.
 pub const SENT: &str = r#"
     WITH page AS MATERIALIZED (
@@ -81,8 +101,8 @@ impl Postgres {
     }
 
     /// Commands that ended for a user in one way, newest first by their ids: before `before`,
-    /// created at or after `since`. Of broadcasts those that the user completed. The state has to
-    /// be final: nothing is found for another.
+    /// created at or after `since`. Of broadcasts those that the user completed, and as expired those
+    /// that a device of theirs had confirmed. The state has to be final: nothing is found for another.
     pub async fn commands_in_state(
         &self,
         recipient: UserId,
@@ -106,6 +126,17 @@ impl Postgres {
         if state == CommandState::Expired {
             let whose = Archived::Recipient(recipient);
             found.extend(self.archived(whose, since, before, limit).await?);
+            let rows = sqlx::query(EXPIRED_AFTER_RECEIPT)
+                .bind(recipient.0)
+                .bind(CommandState::Delivered.as_str())
+                .bind(rows::since(since))
+                .bind(rows::before(before))
+                .bind(i64::from(limit))
+                .fetch_all(&self.pool)
+                .await?;
+            for row in &rows {
+                found.push(rows::stored_command(row)?);
+            }
         }
         Ok(page(found, since, limit))
     }

@@ -63,6 +63,47 @@ pub const DUE_BROADCASTS: &str = r#"
       AND expires_at <= $1 AND (expires_at, id) > ($2, $3)
     ORDER BY expires_at, id LIMIT $4"#;
 
+/// Planned anew each time: a plan from a day when the tables were empty would not fit.
+pub const ARCHIVE_EXPIRED: &str = r#"WITH due AS MATERIALIZED (
+        SELECT command_id, recipient_id FROM command_assignments
+        WHERE state = 'expired' AND expires_at IS NOT NULL
+        ORDER BY expires_at, command_id LIMIT $1 FOR UPDATE SKIP LOCKED
+    ), assignment AS (
+        DELETE FROM command_assignments a USING due
+        WHERE a.command_id = due.command_id AND a.recipient_id = due.recipient_id
+        RETURNING a.*
+    ), command AS (
+        DELETE FROM commands c USING due WHERE c.id = due.command_id RETURNING c.*
+    )
+    INSERT INTO commands_archive (id, recipient_id, sender_id, command_type, broadcast, categories,
+        body, epoch, "offset", created_at, expires_at, delivered_at)
+    SELECT c.id, a.recipient_id, c.sender_id, c.command_type, c.broadcast, c.categories,
+        c.body, a.epoch, a."offset", c.created_at, c.expires_at, a.delivered_at
+    FROM assignment a JOIN command c ON c.id = a.command_id
+    ON CONFLICT DO NOTHING"#;
+
+/// As above.
+pub const ARCHIVE_EXPIRED_BROADCASTS: &str = r#"WITH due AS MATERIALIZED (
+        SELECT id FROM commands WHERE broadcast <> 'user' AND ended = 'expired'
+        ORDER BY expires_at, id LIMIT $1 FOR UPDATE SKIP LOCKED
+    ), command AS (
+        DELETE FROM commands c USING due WHERE c.id = due.id RETURNING c.*
+    )
+    INSERT INTO commands_archive (id, recipient_id, sender_id, command_type, broadcast, categories,
+        body, epoch, "offset", created_at, expires_at)
+    SELECT id, $2, sender_id, command_type, broadcast, categories, body, epoch, "offset", created_at,
+        expires_at
+    FROM command ON CONFLICT DO NOTHING"#;
+
+/// Planned anew each time, as above.
+pub const SWEEPABLE: &str = "SELECT \
+    (SELECT count(*) FROM command_assignments \
+     WHERE state = 'expired' AND expires_at IS NOT NULL) AS archive_direct, \
+    (SELECT count(*) FROM commands WHERE broadcast <> 'user' AND ended = 'expired') AS archive_broadcasts, \
+    (SELECT count(*) FROM commands_archive WHERE archived_at < $2) AS forget_archived, \
+    (SELECT min(archived_at) FROM commands_archive WHERE archived_at < $2) AS oldest_archived, \
+    (SELECT count(*) FROM revocations WHERE expires_at < $1) AS forget_revocations";
+
 impl Postgres {
     /// Direct commands, pending or delivered, whose time is over at `now`, the longest overdue first.
     /// `after` continues behind the last one of the page before.
@@ -127,75 +168,37 @@ impl Postgres {
 
     /// Moves up to `limit` expired direct commands to the archive; returns how many.
     pub async fn archive_expired(&self, limit: u32) -> Result<u64, PgError> {
-        let done = sqlx::query(
-            r#"WITH due AS MATERIALIZED (
-                   SELECT command_id, recipient_id FROM command_assignments
-                   WHERE state = 'expired' AND expires_at IS NOT NULL
-                   ORDER BY expires_at, command_id LIMIT $1 FOR UPDATE SKIP LOCKED
-               ), assignment AS (
-                   DELETE FROM command_assignments a USING due
-                   WHERE a.command_id = due.command_id AND a.recipient_id = due.recipient_id
-                   RETURNING a.*
-               ), command AS (
-                   DELETE FROM commands c USING due WHERE c.id = due.command_id RETURNING c.*
-               )
-               INSERT INTO commands_archive (id, recipient_id, sender_id, command_type, broadcast, categories,
-                   body, epoch, "offset", created_at, expires_at, delivered_at)
-               SELECT c.id, a.recipient_id, c.sender_id, c.command_type, c.broadcast, c.categories,
-                   c.body, a.epoch, a."offset", c.created_at, c.expires_at, a.delivered_at
-               FROM assignment a JOIN command c ON c.id = a.command_id
-               ON CONFLICT DO NOTHING"#,
-        )
-        .bind(i64::from(limit))
-        // Planned anew each time: a plan from a day when the tables were empty would not fit.
-        .persistent(false)
-        .execute(&self.pool)
-        .await?;
+        let done = sqlx::query(ARCHIVE_EXPIRED)
+            .bind(i64::from(limit))
+            // Planned anew each time: a plan from a day when the tables were empty would not fit.
+            .persistent(false)
+            .execute(&self.pool)
+            .await?;
         Ok(done.rows_affected())
     }
 
     /// Moves up to `limit` expired broadcasts to the archive; returns how many. What is known of
     /// their recipients goes with the day.
     pub async fn archive_expired_broadcasts(&self, limit: u32) -> Result<u64, PgError> {
-        let done = sqlx::query(
-            r#"WITH due AS MATERIALIZED (
-                   SELECT id FROM commands WHERE broadcast <> 'user' AND ended = 'expired'
-                   ORDER BY expires_at, id LIMIT $1 FOR UPDATE SKIP LOCKED
-               ), command AS (
-                   DELETE FROM commands c USING due WHERE c.id = due.id RETURNING c.*
-               )
-               INSERT INTO commands_archive (id, recipient_id, sender_id, command_type, broadcast, categories,
-                   body, epoch, "offset", created_at, expires_at)
-               SELECT id, $2, sender_id, command_type, broadcast, categories, body, epoch, "offset", created_at,
-                   expires_at
-               FROM command ON CONFLICT DO NOTHING"#,
-        )
-        .bind(i64::from(limit))
-        .bind(Uuid::nil())
-        // As above.
-        .persistent(false)
-        .execute(&self.pool)
-        .await?;
+        let done = sqlx::query(ARCHIVE_EXPIRED_BROADCASTS)
+            .bind(i64::from(limit))
+            .bind(Uuid::nil())
+            // As above.
+            .persistent(false)
+            .execute(&self.pool)
+            .await?;
         Ok(done.rows_affected())
     }
 
     /// What a sweep at `now` would find, if archived commands are forgotten that were archived
     /// before `old`. Changes nothing.
     pub async fn sweepable(&self, now: Timestamp, old: Timestamp) -> Result<Sweepable, PgError> {
-        let row = sqlx::query(
-            "SELECT \
-               (SELECT count(*) FROM command_assignments \
-                WHERE state = 'expired' AND expires_at IS NOT NULL) AS archive_direct, \
-               (SELECT count(*) FROM commands WHERE broadcast <> 'user' AND ended = 'expired') AS archive_broadcasts, \
-               (SELECT count(*) FROM commands_archive WHERE archived_at < $2) AS forget_archived, \
-               (SELECT min(archived_at) FROM commands_archive WHERE archived_at < $2) AS oldest_archived, \
-               (SELECT count(*) FROM revocations WHERE expires_at < $1) AS forget_revocations",
-        )
-        .bind(now.to_datetime())
-        .bind(old.to_datetime())
-        .persistent(false)
-        .fetch_one(&self.pool)
-        .await?;
+        let row = sqlx::query(SWEEPABLE)
+            .bind(now.to_datetime())
+            .bind(old.to_datetime())
+            .persistent(false)
+            .fetch_one(&self.pool)
+            .await?;
         let count = |name| Ok::<_, sqlx::Error>(row.try_get::<i64, _>(name)? as u64);
         Ok(Sweepable {
             archive_direct: count("archive_direct")?,

@@ -39,9 +39,11 @@ pub use write::{Buried, PartitionBatch, PendingBatch, StateChange};
 #[doc(hidden)]
 pub use broadcasts::{BROADCASTS_BETWEEN, LAST_BROADCAST_BEFORE};
 #[doc(hidden)]
-pub use commands::{ENDED_OF_USER, SENT};
+pub use commands::{ENDED_OF_USER, EXPIRED_AFTER_RECEIPT, SENT};
 #[doc(hidden)]
-pub use expiry::{DUE_BROADCASTS, DUE_COMMANDS};
+pub use expiry::{
+    ARCHIVE_EXPIRED, ARCHIVE_EXPIRED_BROADCASTS, DUE_BROADCASTS, DUE_COMMANDS, SWEEPABLE,
+};
 #[doc(hidden)]
 pub use log::ENTRIES_BETWEEN;
 #[doc(hidden)]

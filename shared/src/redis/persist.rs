@@ -250,3 +250,6 @@ fn understand(fields: &[(String, Bytes)]) -> Result<Persist, &'static str> {
         body: bytes("d").ok_or("no body")?.clone(),
     }))
 }
+
+#[cfg(test)]
+mod fuzz;

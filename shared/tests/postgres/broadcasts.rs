@@ -139,10 +139,11 @@ async fn a_broadcast_is_pending_until_it_ends_for_everybody() {
         command(id, 1_000_007, &broadcast(ann)),
     ];
     assert_eq!(record.write(ends).await, [], "no sender is told");
+    record.write(vec![over(10, id, Expired, now())]).await;
     assert_eq!(found().await.state, Cancelled, "the first end counts");
     let owner =
         "SELECT count(*) FROM user_events WHERE user_id = '00000000-0000-0000-0000-000000000000'";
-    assert_eq!(record.database.count(owner).await, 2);
+    assert_eq!(record.database.count(owner).await, 3);
 }
 
 #[tokio::test]
@@ -278,6 +279,46 @@ async fn ones_history_and_what_one_sent_are_paged_through_both_sorts() {
 }
 
 #[tokio::test]
+async fn what_one_had_and_did_not_do_in_time_is_expired_in_ones_history() {
+    let record = Record::new().await;
+    let (ann, bob) = (user(), user());
+    let ids: Vec<_> = (0..5).map(|_| id_at(now())).collect();
+    let mut entries: Vec<_> = (0..4)
+        .map(|n| command(ids[n], n as u64 + 1, &broadcast(ann)))
+        .collect();
+    entries.extend([
+        command(ids[4], 1, &body(ann, bob)),
+        // The first is done, the second and third he has, the fourth never reached him.
+        received(&[(bob, &ids[..3])], now()),
+        done(bob, 2, ids[0], now()),
+        ended(bob, 3, ids[4], Expired),
+    ]);
+    let overs = [0, 1, 3].map(|n| over(n as u64 + 10, ids[n], Expired, now()));
+    entries.extend(overs);
+    record.write(entries).await;
+    let page = async |before, limit| {
+        let found = record
+            .postgres
+            .commands_in_state(bob, Expired, None, before, limit)
+            .await
+            .unwrap();
+        found
+            .iter()
+            .map(|it| (it.id, it.state, it.delivered_at.is_some()))
+            .collect::<Vec<_>>()
+    };
+    let direct = (ids[4], Expired, false);
+    for archived in [false, true] {
+        let second = (ids[1], Expired, true);
+        assert_eq!(page(None, 9).await, [direct, second], "{archived}");
+        assert_eq!(page(Some(ids[4]), 9).await, [second]);
+        assert_eq!(page(None, 1).await, [direct]);
+        record.postgres.archive_expired_broadcasts(9).await.unwrap();
+        record.postgres.archive_expired(9).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn what_a_device_was_kept_from_stays_pending() {
     let record = Record::new().await;
     let (ann, bob) = (user(), user());
@@ -375,16 +416,26 @@ async fn receipts_and_completions_do_not_touch_direct_commands() {
     let record = Record::new().await;
     let (ann, bob) = (user(), user());
     let ids = [id_at(now()), id_at(now())];
+    let early = Timestamp(now().0 - 1000);
     let batch = vec![
         command(ids[0], 1, &body(ann, bob)),
-        received(&[(bob, &ids)], now()),
-        done(bob, 5, ids[0], now()),
-        // A broadcast cannot be ended for one user as if it were a direct command.
-        received(&[(ann, &ids[1..])], now()),
-        ended(ann, 6, ids[1], Cancelled),
+        received(&[(bob, &ids)], early),
+        done(bob, 5, ids[0], early),
+        received(&[(ann, &ids[1..])], early),
     ];
     assert_eq!(record.write(batch).await, []);
     assert_eq!(record.states().await, ["pending", "delivered", "delivered"]);
+    // A broadcast cannot be ended for one user as if it were a direct command.
+    let end = vec![ended(ann, 6, ids[1], Cancelled)];
+    assert_eq!(record.write(end).await, []);
+    // When a direct command was delivered is not for receipts to say.
+    record.write(vec![delivered(bob, 0, 1)]).await;
+    record
+        .write(vec![received(&[(bob, &ids[..1])], early)])
+        .await;
+    let found = record.postgres.command(ids[0]).await.unwrap().unwrap();
+    assert!(found.delivered_at > Some(early));
+    assert_eq!(record.states().await, ["delivered"; 3]);
     // The direct command of the second id comes late: its place is not lost.
     record
         .write(vec![command(ids[1], 2, &body(ann, bob))])

@@ -263,3 +263,29 @@ async fn records_are_read_up_to_a_number_of_them_and_of_bytes() {
         [(3, true), (5, true), (17, true), (1, true), (14, false)]
     );
 }
+
+#[tokio::test]
+async fn receipts_fill_a_page_as_bodies_do() {
+    let server = Redis::start().await;
+    let store = connect(&server.url()).await;
+    let user = user();
+    let partition = Topic::User(user).partition(store.partitions());
+    let stream = format!("{{p{}}}:persist", partition.0);
+    // 14 lines of 74 bytes.
+    let receipts = [format!("{user} {user}").as_str(); 14].join("\n");
+    for _ in 0..5 {
+        server
+            .call(&["XADD", &stream, "*", "received", &receipts, "t", "1"])
+            .await;
+    }
+    let page = store
+        .persist_read(partition, "0-0", 100, 2500)
+        .await
+        .unwrap();
+    assert_eq!((page.records.len(), page.more), (3, true));
+    let page = store
+        .persist_read(partition, "0-0", 100, BYTES)
+        .await
+        .unwrap();
+    assert_eq!((page.records.len(), page.more), (5, false));
+}

@@ -53,7 +53,7 @@ fn frames(outbox: &Outbox) -> usize {
 
 #[test]
 fn an_idle_outbox_is_small() {
-    assert!(size_of::<Outbox>() <= 416, "{}", size_of::<Outbox>());
+    assert!(size_of::<Outbox>() <= 432, "{}", size_of::<Outbox>());
 }
 
 #[test]

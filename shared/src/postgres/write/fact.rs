@@ -176,7 +176,8 @@ fn day_of(id: uuid::Uuid) -> Date {
 
 /// Whether a broadcast with this id could be known at `at`.
 fn can_be(id: uuid::Uuid, at: Timestamp) -> bool {
-    (at.0 - OLDEST_DAYS * DAY_MS..=at.0 + DAY_MS).contains(&minted(id))
+    let first = at.0.saturating_sub(OLDEST_DAYS * DAY_MS);
+    (first..=at.0.saturating_add(DAY_MS)).contains(&minted(id))
 }
 
 /// One fact per record; a second where only a part of it can be true.
