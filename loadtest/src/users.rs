@@ -1,7 +1,7 @@
 //! Users by the thousand: rows straight into Postgres, tokens signed here. Registering them
 //! would hash twenty thousand passwords.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, ops::Range};
 
 use anyhow::Context as _;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
@@ -63,6 +63,59 @@ pub async fn insert(database: &Database) -> anyhow::Result<()> {
          SELECT ('00000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, 'bench' || n, 'none' \
          FROM generate_series(0, {}) n",
         MOST - 1
+    );
+    database.try_query(&sql).await.map_err(anyhow::Error::msg)?;
+    Ok(())
+}
+
+/// What a user has chosen: tags, separated by commas.
+#[derive(Debug, Clone, Copy)]
+pub struct Choice {
+    pub blocked: &'static str,
+    pub allowed: &'static str,
+}
+
+impl Choice {
+    pub const NONE: Self = Self {
+        blocked: "",
+        allowed: "",
+    };
+}
+
+/// Writes it for each `step`-th user from `first` on, before anything is known of them in Redis.
+pub async fn choose(
+    database: &Database,
+    first: u64,
+    step: u64,
+    choice: Choice,
+) -> anyhow::Result<()> {
+    write(database, first..MOST, step, choice).await
+}
+
+/// Writes it for so many users from `first` on.
+pub async fn choose_for(
+    database: &Database,
+    first: u64,
+    count: u64,
+    choice: Choice,
+) -> anyhow::Result<()> {
+    write(database, first..first + count, 1, choice).await
+}
+
+async fn write(
+    database: &Database,
+    users: Range<u64>,
+    step: u64,
+    choice: Choice,
+) -> anyhow::Result<()> {
+    let Choice { blocked, allowed } = choice;
+    let sql = format!(
+        "INSERT INTO user_preferences (user_id, blocked, allowed, epoch, \"offset\", updated_at) \
+         SELECT ('00000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid, \
+         string_to_array('{blocked}', ','), string_to_array('{allowed}', ','), 0, 0, now() \
+         FROM generate_series({}, {}, {step}) n",
+        users.start,
+        users.end - 1
     );
     database.try_query(&sql).await.map_err(anyhow::Error::msg)?;
     Ok(())

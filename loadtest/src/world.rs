@@ -18,7 +18,7 @@ use testkit::{
 use crate::users;
 
 /// Raised limits, beside what every test deployment sets.
-const SETTINGS: [(&str, &str); 16] = [
+const SETTINGS: [(&str, &str); 20] = [
     ("TIDEGATE_HTTP__LISTEN", "127.0.0.1:0"),
     ("TIDEGATE_OPS__LISTEN", "127.0.0.1:0"),
     ("TIDEGATE_AUTH__SECRET", testkit::deployment::JWT_SECRET),
@@ -32,6 +32,10 @@ const SETTINGS: [(&str, &str); 16] = [
     ("TIDEGATE_SESSION__HANDSHAKES_PER_SECOND", "1000000"),
     ("TIDEGATE_DELIVERY__REQUESTS_PER_SECOND", "1000000"),
     ("TIDEGATE_DELIVERY__REQUESTS_BURST", "1000000"),
+    ("TIDEGATE_DELIVERY__COMMANDS_PER_SECOND", "1000000"),
+    ("TIDEGATE_DELIVERY__COMMANDS_BURST", "1000000"),
+    ("TIDEGATE_DELIVERY__BROADCASTS_PER_MINUTE", "1000000"),
+    ("TIDEGATE_DELIVERY__BROADCASTS_BURST", "1000000"),
     ("TIDEGATE_AUTH__ATTEMPTS_PER_ACCOUNT", "100000"),
     ("TIDEGATE_AUTH__ATTEMPTS_PER_ADDRESS", "100000"),
     ("TIDEGATE_SESSION__SLOW_CLOSE", "300s"),
@@ -49,6 +53,15 @@ impl World {
     /// Servers with users and `gateways` running gateways; the worker is started by rows
     /// that want it.
     pub async fn start(postgres: &Arc<Postgres>, gateways: usize) -> anyhow::Result<Self> {
+        Self::start_with(postgres, gateways, &[]).await
+    }
+
+    /// The same with other settings, by their names in the environment.
+    pub async fn start_with(
+        postgres: &Arc<Postgres>,
+        gateways: usize,
+        changes: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
         // A rewrite of the append-only file in the middle of a run would be measured, too.
         let redis =
             Redis::start_with(RedisOptions::default().with("auto-aof-rewrite-percentage", "0"))
@@ -57,6 +70,8 @@ impl World {
         let mut settings: Settings = SETTINGS
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .into();
+        let changes = changes.iter().copied();
+        settings.extend(changes.map(|(name, value)| (name.to_owned(), value.to_owned())));
         settings.insert("TIDEGATE_REDIS_URL".to_owned(), redis.url());
         settings.insert("TIDEGATE_DATABASE_URL".to_owned(), database.url());
         let (code, output) = run_to_end("gateway", &["migrate"], &settings).await;

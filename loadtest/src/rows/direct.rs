@@ -15,7 +15,7 @@ use crate::{
     world::World,
 };
 
-const PAIRS: u64 = 128;
+pub const PAIRS: u64 = 128;
 /// Commands a sender has under way. A node takes them one at a time per socket, so more than
 /// two only wait in its socket buffers.
 const WINDOW: usize = 2;
@@ -93,23 +93,24 @@ fn raw_latency(world: &World, length: Duration) -> anyhow::Result<hdrhistogram::
     raw_redis::latency_at_rate(world.redis.port(), RATE, length, &command)
 }
 
-struct Talk<'a> {
+/// Pairs of users, senders on the first node and receivers on the last.
+pub struct Talk<'a> {
     world: &'a World,
     swarm: Swarm<Direct>,
 }
 
-struct Figures {
+pub struct Figures {
     /// Both gateways' CPU per command, µs.
-    gateways: f64,
+    pub gateways: f64,
     /// Redis' CPU per command, µs.
-    redis: f64,
-    per_second: f64,
-    p99: f64,
-    p50: f64,
+    pub redis: f64,
+    pub per_second: f64,
+    pub p99: f64,
+    pub p50: f64,
 }
 
 impl<'a> Talk<'a> {
-    fn start(world: &'a World) -> anyhow::Result<Self> {
+    pub fn start(world: &'a World) -> anyhow::Result<Self> {
         let pairs = (0..PAIRS)
             .map(|n| Pair {
                 sender: User(n),
@@ -117,7 +118,7 @@ impl<'a> Talk<'a> {
             })
             .collect();
         let swarm = Swarm::start(Direct::new(pairs)?)?;
-        let (senders, receivers) = (world.address(0), world.address(1));
+        let (senders, receivers) = (world.address(0), world.address(world.gateways.len() - 1));
         swarm.ask(move |direct, sockets| direct.open(senders, receivers, sockets))??;
         swarm.until("all connected", Duration::from_secs(20), |direct, _| {
             (direct.connected as u64 == 2 * PAIRS).then_some(())
@@ -132,9 +133,60 @@ impl<'a> Talk<'a> {
     }
 
     async fn at_rate(&self, length: Duration) -> anyhow::Result<Figures> {
-        self.swarm
-            .ask(|direct, sockets| direct.at_rate(RATE, sockets))??;
+        self.at(RATE, length).await
+    }
+
+    /// Commands at a rate, all pairs in turn.
+    pub async fn at(&self, rate: f64, length: Duration) -> anyhow::Result<Figures> {
+        self.begin(rate)?;
         self.measure(length).await
+    }
+
+    /// From now on commands are sent at a rate.
+    pub fn begin(&self, rate: f64) -> anyhow::Result<()> {
+        self.swarm
+            .ask(move |direct, sockets| direct.at_rate(rate, sockets))??;
+        Ok(())
+    }
+
+    /// Forgets the latencies so far.
+    pub fn forget(&self) -> anyhow::Result<()> {
+        self.swarm.ask(|direct, _| direct.latency.reset())
+    }
+
+    /// The latency that 99 of 100 commands kept since [`Talk::forget`], ms.
+    pub fn p99(&self) -> anyhow::Result<f64> {
+        let micros = self
+            .swarm
+            .ask(|direct, _| direct.latency.value_at_quantile(0.99))?;
+        Ok(micros as f64 / 1000.0)
+    }
+
+    /// Commands sent so far.
+    pub fn sent(&self) -> anyhow::Result<u64> {
+        self.swarm.ask(|direct, _| direct.sent())
+    }
+
+    /// Sends nothing more, and waits until everything has arrived.
+    pub fn end(&self) -> anyhow::Result<()> {
+        self.swarm.ask(|direct, sockets| direct.rest(sockets))??;
+        self.swarm
+            .until(
+                "everything sent is received and accepted",
+                Duration::from_secs(30),
+                |direct, _| {
+                    (direct.received >= direct.sent() && direct.accepted >= direct.sent())
+                        .then_some(())
+                },
+            )
+            .with_context(|| self.state())?;
+        let trouble = self.swarm.ask(|direct, _| direct.trouble.clone())?;
+        anyhow::ensure!(
+            trouble.is_empty(),
+            "{trouble:?}\n{}",
+            self.world.complaints()
+        );
+        Ok(())
     }
 
     /// Counts what is received for `length`, after a third of that to warm up; then waits until
@@ -155,23 +207,7 @@ impl<'a> Talk<'a> {
         })?;
         let after = (cpu_us(&pids)?, cpu_us(&redis)?);
         let elapsed = start.elapsed();
-        self.swarm.ask(|direct, sockets| direct.rest(sockets))??;
-        self.swarm
-            .until(
-                "everything sent is received and accepted",
-                Duration::from_secs(30),
-                |direct, _| {
-                    (direct.received >= direct.sent() && direct.accepted >= direct.sent())
-                        .then_some(())
-                },
-            )
-            .with_context(|| self.state())?;
-        let trouble = self.swarm.ask(|direct, _| direct.trouble.clone())?;
-        anyhow::ensure!(
-            trouble.is_empty(),
-            "{trouble:?}\n{}",
-            self.world.complaints()
-        );
+        self.end()?;
         let commands = (received - received_before) as f64;
         Ok(Figures {
             gateways: (after.0 - before.0) / commands,

@@ -28,8 +28,13 @@ const READER: User = User(0);
 const SENDER: User = User(1);
 
 pub async fn run(bench: &Bench) -> anyhow::Result<Vec<Line>> {
-    let one_node = Readers::start(bench, 1).await?;
-    let two_nodes = Readers::start(bench, 2).await?;
+    let readers = Audience {
+        sockets: SOCKETS,
+        user: |_| READER,
+        entry: |n| entry(SENDER, READER, n),
+    };
+    let one_node = Readers::start(World::start(&bench.postgres, 1).await?, readers).await?;
+    let two_nodes = Readers::start(World::start(&bench.postgres, 2).await?, readers).await?;
     // The baseline writes exactly what a socket of the gateway gets.
     let frame = one_node.sample().await?;
     let mut bare = Bare::start(&frame)?;
@@ -78,39 +83,51 @@ pub async fn run(bench: &Bench) -> anyhow::Result<Vec<Line>> {
     ])
 }
 
-/// Sockets of one user on one or more gateways, and a publisher of that user's entries.
-struct Readers {
+/// Who reads, and what: an entry reaches every socket.
+#[derive(Clone, Copy)]
+pub struct Audience {
+    pub sockets: usize,
+    /// Whose the n-th socket is.
+    pub user: fn(u64) -> User,
+    pub entry: fn(u64) -> anyhow::Result<Append>,
+}
+
+/// Sockets on one or more gateways, and a publisher of what they read.
+pub struct Readers {
     world: World,
     swarm: Swarm<Fleet>,
     deliveries: Arc<Deliveries>,
     store: Store,
+    audience: Audience,
 }
 
-struct Figures {
+pub struct Figures {
     /// CPU of all gateways per delivery, µs.
-    gateways: f64,
-    redis_per_entry: f64,
+    pub gateways: f64,
+    pub redis_per_entry: f64,
 }
 
 impl Readers {
-    async fn start(bench: &Bench, gateways: usize) -> anyhow::Result<Self> {
-        let world = World::start(&bench.postgres, gateways).await?;
+    pub async fn start(world: World, audience: Audience) -> anyhow::Result<Self> {
+        let gateways = world.gateways.len();
         let store = world.store().await?;
         let swarm = Swarm::start(Fleet::of_gateway(32))?;
-        let targets = (0..SOCKETS)
+        let targets = (0..audience.sockets)
             .map(|n| {
                 let address = world.address(n % gateways);
-                Ok((address, READER.upgrade("bench", address)?))
+                let user = (audience.user)(n as u64);
+                Ok((address, user.upgrade("bench", address)?))
             })
             .collect::<anyhow::Result<Vec<_>>>()?;
         swarm.ask(move |fleet, sockets| fleet.open(targets, sockets))?;
-        super::connect::until_connected(&swarm, SOCKETS, Duration::from_secs(30))?;
+        super::connect::until_connected(&swarm, audience.sockets, Duration::from_mins(1))?;
         let deliveries = swarm.ask(|fleet, _| fleet.deliveries.clone())?;
         Ok(Self {
             world,
             swarm,
             deliveries,
             store,
+            audience,
         })
     }
 
@@ -124,10 +141,11 @@ impl Readers {
     }
 
     /// Publishes with `in_flight` entries under way: a third of the time to warm up, then counted.
-    async fn measure(&self, in_flight: u64, length: Duration) -> anyhow::Result<Figures> {
+    pub async fn measure(&self, in_flight: u64, length: Duration) -> anyhow::Result<Figures> {
         self.publish_for(in_flight, length / 3).await?;
         let (pids, redis) = (self.world.gateway_pids(), [self.world.redis.pid()]);
         let before = (cpu_us(&pids)?, cpu_us(&redis)?);
+        let sockets = self.audience.sockets as u64;
         let entries = self.publish_for(in_flight, length).await?;
         let after = (cpu_us(&pids)?, cpu_us(&redis)?);
         let ended = self.swarm.ask(|fleet, _| fleet.ended.len())?;
@@ -137,7 +155,7 @@ impl Readers {
             self.swarm.ask(|fleet, _| fleet.reasons())?
         );
         Ok(Figures {
-            gateways: (after.0 - before.0) / (entries * SOCKETS as u64) as f64,
+            gateways: (after.0 - before.0) / (entries * sockets) as f64,
             redis_per_entry: (after.1 - before.1) / entries as f64,
         })
     }
@@ -145,21 +163,22 @@ impl Readers {
     /// How many entries reached everybody.
     async fn publish_for(&self, in_flight: u64, length: Duration) -> anyhow::Result<u64> {
         let start = Instant::now();
+        let sockets = self.audience.sockets as u64;
         let before = self.deliveries.count();
         let mut published = 0;
         let mut under_way = tokio::task::JoinSet::new();
         while start.elapsed() < length {
             let ahead = in_flight
-                - (published - (self.deliveries.count() - before) / SOCKETS as u64).min(in_flight);
+                - (published - (self.deliveries.count() - before) / sockets).min(in_flight);
             for _ in 0..ahead {
-                let store = self.store.clone();
-                under_way.spawn(async move { publish(&store, published).await });
+                let (store, entry) = (self.store.clone(), (self.audience.entry)(published)?);
+                under_way.spawn(async move { store.append(entry).await.map(drop) });
                 published += 1;
             }
-            self.reach(before + (published + 1 - in_flight) * SOCKETS as u64)
+            self.reach(before + (published + 1 - in_flight) * sockets)
                 .await?;
         }
-        self.reach(before + published * SOCKETS as u64).await?;
+        self.reach(before + published * sockets).await?;
         while let Some(result) = under_way.join_next().await {
             result??;
         }
@@ -167,7 +186,9 @@ impl Readers {
     }
 
     async fn publish(&self, n: u64) -> anyhow::Result<()> {
-        publish(&self.store, n).await
+        let entry = (self.audience.entry)(n)?;
+        self.store.append(entry).await.context("publishing")?;
+        Ok(())
     }
 
     async fn reach(&self, count: u64) -> anyhow::Result<()> {
@@ -185,29 +206,41 @@ impl Readers {
     }
 }
 
-async fn publish(store: &Store, n: u64) -> anyhow::Result<()> {
-    let entry = entry(SENDER, READER, n)?;
-    store.append(entry).await.context("publishing")?;
-    Ok(())
-}
-
 /// A direct command as the gateway appends it.
 pub fn entry(sender: User, receiver: User, n: u64) -> anyhow::Result<Append> {
-    let body = CommandBody {
+    let topic = Topic::User(receiver.id());
+    append(sender, topic, &body(sender, Some(receiver), &[]), n)
+}
+
+/// A command for everybody whom its tags reach, as the gateway appends it.
+pub fn broadcast(sender: User, tags: &[&str], n: u64) -> anyhow::Result<Append> {
+    append(sender, Topic::Broadcast, &body(sender, None, tags), n)
+}
+
+fn body(sender: User, receiver: Option<User>, tags: &[&str]) -> CommandBody {
+    let broadcast = match (receiver, tags) {
+        (Some(_), _) => Broadcast::User,
+        (None, []) => Broadcast::Allcast,
+        (None, _) => Broadcast::Category,
+    };
+    CommandBody {
         command_type: CommandType::Message,
         content: "x".repeat(128),
         data: None,
         sender_id: sender.id(),
         sender_name: "bench".to_owned(),
-        broadcast: Broadcast::User,
-        recipient_id: Some(receiver.id()),
-        categories: Vec::new(),
+        broadcast,
+        recipient_id: receiver.map(User::id),
+        categories: tags.iter().filter_map(|tag| tag.parse().ok()).collect(),
         files: Vec::new(),
         expires_at: Timestamp(4_000_000_000_000),
-    };
-    let body = serde_json::to_vec(&body)?;
+    }
+}
+
+fn append(sender: User, topic: Topic, body: &CommandBody, n: u64) -> anyhow::Result<Append> {
+    let body = serde_json::to_vec(body)?;
     Ok(Append {
-        topic: Topic::User(receiver.id()),
+        topic,
         kind: Kind::CommandNew,
         digest: Digest::of(&body),
         body: body.into(),

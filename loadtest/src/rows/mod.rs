@@ -1,9 +1,12 @@
 //! The rows of the table, each a scenario of its own.
 
 mod appends;
+mod broadcast;
+mod catch_up;
 mod connect;
 mod direct;
 mod fan_out;
+mod limits;
 mod memory;
 mod write_behind;
 
@@ -23,10 +26,13 @@ pub struct Bench {
 }
 
 /// Names for `--only`, in the order they run.
-pub const NAMES: [&str; 6] = [
+pub const NAMES: [&str; 9] = [
     "memory",
     "fan-out",
+    "broadcast",
     "direct",
+    "limits",
+    "catch-up",
     "appends",
     "connect",
     "write-behind",
@@ -37,7 +43,10 @@ pub async fn run(name: &str, bench: &Bench) -> anyhow::Result<Vec<Line>> {
     match name {
         "memory" => memory::run(bench).await,
         "fan-out" => fan_out::run(bench).await,
+        "broadcast" => broadcast::run(bench).await,
         "direct" => direct::run(bench).await,
+        "limits" => limits::run(bench).await,
+        "catch-up" => catch_up::run(bench).await,
         "appends" => appends::run(bench).await,
         "connect" => connect::run(bench).await,
         "write-behind" => write_behind::run(bench).await,
