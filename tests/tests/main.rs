@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods)] // No product: the bans of clippy.toml are not for tests.
 #![allow(clippy::unwrap_used)]
 
+mod admin;
 mod bad_input;
 mod bugs;
 mod chaos;
@@ -11,6 +12,7 @@ mod faults;
 mod import_rule;
 mod live;
 mod logs;
+mod openapi;
 mod readiness;
 mod resume;
 mod sessions;
