@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods)] // No product: the bans of clippy.toml are not for tests.
 #![allow(clippy::unwrap_used)]
 
+mod admin;
 mod bad_input;
 mod broadcasts;
 mod bugs;
@@ -15,6 +16,7 @@ mod import_rule;
 mod limits;
 mod live;
 mod logs;
+mod openapi;
 mod preferences;
 mod readiness;
 mod resume;

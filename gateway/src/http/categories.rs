@@ -20,7 +20,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
 /// A category.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct View {
+pub(super) struct CategoryView {
     /// The tag that commands carry; it never changes.
     #[schema(value_type = String, example = "general")]
     name: Category,
@@ -33,7 +33,7 @@ pub(super) struct View {
     retired_at: Option<Timestamp>,
 }
 
-impl From<CategoryRecord> for View {
+impl From<CategoryRecord> for CategoryView {
     fn from(category: CategoryRecord) -> Self {
         Self {
             name: category.name,
@@ -47,12 +47,12 @@ impl From<CategoryRecord> for View {
 /// The server's categories, all on one page; retired ones among them, for older commands carry them.
 #[utoipa::path(
     get, path = "", tag = "categories", security(("bearer" = [])),
-    responses((status = 200, description = "By name", body = List<View>), BearerRefusals)
+    responses((status = 200, description = "By name", body = List<CategoryView>), BearerRefusals)
 )]
-async fn list(State(api): State<Arc<Api>>, _: Active) -> Result<Json<List<View>>, Failure> {
+async fn list(State(api): State<Arc<Api>>, _: Active) -> Result<Json<List<CategoryView>>, Failure> {
     let categories = api.app()?.directory.categories()?;
     Ok(Json(List {
-        items: categories.iter().cloned().map(View::from).collect(),
+        items: categories.iter().cloned().map(CategoryView::from).collect(),
         next_cursor: None,
     }))
 }

@@ -33,7 +33,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
 /// A state of a command.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-enum Status {
+enum CommandStatus {
     Pending,
     Delivered,
     Completed,
@@ -41,14 +41,14 @@ enum Status {
     Cancelled,
 }
 
-impl From<Status> for CommandState {
-    fn from(state: Status) -> Self {
+impl From<CommandStatus> for CommandState {
+    fn from(state: CommandStatus) -> Self {
         match state {
-            Status::Pending => Self::Pending,
-            Status::Delivered => Self::Delivered,
-            Status::Completed => Self::Completed,
-            Status::Expired => Self::Expired,
-            Status::Cancelled => Self::Cancelled,
+            CommandStatus::Pending => Self::Pending,
+            CommandStatus::Delivered => Self::Delivered,
+            CommandStatus::Completed => Self::Completed,
+            CommandStatus::Expired => Self::Expired,
+            CommandStatus::Cancelled => Self::Cancelled,
         }
     }
 }
@@ -62,7 +62,7 @@ struct Queue {
     since: Option<String>,
     /// Only commands in this state; without, those that have not ended.
     #[serde(skip_serializing_if = "Option::is_none")]
-    status: Option<Status>,
+    status: Option<CommandStatus>,
     /// Most items of the page.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[param(minimum = 1, maximum = 200, default = 50)]
@@ -80,7 +80,7 @@ struct Queued {
     command_id: String,
     #[schema(format = DateTime)]
     created_at: String,
-    status: Status,
+    status: CommandStatus,
     command_type: String,
     content: String,
     /// Anything the sender added.
@@ -134,7 +134,7 @@ async fn queue(
 #[into_params(parameter_in = Query)]
 struct Recipients {
     /// Only recipients in this state.
-    state: Option<Status>,
+    state: Option<CommandStatus>,
     /// Most recipients of the page.
     #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<u32>,
@@ -145,13 +145,13 @@ struct Recipients {
 /// A command and what became of it.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct One {
+struct CommandView {
     #[schema(value_type = String, format = Uuid)]
     command_id: MessageId,
     #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
     /// For the recipient their own state; for the sender of a broadcast whether it ended for all.
-    #[schema(value_type = Status)]
+    #[schema(value_type = CommandStatus)]
     status: CommandState,
     #[serde(flatten)]
     #[schema(value_type = Object)]
@@ -170,7 +170,7 @@ struct One {
 struct Recipient {
     #[schema(value_type = String, format = Uuid)]
     user_id: UserId,
-    #[schema(value_type = Status)]
+    #[schema(value_type = CommandStatus)]
     status: CommandState,
     #[schema(value_type = Option<String>, format = DateTime)]
     delivered_at: Option<Timestamp>,
@@ -193,7 +193,7 @@ struct Counts {
     get, path = "/{id}", tag = "commands", security(("bearer" = [])),
     params(("id" = String, Path, format = Uuid, description = "The command's id"), Recipients),
     responses(
-        (status = 200, description = "The command", body = One),
+        (status = 200, description = "The command", body = CommandView),
         (status = 404, description = "There is none, or it is not for the caller (`not_found`)", body = ErrorAnswer),
         BearerRefusals,
     )
@@ -203,7 +203,7 @@ async fn one(
     Active(user): Active,
     At(id): At<String>,
     Asked(page): Asked<Recipients>,
-) -> Result<Json<One>, Failure> {
+) -> Result<Json<CommandView>, Failure> {
     let id: MessageId = named(&id)?;
     list::limit(page.limit)?;
     let after = page
@@ -235,7 +235,7 @@ async fn one(
             .collect(),
         next_cursor: None,
     });
-    Ok(Json(One {
+    Ok(Json(CommandView {
         command_id: command.id,
         created_at: command.created_at,
         status: command.state,

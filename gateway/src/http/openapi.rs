@@ -180,6 +180,35 @@ mod tests {
         }
     }
 
+    /// Two types of one name would be one schema: that of whichever comes last.
+    #[test]
+    fn no_two_types_have_the_same_name() {
+        let mut names = Vec::new();
+        let mut folders = vec![concat!(env!("CARGO_MANIFEST_DIR"), "/src/http").into()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir::<std::path::PathBuf>(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                    continue;
+                }
+                let text = std::fs::read_to_string(path).unwrap();
+                let derived = text.split("ToSchema)]\n").skip(1);
+                names.extend(derived.filter_map(|rest| {
+                    let line = rest.lines().find(|line| !line.starts_with('#'))?;
+                    let words = line.split([' ', '<', '{', '(']);
+                    let mut words = words.skip_while(|word| !["struct", "enum"].contains(word));
+                    words.nth(1).map(str::to_owned)
+                }));
+            }
+        }
+        let count = names.len();
+        assert!(count > 15, "{names:?}");
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), count, "{names:?}");
+    }
+
     #[test]
     fn every_operation_says_how_it_is_refused_and_who_may_ask() {
         let (_, document) = routes().split_for_parts();

@@ -67,7 +67,8 @@ fn audit(parts: &Parts, api: &Api, actor: UserId) -> Audit {
     Audit {
         actor: Some(actor),
         action: format!("{} {}", parts.method, below(path, "/api/v1")),
-        target: below(parts.uri.path(), "/api/v1/admin/").to_owned(),
+        // A nested router sees the rest of the path only.
+        target: below(parts.uri.path(), "/").to_owned(),
         details: json!({}),
         request_id: request.map(|id| id.0.clone()),
         address: peer.map(|peer| api.client_address(peer.0, &parts.headers).to_string()),

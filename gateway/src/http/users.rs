@@ -82,7 +82,7 @@ impl From<User> for OwnProfile {
 /// What users say of themselves; what is absent or null is taken away.
 #[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct Written {
+struct ProfileText {
     /// Shown instead of the username; no control characters, not only blanks.
     #[schema(min_length = 1, max_length = 64)]
     display_name: Option<String>,
@@ -94,7 +94,7 @@ struct Written {
     avatar: Option<String>,
 }
 
-impl Written {
+impl ProfileText {
     fn validate(self) -> Result<NewProfile, Refusal> {
         let is_name = |name: &str| {
             name.chars().count() <= MAX_NAME
@@ -146,7 +146,7 @@ async fn own(State(api): State<Arc<Api>>, Active(id): Active) -> Result<Json<Own
 
 /// Writes the caller's own profile as a whole.
 #[utoipa::path(
-    put, path = "/profile", tag = "users", security(("bearer" = [])), request_body = Written,
+    put, path = "/profile", tag = "users", security(("bearer" = [])), request_body = ProfileText,
     responses(
         (status = 200, description = "The profile as it is now", body = OwnProfile),
         (status = 404, description = "The user is gone (`not_found`)", body = ErrorAnswer),
@@ -156,7 +156,7 @@ async fn own(State(api): State<Arc<Api>>, Active(id): Active) -> Result<Json<Own
 async fn put_own(
     State(api): State<Arc<Api>>,
     Active(id): Active,
-    Body(written): Body<Written>,
+    Body(written): Body<ProfileText>,
 ) -> Result<Json<OwnProfile>, Failure> {
     let profile = written.validate()?;
     let app = api.app()?;

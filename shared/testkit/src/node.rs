@@ -11,6 +11,7 @@ use std::{
 };
 
 use serde_json::Value;
+use tokio::io::AsyncWriteExt as _;
 
 use crate::{
     binaries,
@@ -248,6 +249,19 @@ pub async fn run_to_end(
     arguments: &[&str],
     settings: &Settings,
 ) -> (Option<i32>, String) {
+    run_with_input(binary, arguments, settings, "").await
+}
+
+/// The same with something on its standard input.
+///
+/// # Panics
+/// When it cannot be started or does not end.
+pub async fn run_with_input(
+    binary: &str,
+    arguments: &[&str],
+    settings: &Settings,
+    input: &str,
+) -> (Option<i32>, String) {
     let mut command = Command::new(binaries::product(binary));
     clean_environment(&mut command);
     command
@@ -257,11 +271,18 @@ pub async fn run_to_end(
     let mut command = tokio::process::Command::from(command);
     command
         .kill_on_drop(true)
-        .stdin(std::process::Stdio::null());
-    let output = tokio::time::timeout(PATIENCE, command.output()).await;
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped());
+    let mut child = command.spawn().expect("our program can be started");
+    if let Some(mut stdin) = child.stdin.take() {
+        // One that reads nothing may have ended already.
+        let _ = stdin.write_all(input.as_bytes()).await;
+    }
+    let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await;
     let output = output
         .unwrap_or_else(|_| panic!("{binary} {arguments:?} does not end"))
-        .expect("our program can be started");
+        .expect("our program can be waited for");
     let text = [output.stdout, output.stderr].concat();
     (
         output.status.code(),

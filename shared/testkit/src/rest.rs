@@ -59,6 +59,41 @@ impl Rest {
         answer(request.send().await?).await
     }
 
+    /// Any request with a bearer token; `null` sends no body.
+    pub async fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        token: &str,
+        body: &Value,
+    ) -> reqwest::Result<Answer> {
+        self.ask_with(method, path, token, body, &[]).await
+    }
+
+    /// The same with further headers.
+    ///
+    /// # Panics
+    /// When there is no such method.
+    pub async fn ask_with(
+        &self,
+        method: &str,
+        path: &str,
+        token: &str,
+        body: &Value,
+        headers: &[(&str, &str)],
+    ) -> reqwest::Result<Answer> {
+        let method = method.parse().expect("a method of HTTP");
+        let mut request = self.http.request(method, format!("{}{path}", self.base));
+        request = request.bearer_auth(token);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        if !body.is_null() {
+            request = request.json(body);
+        }
+        answer(request.send().await?).await
+    }
+
     pub async fn register(&self, name: &str, password: &str) -> reqwest::Result<Answer> {
         self.post(
             "/api/v1/auth/register",

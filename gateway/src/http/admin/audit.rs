@@ -27,7 +27,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
 /// A line of the audit log.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct Line {
+struct AuditLine {
     id: String,
     /// Who; null at the command line.
     #[schema(value_type = Option<String>, format = Uuid)]
@@ -48,7 +48,7 @@ struct Line {
     at: Timestamp,
 }
 
-impl From<Audited> for Line {
+impl From<Audited> for AuditLine {
     fn from(line: Audited) -> Self {
         Self {
             id: line.id.to_string(),
@@ -67,14 +67,19 @@ impl From<Audited> for Line {
 /// What was done and what was refused, newest first. For administrators.
 #[utoipa::path(
     get, path = "/audit", tag = "admin", security(("bearer" = [])), params(PageQuery),
-    responses((status = 200, description = "The log", body = List<Line>), BearerRefusals)
+    responses((status = 200, description = "The log", body = List<AuditLine>), BearerRefusals)
 )]
 async fn list(
     State(api): State<Arc<Api>>,
     _: Admin,
     Asked(page): Asked<PageQuery>,
-) -> Result<Json<List<Line>>, Failure> {
+) -> Result<Json<List<AuditLine>>, Failure> {
     let (limit, before) = (page.limit()?, page.after::<i64>()?);
     let lines = api.app()?.postgres.audit_log(before, limit + 1).await?;
-    Ok(Json(List::of(lines, limit, |line| line.id, Line::from)))
+    Ok(Json(List::of(
+        lines,
+        limit,
+        |line| line.id,
+        AuditLine::from,
+    )))
 }

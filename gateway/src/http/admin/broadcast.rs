@@ -32,7 +32,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
 /// A command for many.
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct New {
+struct NewBroadcast {
     /// `category` or `allcast`.
     #[schema(value_type = String, pattern = "^(category|allcast)$")]
     broadcast: Broadcast,
@@ -73,7 +73,7 @@ struct Accepted {
 /// Sends a command to everybody, or to everybody whom its categories reach. Administrators need no
 /// group for `allcast`. For moderators.
 #[utoipa::path(
-    post, path = "/broadcast", tag = "admin", security(("bearer" = [])), request_body = New,
+    post, path = "/broadcast", tag = "admin", security(("bearer" = [])), request_body = NewBroadcast,
     params(("Idempotency-Key" = Option<String>, Header, max_length = 64, description = "The same answer for the same request again")),
     responses(
         (status = 202, description = "Accepted", body = Accepted),
@@ -85,7 +85,7 @@ async fn send(
     State(api): State<Arc<Api>>,
     staff: Moderator,
     Idempotent(key): Idempotent,
-    Body(new): Body<New>,
+    Body(new): Body<NewBroadcast>,
 ) -> Result<(StatusCode, Json<Accepted>), Failure> {
     if new.broadcast == Broadcast::User {
         return Err(bad("broadcast: expected category or allcast").into());

@@ -15,7 +15,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::http::{
     Api, Failure,
     body::Body,
-    categories::View,
+    categories::CategoryView,
     idempotency::Idempotent,
     list::List,
     openapi::{BearerRefusals, ErrorAnswer},
@@ -34,19 +34,19 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
 /// All categories as the record has them, on one page. For administrators.
 #[utoipa::path(
     get, path = "/categories", tag = "admin", security(("bearer" = [])),
-    responses((status = 200, description = "By name", body = List<View>), BearerRefusals)
+    responses((status = 200, description = "By name", body = List<CategoryView>), BearerRefusals)
 )]
-async fn list(State(api): State<Arc<Api>>, _: Admin) -> Result<Json<List<View>>, Failure> {
+async fn list(State(api): State<Arc<Api>>, _: Admin) -> Result<Json<List<CategoryView>>, Failure> {
     let categories = api.app()?.postgres.categories().await?;
     Ok(Json(List {
-        items: categories.into_iter().map(View::from).collect(),
+        items: categories.into_iter().map(CategoryView::from).collect(),
         next_cursor: None,
     }))
 }
 
 /// A new category.
 #[derive(Serialize, Deserialize, ToSchema)]
-struct New {
+struct NewCategory {
     /// The tag; it never changes.
     #[schema(pattern = "^[a-z0-9_-]{1,32}$")]
     name: String,
@@ -70,10 +70,10 @@ fn check_title(title: &str) -> Result<(), Refusal> {
 
 /// Makes a category. For administrators.
 #[utoipa::path(
-    post, path = "/categories", tag = "admin", security(("bearer" = [])), request_body = New,
+    post, path = "/categories", tag = "admin", security(("bearer" = [])), request_body = NewCategory,
     params(("Idempotency-Key" = Option<String>, Header, max_length = 64, description = "The same answer for the same request again, for a day")),
     responses(
-        (status = 201, description = "The category", body = View),
+        (status = 201, description = "The category", body = CategoryView),
         (status = 409, description = "The name is taken, or the key was used for another request (`conflict`)", body = ErrorAnswer),
         BearerRefusals,
     )
@@ -82,8 +82,8 @@ async fn create(
     State(api): State<Arc<Api>>,
     staff: Admin,
     Idempotent(key): Idempotent,
-    Body(new): Body<New>,
-) -> Result<(StatusCode, Json<View>), Failure> {
+    Body(new): Body<NewCategory>,
+) -> Result<(StatusCode, Json<CategoryView>), Failure> {
     let name: Category = named(&new.name)?;
     let title = new.title.as_deref().unwrap_or(&new.name);
     check_title(title)?;
@@ -111,7 +111,7 @@ async fn create(
 
 /// What to change; what is absent stays.
 #[derive(Serialize, Deserialize, ToSchema)]
-struct Change {
+struct CategoryPatch {
     /// What people read.
     #[schema(min_length = 1, max_length = 64)]
     title: Option<String>,
@@ -121,10 +121,10 @@ struct Change {
 
 /// Renames a category, retires it, or takes it back into use. For administrators.
 #[utoipa::path(
-    patch, path = "/categories/{name}", tag = "admin", security(("bearer" = [])), request_body = Change,
+    patch, path = "/categories/{name}", tag = "admin", security(("bearer" = [])), request_body = CategoryPatch,
     params(("name" = String, Path, pattern = "^[a-z0-9_-]{1,32}$", description = "The category's name")),
     responses(
-        (status = 200, description = "The category as it is now", body = View),
+        (status = 200, description = "The category as it is now", body = CategoryView),
         (status = 404, description = "There is no such category (`not_found`)", body = ErrorAnswer),
         BearerRefusals,
     )
@@ -133,8 +133,8 @@ async fn change(
     State(api): State<Arc<Api>>,
     staff: Admin,
     At(name): At<String>,
-    Body(change): Body<Change>,
-) -> Result<Json<View>, Failure> {
+    Body(change): Body<CategoryPatch>,
+) -> Result<Json<CategoryView>, Failure> {
     let name: Category = named(&name)?;
     if let Some(title) = &change.title {
         check_title(title)?;

@@ -29,7 +29,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
 /// A session.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct View {
+struct ConnectionView {
     #[schema(value_type = String, format = Uuid)]
     session_id: SessionId,
     #[schema(value_type = String, format = Uuid)]
@@ -42,7 +42,7 @@ struct View {
     since: Timestamp,
 }
 
-impl From<Connection> for View {
+impl From<Connection> for ConnectionView {
     fn from(connection: Connection) -> Self {
         Self {
             session_id: connection.session,
@@ -68,8 +68,8 @@ struct NodeView {
 /// A page of sessions.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct Page {
-    items: Vec<View>,
+struct ConnectionPage {
+    items: Vec<ConnectionView>,
     /// Where the list goes on; null at its end.
     next_cursor: Option<String>,
     /// Every node; on the first page only.
@@ -104,13 +104,13 @@ fn cursor(place: ConnectionsAfter) -> String {
 /// Sessions of all nodes. For moderators.
 #[utoipa::path(
     get, path = "/connections", tag = "admin", security(("bearer" = [])), params(PageQuery),
-    responses((status = 200, description = "In an order that stays", body = Page), BearerRefusals)
+    responses((status = 200, description = "In an order that stays", body = ConnectionPage), BearerRefusals)
 )]
 async fn list(
     State(api): State<Arc<Api>>,
     _: Moderator,
     Asked(page): Asked<PageQuery>,
-) -> Result<Json<Page>, Failure> {
+) -> Result<Json<ConnectionPage>, Failure> {
     let (limit, after) = (page.limit()?, page.after::<Place>()?);
     let store = &api.app()?.store;
     let known = store.nodes().await?;
@@ -131,8 +131,8 @@ async fn list(
     } else {
         None
     };
-    Ok(Json(Page {
-        items: connections.into_iter().map(View::from).collect(),
+    Ok(Json(ConnectionPage {
+        items: connections.into_iter().map(ConnectionView::from).collect(),
         next_cursor: next.map(cursor),
         nodes,
     }))

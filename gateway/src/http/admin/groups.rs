@@ -33,7 +33,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
 /// A group and its rights.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct View {
+struct GroupView {
     #[schema(value_type = String)]
     name: GroupName,
     /// Whether its members may send to everybody.
@@ -42,7 +42,7 @@ struct View {
     created_at: Timestamp,
 }
 
-impl From<Group> for View {
+impl From<Group> for GroupView {
     fn from(group: Group) -> Self {
         Self {
             name: group.name,
@@ -55,13 +55,13 @@ impl From<Group> for View {
 /// All groups by name. For administrators.
 #[utoipa::path(
     get, path = "/groups", tag = "admin", security(("bearer" = [])), params(PageQuery),
-    responses((status = 200, description = "By name", body = List<View>), BearerRefusals)
+    responses((status = 200, description = "By name", body = List<GroupView>), BearerRefusals)
 )]
 async fn list(
     State(api): State<Arc<Api>>,
     _: Admin,
     Asked(page): Asked<PageQuery>,
-) -> Result<Json<List<View>>, Failure> {
+) -> Result<Json<List<GroupView>>, Failure> {
     let (limit, after) = (page.limit()?, page.after::<String>()?);
     let groups = api
         .app()?
@@ -72,7 +72,7 @@ async fn list(
         groups,
         limit,
         |group| group.name.clone(),
-        View::from,
+        GroupView::from,
     )))
 }
 
@@ -88,14 +88,14 @@ struct Rights {
 #[utoipa::path(
     put, path = "/groups/{name}", tag = "admin", security(("bearer" = [])), request_body = Rights,
     params(("name" = String, Path, pattern = "^[a-z0-9_-]{1,64}$", description = "The group's name")),
-    responses((status = 200, description = "The group as it is now", body = View), BearerRefusals)
+    responses((status = 200, description = "The group as it is now", body = GroupView), BearerRefusals)
 )]
 async fn put(
     State(api): State<Arc<Api>>,
     staff: Admin,
     At(name): At<String>,
     Body(rights): Body<Rights>,
-) -> Result<Json<View>, Failure> {
+) -> Result<Json<GroupView>, Failure> {
     let name: GroupName = named(&name)?;
     let audit = staff.audit(json!(rights));
     let postgres = &api.app()?.postgres;

@@ -31,7 +31,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
 /// A user as moderators see them.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct View {
+struct UserView {
     #[schema(value_type = String, format = Uuid)]
     id: UserId,
     username: String,
@@ -46,7 +46,7 @@ struct View {
     created_at: Timestamp,
 }
 
-impl From<User> for View {
+impl From<User> for UserView {
     fn from(user: User) -> Self {
         Self {
             id: user.id,
@@ -91,13 +91,13 @@ struct Search {
 /// Users by name. For moderators.
 #[utoipa::path(
     get, path = "/users", tag = "admin", security(("bearer" = [])), params(Search),
-    responses((status = 200, description = "In the order of their names", body = List<View>), BearerRefusals)
+    responses((status = 200, description = "In the order of their names", body = List<UserView>), BearerRefusals)
 )]
 async fn list(
     State(api): State<Arc<Api>>,
     _: Moderator,
     Asked(search): Asked<Search>,
-) -> Result<Json<List<View>>, Failure> {
+) -> Result<Json<List<UserView>>, Failure> {
     let limit = list::limit(search.limit)?;
     let after: Option<String> = search.cursor.as_deref().map(list::decode).transpose()?;
     let prefix = search.query.unwrap_or_default();
@@ -107,17 +107,17 @@ async fn list(
     let postgres = &api.app()?.postgres;
     let users = postgres.users(&prefix, after.as_deref(), limit + 1).await?;
     let place = |user: &User| user.username.to_ascii_lowercase();
-    Ok(Json(List::of(users, limit, place, View::from)))
+    Ok(Json(List::of(users, limit, place, UserView::from)))
 }
 
 /// What to change; what is absent stays.
 #[derive(Deserialize, ToSchema)]
-struct Change {
+struct UserPatch {
     role: Option<RoleName>,
     status: Option<StatusName>,
 }
 
-impl Change {
+impl UserPatch {
     fn plain(&self) -> UserChange {
         UserChange {
             role: self.role.map(|role| match role {
@@ -137,10 +137,10 @@ impl Change {
 /// everything; nobody may change themselves, and an active administrator always remains. The sockets
 /// of a banned user close with 4403 on every node.
 #[utoipa::path(
-    patch, path = "/users/{id}", tag = "admin", security(("bearer" = [])), request_body = Change,
+    patch, path = "/users/{id}", tag = "admin", security(("bearer" = [])), request_body = UserPatch,
     params(("id" = String, Path, format = Uuid, description = "The user's id")),
     responses(
-        (status = 200, description = "The user as they are now", body = View),
+        (status = 200, description = "The user as they are now", body = UserView),
         (status = 404, description = "There is no such user (`not_found`)", body = ErrorAnswer),
         (status = 409, description = "It is the last administrator (`conflict`)", body = ErrorAnswer),
         BearerRefusals,
@@ -150,8 +150,8 @@ async fn change(
     State(api): State<Arc<Api>>,
     staff: Moderator,
     At(id): At<String>,
-    Body(change): Body<Change>,
-) -> Result<Json<View>, Failure> {
+    Body(change): Body<UserPatch>,
+) -> Result<Json<UserView>, Failure> {
     let id: UserId = named(&id)?;
     let details = json!({"role": change.role, "status": change.status});
     let plain = change.plain();
