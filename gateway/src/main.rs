@@ -281,6 +281,14 @@ fn admission(settings: &Settings, process: &Process) -> Admission {
 fn show(fanout: &Arc<Fanout>, directory: &Arc<Directory>, process: &Process) {
     let (measured, loaded) = (fanout.clone(), fanout.clone());
     process.metrics.on_scrape(move || measured.measure());
+    let follows = fanout.clone();
+    process.health.condition("broadcasts", move || {
+        if follows.follows_broadcasts() {
+            Ok(())
+        } else {
+            Err("the broadcasts are not followed yet".to_owned())
+        }
+    });
     process.health.condition("revocations", move || {
         if loaded.knows_revocations() {
             Ok(())

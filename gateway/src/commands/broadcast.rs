@@ -11,7 +11,7 @@ use shared::{
     redis::IdempotencyKey,
 };
 
-use super::{find, preferences};
+use super::preferences;
 use crate::{app::App, fanout::store_refusal};
 
 /// What requests need to know of a broadcast.
@@ -69,17 +69,9 @@ impl Sent {
     /// Whether it reaches the user as they have it now. What was sent before they registered
     /// does not.
     pub(super) async fn reaches(&self, app: &App, user: UserId) -> Result<bool, Refusal> {
-        Ok(registered_at(user) <= self.created_at
+        Ok(user.registered_at() <= self.created_at
             && preferences::of(app, user).await?.admit(&self.categories))
     }
-}
-
-/// When a user began to be one, as far as broadcasts go: the time in their id, less what its clock
-/// and that of Redis may differ by. The fan-out allows for as much.
-pub(super) fn registered_at(user: UserId) -> Timestamp {
-    const CLOCKS_DIFFER_MS: i64 = 5_000;
-    let minted = find::minted_at(user.0).unwrap_or(Timestamp(0));
-    Timestamp(minted.0 - CLOCKS_DIFFER_MS)
 }
 
 /// The broadcast, if it is among the newest that Redis holds.

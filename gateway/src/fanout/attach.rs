@@ -5,7 +5,7 @@
 //! far the topic has come; the socket reads up to there and is then live.
 
 use std::{
-    sync::{Arc, OnceLock, atomic::AtomicU64},
+    sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -148,7 +148,7 @@ impl Fanout {
             device: device.clone(),
             token: Mutex::new(token),
             seat: AtomicU64::new(Seat::NONE),
-            completed: OnceLock::new(),
+            completed: Mutex::default(),
         };
         outbox
             .set_member(member)

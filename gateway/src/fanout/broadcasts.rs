@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use shared::{
-    domain::{Position, Refusal, Timestamp, Topic, UserId},
+    domain::{Position, Refusal, Topic, UserId},
     redis::{OpenedSession, Page},
 };
 
@@ -13,8 +13,6 @@ use crate::dialect::Feed;
 
 const CHUNK: u32 = 512;
 const RETRY: Duration = Duration::from_millis(500);
-/// Registration and the log take their time from clocks that are some seconds apart at most.
-const CLOCK_SLACK: Duration = Duration::from_secs(5);
 
 impl Fanout {
     /// Whether this node knows the end of the log of broadcasts. Until then no session opens.
@@ -108,7 +106,7 @@ impl Fanout {
         };
         let completed = self.completed_since(user, opened, begin).await;
         if !completed.is_empty() {
-            let _ = member.completed.set(Box::new(completed));
+            *member.completed.lock() = Some(Box::new(completed));
         }
         outbox.begin(Feed::Broadcast, begin);
         Ok(())
@@ -117,8 +115,7 @@ impl Fanout {
     /// Where a user begins who has no cursor in the log of broadcasts: with the first that came
     /// after they registered, which their id tells.
     pub(super) async fn first_broadcast_of(&self, user: UserId) -> Result<Position, Refusal> {
-        let minted = (user.0.as_u128() >> 80) as i64;
-        let registered = Timestamp(minted - CLOCK_SLACK.as_millis() as i64);
+        let registered = user.registered_at();
         if let Some(position) = self.hub.last_broadcast_before(registered) {
             return Ok(position);
         }

@@ -39,9 +39,6 @@ impl Fanout {
         for topic in effects.repair {
             self.repairs.push(topic);
         }
-        for topic in effects.chose {
-            self.hub.reseat(topic);
-        }
         for entry in effects.directory {
             self.hear_directory(&entry);
         }

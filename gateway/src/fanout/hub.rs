@@ -83,6 +83,7 @@ impl Hub {
                 BellEvent::Entry(entry) => {
                     let topic = entry.topic;
                     self.with(topic, |state| state.hear(entry, effects));
+                    self.reseat_who_chose(effects);
                 }
                 BellEvent::Displaced { topic, session } => {
                     self.close(topic, session, CloseReason::Displaced);
@@ -112,16 +113,18 @@ impl Hub {
         });
     }
 
-    /// The user of a topic chose anew.
-    pub(super) fn reseat(&self, topic: Topic) {
-        self.with(topic, |state| {
-            let Some(preferences) = state.preferences() else {
-                return;
-            };
-            for outbox in state.members() {
-                self.broadcasts.lock().reseat(outbox, preferences);
-            }
-        });
+    /// Moves the sockets of users who chose anew to where they belong, before anything else is heard.
+    fn reseat_who_chose(&self, effects: &mut Effects) {
+        for topic in effects.chose.drain(..) {
+            self.with(topic, |state| {
+                let Some(preferences) = state.preferences() else {
+                    return;
+                };
+                for outbox in state.members() {
+                    self.broadcasts.lock().reseat(outbox, preferences);
+                }
+            });
+        }
     }
 
     /// What a user has chosen, if the node follows their topic.
@@ -278,15 +281,12 @@ impl Hub {
         at: Position,
     ) -> Advance {
         let entries: Vec<_> = entries.into_iter().map(SharedEntry::new).collect();
-        // Asked under the lock, but encoded and given outside.
-        let admitted: Vec<bool> = self
-            .with(topic, |state| {
-                let admits = |entry: &Arc<SharedEntry>| state.admits(outbox, entry);
-                entries.iter().map(admits).collect()
-            })
-            .unwrap_or_default();
-        let mut read = entries.iter().zip(admitted);
-        if read.all(|(entry, is_admitted)| give(outbox, entry, is_admitted)) {
+        // Asked one by one under the lock, so that a choice counts at once; encoded outside of it.
+        let take = |entry: &Arc<SharedEntry>| {
+            let admits = self.with(topic, |state| state.admits(outbox, entry));
+            admits.is_some_and(|is_admitted| give(outbox, entry, is_admitted))
+        };
+        if entries.iter().all(take) {
             outbox.passed(Feed::of(topic), at);
         }
         let advance = self.advance(topic, outbox);
@@ -308,8 +308,9 @@ impl Hub {
         target: Position,
         effects: &mut Effects,
     ) -> bool {
-        self.with(topic, |state| state.repaired(entries, end, target, effects))
-            .unwrap_or(true)
+        let whole = self.with(topic, |state| state.repaired(entries, end, target, effects));
+        self.reseat_who_chose(effects);
+        whole.unwrap_or(true)
     }
 
     /// See [`TopicState::compare`].

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashSet,
-    sync::{Arc, OnceLock, Weak, atomic::AtomicU64},
+    sync::{Arc, Weak, atomic::AtomicU64},
 };
 
 use shared::domain::{Device, MessageId, SessionId, Topic, UserId};
@@ -32,8 +32,8 @@ pub(super) struct Member {
     /// Where it sits among those that follow broadcasts; a [`Seat`]. Only touched under the lock of
     /// the log of broadcasts.
     pub(super) seat: AtomicU64,
-    /// Broadcasts that its user had completed when it came, and that it had not.
-    pub(super) completed: OnceLock<Box<HashSet<MessageId>>>,
+    /// Broadcasts that its user has completed, and that it has not had.
+    pub(super) completed: parking_lot::Mutex<Option<Box<HashSet<MessageId>>>>,
 }
 
 /// A place in an audience.

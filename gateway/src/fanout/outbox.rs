@@ -181,7 +181,7 @@ impl State {
         self.queue.len() < limits.frames as usize
             && (self.queue.is_empty() || self.bytes + bytes <= limits.bytes as usize)
             && self.unconfirmed(feed) < limits.window
-            && self.skipped.count() < limits.window
+            && (feed == Feed::Broadcast || self.skipped.count() < limits.window)
     }
 
     fn push_entry(&mut self, entry: &Arc<SharedEntry>, bytes: usize) {
@@ -198,9 +198,17 @@ impl State {
     /// Takes out what is confirmed; what was not sent yet cannot be.
     fn confirm(&mut self, reach: Reach) -> Confirmed {
         let [user, broadcast] = self.places;
-        let upto = reach.user.min(user.handed);
-        let (before, skipped) = (self.window.count(), self.skipped.confirm(upto));
+        let mut upto = reach.user.min(user.handed);
+        let before = self.window.count();
         self.window.confirm(upto);
+        if self.window.count() == 0
+            && let Some(last) = self.skipped.last()
+        {
+            // Nothing is left to be confirmed: what was kept from the device does not wait for more.
+            upto = upto.max(last);
+            self.place(Feed::User).handed = user.handed.max(last);
+        }
+        let skipped = self.skipped.confirm(upto);
         let moved = self.window.count() < before || !skipped.is_empty();
         let of_user = moved.then_some((upto, skipped));
         let upto = reach.broadcast.min(broadcast.handed);
@@ -434,7 +442,7 @@ impl State {
             let begin = has_room
                 && self.place(feed).mode == Mode::Behind
                 && self.unconfirmed(feed) <= limits.window / 2
-                && self.skipped.count() <= limits.window / 2;
+                && (feed == Feed::Broadcast || self.skipped.count() <= limits.window / 2);
             begin.then(|| {
                 self.place(feed).mode = Mode::CatchingUp;
                 feed
@@ -456,8 +464,27 @@ impl Outbox {
 
     /// Whether the user had completed a broadcast before this socket could get it.
     pub(super) fn has_completed(&self, broadcast: MessageId) -> bool {
-        let completed = self.member.get().and_then(|member| member.completed.get());
-        completed.is_some_and(|completed| completed.contains(&broadcast))
+        self.member.get().is_some_and(|member| {
+            let completed = member.completed.lock();
+            completed.as_ref().is_some_and(|it| it.contains(&broadcast))
+        })
+    }
+
+    /// The socket has all broadcasts that it may be given.
+    pub(super) fn forget_completed(&self) {
+        if let Some(member) = self.member.get() {
+            *member.completed.lock() = None;
+        }
+    }
+
+    /// The user has completed a broadcast. Only a socket that is not live there may still be given it.
+    pub(super) fn complete(&self, broadcast: MessageId) {
+        if self.mode(Feed::Broadcast) != Mode::Live
+            && let Some(member) = self.member.get()
+        {
+            let mut completed = member.completed.lock();
+            completed.get_or_insert_default().insert(broadcast);
+        }
     }
 
     /// The session is open: entries of a log after `cursor` are read for it.
@@ -547,11 +574,7 @@ impl Outbox {
         if state.window.count() > 0 || state.skipped.count() < SETTLE {
             return;
         }
-        state.place(Feed::User).handed = at;
-        let confirmed = state.confirm(Reach {
-            user: at,
-            ..Reach::default()
-        });
+        let confirmed = state.confirm(Reach::default());
         drop(state);
         if let Some(member) = self.member.get() {
             member.confirmed(confirmed);

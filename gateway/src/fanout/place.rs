@@ -101,6 +101,10 @@ impl Skipped {
         self.0.push(position);
     }
 
+    pub(super) fn last(&self) -> Option<Position> {
+        self.0.last().copied()
+    }
+
     /// Takes out everything up to `position`.
     pub(super) fn confirm(&mut self, position: Position) -> Vec<Position> {
         let upto = self.0.partition_point(|at| *at <= position);

@@ -9,9 +9,10 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::join_all;
 use parking_lot::Mutex;
 use shared::{
-    domain::{Device, MessageId, Position, UserId},
+    domain::{Device, MessageId, Position, Topic, UserId},
     redis::Receive,
 };
 use tokio::{sync::Notify, time::Instant};
@@ -43,6 +44,8 @@ struct State {
     /// Those that are not to wait for the next round.
     soon: HashSet<Key>,
     in_flight: usize,
+    /// Shards that failed, and until when they are left alone.
+    away: HashMap<usize, Instant>,
 }
 
 #[derive(Debug, Default)]
@@ -97,9 +100,20 @@ impl Receiver {
         self.state.lock().devices.len()
     }
 
-    fn take(&self) -> Vec<Receive> {
+    /// What is to be written now, of shards that are not away; and when to look again at those.
+    fn take(&self, shard_of: impl Fn(UserId) -> usize) -> (Vec<Receive>, Option<Instant>) {
         let mut state = self.state.lock();
-        let keys: Vec<Key> = state.soon.iter().take(BATCH).cloned().collect();
+        let now = Instant::now();
+        state.away.retain(|_, until| *until > now);
+        let is_here = |key: &&Key| !state.away.contains_key(&shard_of(key.0));
+        let keys: Vec<Key> = state
+            .soon
+            .iter()
+            .filter(is_here)
+            .take(BATCH)
+            .cloned()
+            .collect();
+        let again = state.away.values().min().copied();
         let mut taken = Vec::with_capacity(keys.len());
         for key in keys {
             state.soon.remove(&key);
@@ -114,11 +128,13 @@ impl Receiver {
             }
         }
         state.in_flight = taken.len();
-        taken
+        (taken, again)
     }
 
-    fn put_back(&self, taken: Vec<Receive>) {
+    /// A shard did not take these.
+    fn put_back(&self, shard: usize, taken: Vec<Receive>) {
         let mut state = self.state.lock();
+        state.away.insert(shard, Instant::now() + RETRY);
         for it in taken {
             let key = (it.user, it.device);
             let pending = state.devices.entry(key.clone()).or_default();
@@ -144,35 +160,41 @@ impl Fanout {
     /// The task that writes.
     pub(super) async fn write_receipts(self: Arc<Self>) {
         let mut round = Instant::now() + self.settings.receipt_interval;
+        let mut again = None;
         loop {
             tokio::select! {
                 () = self.receiver.news.notified() => tokio::time::sleep(GATHER).await,
+                () = tokio::time::sleep_until(again.unwrap_or(round)), if again.is_some() => {}
                 () = tokio::time::sleep_until(round) => {
                     round = Instant::now() + self.settings.receipt_interval;
                     self.receiver.flush_all();
                 }
                 () = self.lifecycle.stopping() => return,
             }
-            self.write_what_is_due().await;
+            again = self.write_what_is_due().await;
         }
     }
 
-    async fn write_what_is_due(&self) {
+    /// Answers when there is more to do, if a shard was away.
+    async fn write_what_is_due(&self) -> Option<Instant> {
+        let shard_of = |user| self.store.shard_of(Topic::User(user));
         loop {
-            let taken = self.receiver.take();
+            let (taken, again) = self.receiver.take(shard_of);
             if taken.is_empty() {
-                return;
+                return again;
             }
-            let written = self.store.receive(&taken).await;
-            self.receiver.state.lock().in_flight = 0;
-            if let Err(error) = written {
-                tracing::warn!(%error, count = taken.len(), "receipts cannot be written");
-                self.receiver.put_back(taken);
-                tokio::select! {
-                    () = tokio::time::sleep(RETRY) => {}
-                    () = self.lifecycle.stopping() => return,
+            let mut by_shard: HashMap<usize, Vec<Receive>> = HashMap::new();
+            for it in taken {
+                by_shard.entry(shard_of(it.user)).or_default().push(it);
+            }
+            let calls = by_shard.into_iter().map(async |(shard, part)| {
+                if let Err(error) = self.store.receive(&part).await {
+                    tracing::warn!(%error, shard, count = part.len(), "receipts cannot be written");
+                    self.receiver.put_back(shard, part);
                 }
-            }
+            });
+            join_all(calls).await;
+            self.receiver.state.lock().in_flight = 0;
         }
     }
 

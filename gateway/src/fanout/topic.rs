@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use shared::domain::{
-    CommandStatus, Entry, Kind, Position, Preferences, SessionId, Timestamp, Topic,
+    CommandState, CommandStatus, Entry, Kind, Position, Preferences, SessionId, Timestamp, Topic,
 };
 use tokio::sync::Notify;
 
@@ -338,6 +338,7 @@ impl TopicState {
             (Topic::Revocations, _) => return effects.revocations.push(entry),
             (Topic::Directory, _) => return effects.directory.push(entry),
             (Topic::User(_), Kind::Preferences) => self.choose(&entry, effects),
+            (Topic::User(_), Kind::CommandStatus) => self.complete(&entry),
             _ => {}
         }
         if self.is_unused() {
@@ -373,6 +374,18 @@ impl TopicState {
                 .recent
                 .get_or_insert_with(|| Box::new(Recent::of_user(before)));
             recent.push(entry);
+        }
+    }
+
+    /// A broadcast that the user has completed goes to none of their sockets that is behind.
+    fn complete(&self, entry: &Entry) {
+        let Ok(told) = serde_json::from_slice::<CommandStatus>(&entry.body) else {
+            return;
+        };
+        if told.status == CommandState::Completed && told.broadcast.is_some() {
+            for outbox in self.members() {
+                outbox.complete(told.command_id);
+            }
         }
     }
 
@@ -432,6 +445,9 @@ impl TopicState {
                 None => return Advance::Done,
                 Some(Ok(())) => {
                     self.one_less_behind();
+                    if feed == Feed::Broadcast {
+                        outbox.forget_completed();
+                    }
                     return Advance::Done;
                 }
                 Some(Err(sent)) => sent,

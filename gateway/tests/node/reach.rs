@@ -360,3 +360,46 @@ async fn what_a_user_has_completed_is_not_given_to_their_other_devices() {
     let other = tablet.client(&node).await;
     other.hears(&["open"]).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_commands_that_are_kept_from_a_user_do_not_hold_up_the_others() {
+    const KEPT: usize = 600;
+    let world = World::start().await;
+    let node = world.node().await;
+    let anna = user();
+    choose(&world, anna, "adult", "").await;
+    let client = Ask::of(anna).client(&node).await;
+    client.sees(1).await;
+    client.seen.silent.store(true, Ordering::Relaxed);
+    direct(&world, anna, "first", "mild").await;
+    client.sees(2).await;
+    for _ in 0..KEPT {
+        direct(&world, anna, "kept", "adult").await;
+    }
+    client.seen.silent.store(false, Ordering::Relaxed);
+    client.outbox.confirmed(client.outbox.written().unwrap());
+    direct(&world, anna, "last", "mild").await;
+    client.sees(3).await;
+    assert_eq!(client.seen.texts(), ["", "first", "last"]);
+    broadcast(&world, "also", "mild").await;
+    client.hears(&["also"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_choice_counts_for_the_very_next_broadcast() {
+    let world = World::start().await;
+    let node = world.node().await;
+    let anna = user();
+    let client = Ask::of(anna).client(&node).await;
+    let mut expected = Vec::new();
+    for round in 0..50 {
+        // Not waited for in between: both are often heard at once.
+        choose(&world, anna, "adult", "").await;
+        broadcast(&world, "never", "adult").await;
+        choose(&world, anna, "", "").await;
+        broadcast(&world, &round.to_string(), "adult").await;
+        expected.push(round.to_string());
+    }
+    let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
+    client.hears(&expected).await;
+}

@@ -5,6 +5,8 @@ use std::{fmt, str::FromStr, sync::Arc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::Timestamp;
+
 /// A text that is no id of the kind asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("invalid {kind}")]
@@ -40,6 +42,20 @@ uuid_id!(
     /// A user: a UUIDv7 minted at registration.
     UserId, "user id"
 );
+impl UserId {
+    /// From when on broadcasts are the user's: when they registered, as their id tells, less what
+    /// the clocks of a gateway and of Redis may differ by. The beginning of time for an id of
+    /// another making.
+    pub fn registered_at(self) -> Timestamp {
+        const CLOCKS_DIFFER_MS: i64 = 5_000;
+        if self.0.get_version_num() != 7 {
+            return Timestamp(0);
+        }
+        let minted = (self.0.as_u128() >> 80) as i64;
+        Timestamp((minted - CLOCKS_DIFFER_MS).max(0))
+    }
+}
+
 uuid_id!(
     /// A durable entry, for example a command: a UUIDv7 minted by the clock of Redis before
     /// the entry is appended, the same for every try. Receivers and Postgres recognise duplicates by it.

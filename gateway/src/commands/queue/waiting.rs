@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     app::App,
-    commands::{broadcast::registered_at, record},
+    commands::record,
     fanout::{Walk, store_refusal},
 };
 
@@ -171,7 +171,10 @@ impl Asked<'_> {
         if let Some(Cursor::After(places)) = self.query.cursor {
             return places;
         }
-        let since = registered_at(self.user).max(self.query.since.unwrap_or(Timestamp(0)));
+        let since = self
+            .user
+            .registered_at()
+            .max(self.query.since.unwrap_or(Timestamp(0)));
         Places {
             own: Position::START,
             broadcasts: record::broadcasts_from(self.app, since).await,
@@ -214,7 +217,7 @@ impl Asked<'_> {
         }
         let is_asked_for = entry.kind == Kind::CommandNew
             && self.query.since.is_none_or(|since| entry.at >= since)
-            && (entry.topic != Topic::Broadcast || entry.at >= registered_at(self.user));
+            && (entry.topic != Topic::Broadcast || entry.at >= self.user.registered_at());
         if !is_asked_for {
             return None;
         }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    sync::{Arc, OnceLock, Weak, atomic::AtomicU64},
+    sync::{Arc, Weak, atomic::AtomicU64},
 };
 
 use parking_lot::Mutex;
@@ -38,7 +38,7 @@ fn socket(number: u128) -> Arc<Outbox> {
             issued_at: 0,
         }),
         seat: AtomicU64::new(Seat::NONE),
-        completed: OnceLock::new(),
+        completed: Mutex::default(),
     };
     outbox.set_member(member).unwrap();
     outbox

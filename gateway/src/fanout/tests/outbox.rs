@@ -12,6 +12,7 @@ use crate::{
         Batch, CloseReason, Outbox, OutboxLimits, Reach, SharedEntry, Taken,
         line::Written,
         outbox::{Offered, Then},
+        place::Mode,
     },
 };
 
@@ -244,4 +245,23 @@ fn nothing_is_written_behind_a_request_to_close() {
     assert_eq!(write(&outbox), Written::default());
     assert!(woken.count() > 0);
     assert_eq!(frames(&outbox), 1);
+}
+
+#[test]
+fn what_is_kept_from_a_device_does_not_hold_it_up_once_it_has_confirmed_the_rest() {
+    let outbox = live(LIMITS);
+    assert!(matches!(offer(&outbox, 1), Offered::Taken(_)));
+    assert_eq!(frames(&outbox), 1);
+    let window = u64::from(LIMITS.window);
+    for offset in 2..2 + window {
+        assert!(outbox.keep_live(at(offset)));
+    }
+    // So much may be kept before the first is confirmed.
+    assert!(!outbox.keep_live(at(2 + window)));
+    assert_eq!(outbox.mode(Feed::User), Mode::Behind);
+    outbox.confirmed(reach(1));
+    // Without a member nobody begins the catch-up, but it is due.
+    assert_eq!(outbox.mode(Feed::User), Mode::CatchingUp);
+    assert!(outbox.keep_read(Feed::User, at(2 + window)));
+    assert_eq!(outbox.go_live_at(Feed::User, at(2 + window)), Some(Ok(())));
 }

@@ -4,7 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::{Arc, OnceLock, Weak, atomic::AtomicU64},
+    sync::{Arc, Weak, atomic::AtomicU64},
     task::{Context, Waker},
 };
 
@@ -286,7 +286,7 @@ impl World {
                     issued_at: 0,
                 }),
                 seat: AtomicU64::new(Seat::NONE),
-                completed: OnceLock::new(),
+                completed: Mutex::default(),
             })
             .unwrap();
         self.hub.join(TOPIC, outbox.clone());
