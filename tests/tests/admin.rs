@@ -125,7 +125,6 @@ async fn the_first_administrator_is_made_at_the_command_line() {
 }
 
 #[tokio::test]
-#[ignore = "needs broadcasts, preferences and a fan-out that tells of changes"]
 async fn each_role_may_what_it_may() {
     let scene = Scene::start().await;
     let put = |path: &str, body| ("PUT", path.to_owned(), body);
@@ -285,7 +284,6 @@ async fn nobody_harms_themselves_and_moderators_only_plain_users() {
 }
 
 #[tokio::test]
-#[ignore = "needs broadcasts, preferences and a fan-out that tells of changes"]
 async fn a_ban_closes_sockets_on_the_other_node_at_once() {
     let scene = Scene::start().await;
     let path = format!("/admin/users/{}", scene.user.id);
@@ -321,7 +319,6 @@ async fn a_ban_closes_sockets_on_the_other_node_at_once() {
 }
 
 #[tokio::test]
-#[ignore = "needs broadcasts, preferences and a fan-out that tells of changes"]
 async fn sessions_are_listed_over_all_nodes_and_can_be_ended() {
     let scene = Scene::start().await;
     let mut open = Vec::new();
@@ -374,7 +371,6 @@ async fn sessions_are_listed_over_all_nodes_and_can_be_ended() {
 }
 
 #[tokio::test]
-#[ignore = "needs broadcasts, preferences and a fan-out that tells of changes"]
 async fn a_right_that_is_granted_on_one_node_counts_on_the_other() {
     let scene = Scene::start().await;
     let (socket, _) = scene.socket(1, &scene.user).await;
@@ -427,7 +423,6 @@ async fn a_right_that_is_granted_on_one_node_counts_on_the_other() {
 }
 
 #[tokio::test]
-#[ignore = "needs broadcasts, preferences and a fan-out that tells of changes"]
 async fn a_category_lives_and_retires_on_every_node() {
     let scene = Scene::start().await;
     let list = async |node| {
@@ -508,7 +503,6 @@ async fn a_category_lives_and_retires_on_every_node() {
 }
 
 #[tokio::test]
-#[ignore = "needs broadcasts, preferences and a fan-out that tells of changes"]
 async fn profiles_are_written_and_shown() {
     let scene = Scene::start().await;
     let hash = "0".repeat(64);
@@ -570,7 +564,6 @@ async fn profiles_are_written_and_shown() {
 }
 
 #[tokio::test]
-#[ignore = "needs broadcasts, preferences and a fan-out that tells of changes"]
 async fn a_command_is_seen_by_its_sender_and_its_recipient_only() {
     let scene = Scene::start().await;
     let (sender, _) = scene.socket(0, &scene.user).await;
@@ -648,7 +641,6 @@ async fn a_command_is_seen_by_its_sender_and_its_recipient_only() {
 }
 
 #[tokio::test]
-#[ignore = "needs broadcasts, preferences and a fan-out that tells of changes"]
 async fn preferences_are_the_same_over_rest_and_on_the_socket() {
     let scene = Scene::start().await;
     let (socket, _) = scene.socket(1, &scene.user).await;

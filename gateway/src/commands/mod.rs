@@ -14,6 +14,7 @@ mod create;
 mod end;
 mod find;
 mod heartbeat;
+mod look;
 mod metrics;
 mod ping;
 mod preferences;
@@ -31,6 +32,7 @@ use shared::{
 };
 use tokio::time::{Instant, timeout};
 
+pub use look::{Seen, look};
 pub use metrics::TABLE as METRICS;
 
 use crate::{

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{json, value::RawValue};
 use shared::{
     domain::{Code, CommandState, MessageId, Refusal, Timestamp, UserId},
-    postgres::StoredCommand,
+    postgres::{RecipientCounts, RecipientState},
 };
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -20,7 +20,7 @@ use super::{
     parameters::{Asked, At, named},
 };
 use crate::{
-    commands::{self, Asker},
+    commands::{self, Asker, Seen},
     dialect::{self, Request},
 };
 
@@ -178,14 +178,38 @@ struct Recipient {
     completed_at: Option<Timestamp>,
 }
 
+impl From<RecipientState> for Recipient {
+    fn from(row: RecipientState) -> Self {
+        Self {
+            user_id: row.user,
+            status: row.state,
+            delivered_at: row.delivered_at,
+            completed_at: row.completed_at,
+        }
+    }
+}
+
 /// Recipients in each state; one who completed a command is not counted as delivered.
-#[derive(Default, Serialize, ToSchema)]
+#[derive(Serialize, ToSchema)]
 struct Counts {
+    /// Of a broadcast nobody: who has not confirmed it is not counted.
     pending: u64,
     delivered: u64,
     completed: u64,
     expired: u64,
     cancelled: u64,
+}
+
+impl From<RecipientCounts> for Counts {
+    fn from(counts: RecipientCounts) -> Self {
+        Self {
+            pending: counts.pending,
+            delivered: counts.delivered,
+            completed: counts.completed,
+            expired: counts.expired,
+            cancelled: counts.cancelled,
+        }
+    }
 }
 
 /// A command: for its recipient with their state, for its sender with that of each recipient.
@@ -205,64 +229,24 @@ async fn one(
     Asked(page): Asked<Recipients>,
 ) -> Result<Json<CommandView>, Failure> {
     let id: MessageId = named(&id)?;
-    list::limit(page.limit)?;
-    let after = page
-        .cursor
-        .as_deref()
-        .map(list::decode::<UserId>)
-        .transpose()?;
-    let not_found = || Refusal::new(Code::NotFound, "there is no such command");
-    let command = api
-        .app()?
-        .postgres
-        .command(id)
-        .await?
-        .ok_or_else(not_found)?;
-    let Some(recipient) = command.body.recipient_id else {
-        return Err(not_found().into());
-    };
-    let is_sender = command.body.sender_id == user;
-    if !is_sender && recipient != user {
-        return Err(not_found().into());
+    let limit = list::limit(page.limit)?;
+    let after = page.cursor.as_deref().map(list::decode).transpose()?;
+    let app = api.app()?;
+    let Seen { command, is_sender } = commands::look(app, user, id).await?;
+    let (mut recipients, mut counts) = (None, None);
+    if is_sender {
+        let state = page.state.map(CommandState::from);
+        let rows = app.postgres.recipients_of(id, state, after, limit + 1);
+        let rows = rows.await?;
+        recipients = Some(List::of(rows, limit, |row| row.user, Recipient::from));
+        counts = Some(app.postgres.recipient_counts(id).await?.into());
     }
-    let wanted = page.state.map(CommandState::from);
-    let shown = wanted.is_none_or(|state| state == command.state)
-        && after.is_none_or(|after| recipient > after);
-    let recipients = is_sender.then(|| List {
-        items: shown
-            .then(|| state_of(&command, recipient))
-            .into_iter()
-            .collect(),
-        next_cursor: None,
-    });
     Ok(Json(CommandView {
         command_id: command.id,
         created_at: command.created_at,
         status: command.state,
         recipients,
-        counts: is_sender.then(|| count(command.state)),
+        counts,
         body: command.body,
     }))
-}
-
-/// Of the one recipient of a direct command.
-fn state_of(command: &StoredCommand, recipient: UserId) -> Recipient {
-    Recipient {
-        user_id: recipient,
-        status: command.state,
-        delivered_at: command.delivered_at,
-        completed_at: command.completed_at,
-    }
-}
-
-fn count(state: CommandState) -> Counts {
-    let mut counts = Counts::default();
-    *match state {
-        CommandState::Pending => &mut counts.pending,
-        CommandState::Delivered => &mut counts.delivered,
-        CommandState::Completed => &mut counts.completed,
-        CommandState::Expired => &mut counts.expired,
-        CommandState::Cancelled => &mut counts.cancelled,
-    } = 1;
-    counts
 }
