@@ -15,7 +15,6 @@ async fn look(tidegate: &Deployment, who: &User, id: &str, query: &str) -> Optio
     let path = format!("/api/v1/commands/{id}{query}");
     let answer = rest.ask("GET", &path, &who.token, &Value::Null).await;
     let answer = answer.expect("the gateway answers");
-    println!("{answer:?}");
     (answer.status == 200).then_some(answer.body)
 }
 
