@@ -17,9 +17,11 @@ local function limit_one(a, i, now)
   local before = tonumber(redis.call('GET', bucket)) or 0
   if before <= now then before = 0 end -- full, and the key about to go
   -- No bucket is emptier than empty: one that is further ahead is from before the clock of Redis
-  -- was set back, or from before the burst became smaller.
+  -- was set back, or from before the burst became smaller. It tells nothing, and nobody is to pay
+  -- for a clock: it is full.
   local empty = now + burst * spacing
-  local full = math.min(math.max(before, now), empty)
+  local full = math.max(before, now)
+  if full > empty then full = now end
   local taken = 0
   if count > 0 then
     taken = math.min(count, math.floor((empty - full) / spacing))

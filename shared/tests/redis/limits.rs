@@ -101,7 +101,7 @@ async fn what_is_put_back_can_be_taken_again() {
 }
 
 #[tokio::test]
-async fn a_bucket_from_before_the_clock_was_set_back_is_empty_at_worst() {
+async fn a_bucket_from_before_the_clock_was_set_back_is_full() {
     let redis = Redis::start().await;
     let store = connect(&redis.url()).await;
     let mine = limit(LimitOwner::User(user()), Duration::from_millis(10), 5);
@@ -109,10 +109,7 @@ async fn a_bucket_from_before_the_clock_was_set_back_is_empty_at_worst() {
     let keys = redis.call(&["KEYS", "{p*}:limit:*"]).await;
     let key = keys.list()[0].text().unwrap();
     redis.call(&["SET", &key, "9000000000000000"]).await;
-    eventually("tokens come back", || async {
-        take(&store, &mine, 1).await.count == 1
-    })
-    .await;
+    assert_eq!(take(&store, &mine, 99).await.count, 5);
 }
 
 #[tokio::test]
