@@ -124,24 +124,17 @@ async fn the_first_administrator_is_made_at_the_command_line() {
     assert_eq!(code, Some(0), "once more is no error");
 }
 
-#[tokio::test]
-async fn each_role_may_what_it_may() {
-    let scene = Scene::start().await;
+type Deed = (&'static str, String, Value);
+
+/// Method, path and body; then the status for a user, a moderator, an administrator.
+fn deeds(member: String, of_victim: String) -> Vec<(Deed, [u16; 3])> {
     let put = |path: &str, body| ("PUT", path.to_owned(), body);
     let nobody = "0190c1d2-0000-7000-8000-000000000001";
     let group = json!({"mayAllcast": false});
-    let made = scene
-        .ask(0, &scene.admin, "PUT", "/admin/groups/g1", &group)
-        .await;
-    assert_eq!(made.status, 200, "{made:?}");
-    let member = format!("/admin/groups/g1/members/{}", scene.user.id);
-    let victim = scene.tidegate.user("victim1").await;
-    let of_victim = format!("/admin/users/{}", victim.id);
     let allcast = json!({"broadcast": "allcast", "commandType": "message", "content": "x"});
     let tagged = json!({"broadcast": "category", "commandType": "message", "content": "x", "categories": ["general"]});
     let null = Value::Null;
-    // Method, path, body; then the status for user, moderator, administrator.
-    let table = [
+    vec![
         (
             ("GET", "/admin/users".to_owned(), null.clone()),
             [403, 200, 200],
@@ -210,7 +203,20 @@ async fn each_role_may_what_it_may() {
             [403, 403, 202],
         ),
         (("GET", "/admin/audit".to_owned(), null), [403, 403, 200]),
-    ];
+    ]
+}
+
+#[tokio::test]
+async fn each_role_may_what_it_may() {
+    let scene = Scene::start().await;
+    let group = json!({"mayAllcast": false});
+    let made = scene
+        .ask(0, &scene.admin, "PUT", "/admin/groups/g1", &group)
+        .await;
+    assert_eq!(made.status, 200, "{made:?}");
+    let member = format!("/admin/groups/g1/members/{}", scene.user.id);
+    let victim = scene.tidegate.user("victim1").await;
+    let table = deeds(member, format!("/admin/users/{}", victim.id));
     let roles = [&scene.user, &scene.moderator, &scene.admin];
     for ((method, path, body), expected) in &table {
         for (who, status) in roles.into_iter().zip(expected) {

@@ -1,4 +1,4 @@
-//! The OpenAPI document against a real deployment, by a tool that makes requests from it.
+//! The `OpenAPI` document against a real deployment, by a tool that makes requests from it.
 
 use std::process::Command;
 

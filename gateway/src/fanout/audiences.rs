@@ -58,7 +58,7 @@ impl Audiences {
     }
 
     /// Whether a socket is here.
-    pub(super) fn has(&self, outbox: &Outbox) -> bool {
+    pub(super) fn has(outbox: &Outbox) -> bool {
         seat_of(outbox).is_some()
     }
 
@@ -112,15 +112,12 @@ impl Audiences {
             preferences: preferences.clone(),
             members: Vec::new(),
         };
-        let number = match self.free.pop() {
-            Some(number) => {
-                self.all[number as usize] = audience;
-                number
-            }
-            None => {
-                self.all.push(audience);
-                self.all.len() as u32 - 1
-            }
+        let number = if let Some(number) = self.free.pop() {
+            self.all[number as usize] = audience;
+            number
+        } else {
+            self.all.push(audience);
+            self.all.len() as u32 - 1
         };
         self.numbers.insert(preferences.clone(), number);
         if preferences.allowed_categories.is_empty() {

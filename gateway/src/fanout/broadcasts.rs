@@ -95,14 +95,13 @@ impl Fanout {
         let Some(member) = outbox.member() else {
             return Ok(());
         };
-        let begin = match opened.broadcasts {
-            Some(position) => position,
-            None => {
-                let first = self.first_broadcast_of(user).await?;
-                self.receiver
-                    .confirm(user, &member.device, first, Vec::new());
-                first
-            }
+        let begin = if let Some(position) = opened.broadcasts {
+            position
+        } else {
+            let first = self.first_broadcast_of(user).await?;
+            self.receiver
+                .confirm(user, &member.device, first, Vec::new());
+            first
         };
         let completed = self.completed_since(user, opened, begin).await;
         if !completed.is_empty() {

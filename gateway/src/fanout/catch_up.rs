@@ -28,7 +28,7 @@ impl Fanout {
         metrics::CATCH_UPS.increment(1);
         let fanout = self.clone();
         self.lifecycle.spawn("catch-up", async move {
-            fanout.catch_up(&outbox, feed, walk).await
+            fanout.catch_up(&outbox, feed, walk).await;
         });
     }
 

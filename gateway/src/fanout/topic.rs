@@ -155,7 +155,7 @@ impl TopicState {
     /// The user of a socket that follows broadcasts chose anew.
     pub(super) fn reseat(&mut self, outbox: &Arc<Outbox>, preferences: &Arc<Preferences>) {
         if let Sockets::All(audiences) = &mut self.sockets
-            && audiences.has(outbox)
+            && Audiences::has(outbox)
         {
             audiences.seat(outbox, preferences);
         }

@@ -108,9 +108,9 @@ mod tests {
 
     #[test]
     fn the_rule_in_a_few_words() {
+        use Says::{Allowed, Blocked, Both, Nothing};
         let reaches =
             |opinions: [Says; 3], numbers: &[usize]| preferences(&opinions).admit(&tags(numbers));
-        use Says::{Allowed, Blocked, Both, Nothing};
         assert!(reaches([Nothing; 3], &[0, 1, 2]), "no opinion, no filter");
         assert!(
             !reaches([Blocked, Nothing, Nothing], &[1, 0]),
