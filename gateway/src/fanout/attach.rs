@@ -18,9 +18,10 @@ use tokio::time::timeout;
 
 use super::{
     Fanout, TokenRef,
+    backlog::Ended,
     hub::{Left, Step},
     member::{Member, Seat},
-    outbox::{CloseReason, Ended, Outbox},
+    outbox::{CloseReason, Outbox},
     place::Mode,
     reader::Walk,
     refusal::store_refusal,

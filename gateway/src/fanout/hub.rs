@@ -17,8 +17,9 @@ use shared::{
 use tokio::sync::futures::OwnedNotified;
 
 use super::{
+    backlog::Ended,
     completed::Missed,
-    outbox::{CloseReason, Ended, Outbox},
+    outbox::{CloseReason, Outbox},
     shared_entry::SharedEntry,
     topic::{Advance, Effects, Follow, TopicState, give},
 };

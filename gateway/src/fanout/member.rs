@@ -7,10 +7,7 @@ use std::{
 
 use shared::domain::{Device, MessageId, SessionId, Topic, UserId};
 
-use super::{
-    Fanout,
-    outbox::{Confirmed, Outbox},
-};
+use super::{Fanout, backlog::Confirmed, outbox::Outbox};
 use crate::dialect::Feed;
 
 /// What a revocation looks for in a token.

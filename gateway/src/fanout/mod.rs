@@ -12,6 +12,7 @@
 mod acker;
 mod attach;
 mod audiences;
+mod backlog;
 mod broadcasts;
 mod catch_up;
 mod closer;

@@ -10,7 +10,6 @@
 
 use std::{
     collections::VecDeque,
-    io::IoSlice,
     sync::{Arc, OnceLock},
     task::{Context, Poll},
     time::Duration,
@@ -22,9 +21,10 @@ use parking_lot::{Mutex, MutexGuard};
 use shared::domain::{Code, MessageId, Position, Refusal};
 
 use super::{
+    backlog::{Backlog, Ended},
     line::{Lent, Line, Written},
     member::Member,
-    place::{Mode, Place, Reach, Receipts, Skipped, Window},
+    place::{Mode, Place, Reach},
     shared_entry::SharedEntry,
 };
 use crate::dialect::{DialectId, Feed};
@@ -115,157 +115,9 @@ pub(super) enum Then {
 pub struct Outbox {
     dialect: DialectId,
     limits: OutboxLimits,
-    state: Mutex<State>,
+    state: Mutex<Backlog>,
     waker: AtomicWaker,
     member: OnceLock<Member>,
-}
-
-struct State {
-    queue: VecDeque<Arc<SharedEntry>>,
-    /// Of the frames in the queue.
-    bytes: usize,
-    /// The session was woken and has not looked since, or a write is due: nobody else has to
-    /// see to the queue.
-    woken: bool,
-    lent: Lent,
-    took_entry: bool,
-    close: Option<CloseReason>,
-    /// By [`Feed`].
-    places: [Place; 2],
-    /// What of the user's log is queued or sent and not confirmed.
-    window: Window,
-    skipped: Skipped,
-    receipts: Receipts,
-}
-
-/// What a client has confirmed, and nobody was told of.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Confirmed {
-    /// Of the user's log: up to where, and what in between was kept from the user.
-    pub(super) user: Option<(Position, Vec<Position>)>,
-    /// Of the log of broadcasts: up to where, and the commands among it.
-    pub(super) broadcast: Option<(Position, Vec<MessageId>)>,
-}
-
-/// How a socket left a log.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Ended {
-    /// How it was brought its entries until then.
-    pub(super) mode: Mode,
-    /// It has confirmed all that was given to it.
-    pub(super) is_settled: bool,
-    /// The last entry given to it, or where it began.
-    pub(super) handed: Position,
-    /// What was kept from the user since it last confirmed anything.
-    pub(super) skipped: Vec<Position>,
-}
-
-impl State {
-    fn place(&mut self, feed: Feed) -> &mut Place {
-        &mut self.places[feed as usize]
-    }
-
-    /// How many entries of a log are unconfirmed.
-    fn unconfirmed(&self, feed: Feed) -> u32 {
-        match feed {
-            Feed::User => self.window.count(),
-            Feed::Broadcast => self.receipts.count(),
-        }
-    }
-
-    fn all_unconfirmed(&self) -> u32 {
-        self.window.count() + self.receipts.count()
-    }
-
-    fn has_room(&self, limits: &OutboxLimits, feed: Feed, bytes: usize) -> bool {
-        self.queue.len() < limits.frames as usize
-            && (self.queue.is_empty() || self.bytes + bytes <= limits.bytes as usize)
-            && self.unconfirmed(feed) < limits.window
-            && (feed == Feed::Broadcast || self.skipped.count() < limits.window)
-    }
-
-    fn push_entry(&mut self, entry: &Arc<SharedEntry>, bytes: usize) {
-        let (feed, position) = (entry.feed(), entry.position());
-        self.bytes += bytes;
-        self.place(feed).sent = position;
-        match feed {
-            Feed::User => self.window.push(position),
-            Feed::Broadcast => self.receipts.push(position, entry.receipt()),
-        }
-        self.queue.push_back(entry.clone());
-    }
-
-    /// Takes out what is confirmed; what was not sent yet cannot be.
-    fn confirm(&mut self, reach: Reach) -> Confirmed {
-        let [user, broadcast] = self.places;
-        let mut upto = reach.user.min(user.handed);
-        let before = self.window.count();
-        self.window.confirm(upto);
-        if self.window.count() == 0
-            && let Some(last) = self.skipped.last()
-        {
-            // Nothing is left to be confirmed: what was kept from the device does not wait for more.
-            upto = upto.max(last);
-            self.place(Feed::User).handed = user.handed.max(last);
-        }
-        let skipped = self.skipped.confirm(upto);
-        let moved = self.window.count() < before || !skipped.is_empty();
-        let of_user = moved.then_some((upto, skipped));
-        let upto = reach.broadcast.min(broadcast.handed);
-        let before = self.receipts.count();
-        let commands = self.receipts.confirm(upto);
-        let moved = self.receipts.count() < before;
-        Confirmed {
-            user: of_user,
-            broadcast: moved.then_some((upto, commands)),
-        }
-    }
-
-    /// True if the session has to be woken.
-    fn wake(&mut self) -> bool {
-        !std::mem::replace(&mut self.woken, true)
-    }
-
-    /// Whether what is queued may be written without the session.
-    fn may_write(&self) -> bool {
-        self.places.iter().all(|place| place.mode == Mode::Live)
-            && self.close.is_none()
-            && self.lent.is_usable(self.all_unconfirmed())
-    }
-
-    /// Writes the queue to the lent line. False if the session has to go on.
-    fn write(&mut self, dialect: DialectId, written: &mut Written) -> bool {
-        while !self.queue.is_empty() {
-            if !self.may_write() {
-                return false;
-            }
-            let mut slices = [IoSlice::new(&[]); MAX_FRAMES];
-            let count = self.queue.len().min(MAX_FRAMES);
-            for (slice, entry) in slices.iter_mut().zip(&self.queue) {
-                *slice = IoSlice::new(entry.frame(dialect));
-            }
-            let mut taken = self.lent.write(&slices[..count]);
-            written.bytes += taken as u64;
-            while taken > 0
-                && let Some(entry) = self.pop(dialect)
-            {
-                let frame = entry.frame(dialect);
-                let of_frame = taken.min(frame.len());
-                self.lent.wrote(frame, of_frame);
-                written.frames += u64::from(of_frame == frame.len());
-                taken -= of_frame;
-            }
-        }
-        true
-    }
-
-    fn pop(&mut self, dialect: DialectId) -> Option<Arc<SharedEntry>> {
-        let entry = self.queue.pop_front()?;
-        self.bytes -= entry.frame(dialect).len();
-        self.took_entry = true;
-        self.place(entry.feed()).handed = entry.position();
-        Some(entry)
-    }
 }
 
 /// The session's side.
@@ -275,18 +127,7 @@ impl Outbox {
         Arc::new(Self {
             dialect,
             limits,
-            state: Mutex::new(State {
-                queue: VecDeque::new(),
-                bytes: 0,
-                woken: false,
-                lent: Lent::default(),
-                took_entry: false,
-                close: None,
-                places: [Place::new(); 2],
-                window: Window::default(),
-                skipped: Skipped::default(),
-                receipts: Receipts::default(),
-            }),
+            state: Mutex::default(),
             waker: AtomicWaker::new(),
             member: OnceLock::new(),
         })
@@ -431,26 +272,6 @@ impl Outbox {
     }
 }
 
-impl State {
-    /// A socket behind in a log that has room for half of everything begins to catch up there;
-    /// less would read the log for one entry at a time.
-    fn begin_catch_ups(&mut self, limits: &OutboxLimits) -> [Option<Feed>; 2] {
-        let has_room = self.close.is_none()
-            && self.queue.len() <= limits.frames as usize / 2
-            && self.bytes <= limits.bytes as usize / 2;
-        Feed::ALL.map(|feed| {
-            let begin = has_room
-                && self.place(feed).mode == Mode::Behind
-                && self.unconfirmed(feed) <= limits.window / 2
-                && (feed == Feed::Broadcast || self.skipped.count() <= limits.window / 2);
-            begin.then(|| {
-                self.place(feed).mode = Mode::CatchingUp;
-                feed
-            })
-        })
-    }
-}
-
 /// The side of the hub and of catch-ups. What changes whether a socket is live happens under
 /// the lock of its topic.
 impl Outbox {
@@ -564,7 +385,7 @@ impl Outbox {
     }
 
     /// While nothing waits to be confirmed, the device's cursor goes with what is kept from it.
-    fn keep(self: &Arc<Self>, mut state: MutexGuard<'_, State>, at: Position) {
+    fn keep(self: &Arc<Self>, mut state: MutexGuard<'_, Backlog>, at: Position) {
         let place = state.place(Feed::User);
         if at <= place.sent {
             return;

@@ -29,8 +29,8 @@ pub(super) struct Place {
     pub(super) mode: Mode,
 }
 
-impl Place {
-    pub(super) fn new() -> Self {
+impl Default for Place {
+    fn default() -> Self {
         Self {
             sent: Position::START,
             handed: Position::START,

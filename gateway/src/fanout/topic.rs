@@ -10,8 +10,9 @@ use tokio::sync::Notify;
 
 use super::{
     audiences::Audiences,
+    backlog::Ended,
     completed::Missed,
-    outbox::{Ended, Offered, Outbox, Then},
+    outbox::{Offered, Outbox, Then},
     place::Mode,
     recent::Recent,
     shared_entry::SharedEntry,
