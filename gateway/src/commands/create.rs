@@ -125,7 +125,7 @@ async fn may_send(app: &App, caller: &Asker, audience: Audience) -> Result<Arc<P
     if sender.status == UserStatus::Banned {
         return Err(Refusal::new(Code::Forbidden, "banned"));
     }
-    if audience == Audience::Allcast && !(caller.may_allcast || sender.may_allcast) {
+    if audience == Audience::Allcast && !(caller.may_allcast() || sender.may_allcast) {
         return Err(Refusal::new(
             Code::Forbidden,
             "broadcast: only members of a group with that right may allcast",
