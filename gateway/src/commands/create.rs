@@ -36,6 +36,7 @@ use crate::{
     dialect::{Json, Request},
     fanout::store_refusal,
 };
+pub(super) use valid::LIFETIME;
 use valid::{Audience, Create, Valid, bad};
 
 pub(super) async fn run(
