@@ -121,6 +121,8 @@ async fn may_send(app: &App, caller: &Asker, audience: Audience) -> Result<Arc<P
             }
             sender
         }
+        // The right counts, or counts no longer, as soon as it was given or taken.
+        Audience::Allcast if !caller.may_allcast() => app.users.get_fresh(caller.user).await?,
         Audience::Category | Audience::Allcast => app.users.get(caller.user).await?,
     };
     if sender.status == UserStatus::Banned {
