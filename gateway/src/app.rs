@@ -1,5 +1,6 @@
 //! What a command may reach. Small on purpose: a field here is a field every command sees.
 
+mod bans;
 mod directory;
 pub mod limiter;
 mod reused_ids;

@@ -150,10 +150,15 @@ impl Host for Node {
             outbox,
         };
         Box::pin(async move {
+            let banned = || Refusal::new(Code::Forbidden, "the user is banned");
             if app.users.is_banned(user) {
-                return Err(Refusal::new(Code::Forbidden, "the user is banned"));
+                return Err(banned());
             }
             let attached = app.fanout.attach(attach).await?;
+            // A ban closes what is attached: one that came before that is found only here.
+            if app.users.is_banned(user) {
+                return Err(banned());
+            }
             Ok(Attached {
                 cursor: attached.cursor,
                 replayed: u64::from(attached.replayed),

@@ -23,6 +23,7 @@ mod readiness;
 mod recipients;
 mod resume;
 mod sessions;
+mod staff;
 mod startup;
 mod states;
 mod support;

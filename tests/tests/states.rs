@@ -169,6 +169,39 @@ async fn a_pending_command_can_be_cancelled_by_its_sender_only() {
 }
 
 #[tokio::test]
+async fn a_command_that_was_passed_over_can_be_cancelled() {
+    let tidegate = Deployment::start().await;
+    let (ann, bob) = (tidegate.user("ann").await, tidegate.user("bob").await);
+    let (ann_socket, _) = tidegate.connect(0, &ann, "laptop").await;
+    let (phone, _) = tidegate.connect(1, &bob, "phone").await;
+    let chosen = json!({"blockedCategories": ["feet"]});
+    phone.request("preferences.update", chosen).await;
+    phone.expect("preferences").await;
+    let mut ids = Vec::new();
+    for tag in ["feet", "mild"] {
+        let mut body = message(&bob, tag);
+        body["categories"] = json!([tag]);
+        ids.push(id_of(&ann_socket.request("command.create", body).await));
+    }
+    expect_content(&phone, "mild").await;
+    // His devices have come past both.
+    expect_status(&ann_socket, &ids[1], "delivered").await;
+    let cancel = |id: &str| ann_socket.request("command.cancel", json!({"commandId": id}));
+    assert_error(&cancel(&ids[1]).await, "conflict");
+    let first = cancel(&ids[0]).await;
+    assert_eq!(first["payload"]["status"], "cancelled", "{first}");
+    assert_eq!(cancel(&ids[0]).await["payload"], first["payload"]);
+    tidegate
+        .until_stored(
+            "the assignment is cancelled",
+            "SELECT count(*) FROM command_assignments WHERE state = 'cancelled'",
+            1,
+        )
+        .await;
+    assert_eq!(cancel(&ids[0]).await["payload"], first["payload"]);
+}
+
+#[tokio::test]
 async fn a_command_nobody_completed_in_time_expires() {
     let plan = Plan::default().with("TIDEGATE_JOBS__EXPIRE_INTERVAL", "200ms");
     let tidegate = Deployment::start_with(plan).await;

@@ -411,6 +411,36 @@ async fn passwords_and_names_are_checked() {
 }
 
 #[tokio::test]
+async fn registering_again_under_the_same_key_is_the_same_answer() {
+    let tidegate = Deployment::start_with(Plan::default().gateways(2).workers(0)).await;
+    let register = async |node: usize, name: &str, password: &str, key: &str| {
+        let body = json!({"username": name, "password": password});
+        let path = "/api/v1/auth/register";
+        let headers = [("Idempotency-Key", key)];
+        let rest = tidegate.gateways[node].rest();
+        let answer = rest.ask_with("POST", path, "", &body, &headers).await;
+        answer.expect("answered")
+    };
+    let (first, at_once) = tokio::join!(
+        register(0, "Ann", "password-of-ann", "k1"),
+        register(1, "Ann", "password-of-ann", "k1"),
+    );
+    assert_eq!(first.status, 201, "{first:?}");
+    assert_eq!(at_once.status, 201, "{at_once:?}");
+    assert_eq!(at_once.body, first.body);
+    let again = register(1, "Ann", "password-of-ann", "k1").await;
+    assert_eq!((again.status, &again.body), (201, &first.body));
+    for (password, key) in [("password-of-eve", "k1"), ("password-of-ann", "k2")] {
+        let taken = register(0, "Ann", password, key).await;
+        assert_eq!(taken.status, 409, "{key}: {taken:?}");
+    }
+    // Another's key of the same name means nothing.
+    let bob = register(0, "bob", "password-of-bob", "k1").await;
+    assert_eq!(bob.status, 201, "{bob:?}");
+    assert_ne!(bob.body["userId"], first.body["userId"]);
+}
+
+#[tokio::test]
 async fn log_ins_are_limited_per_account() {
     let plan = Plan::default()
         .gateways(1)

@@ -11,7 +11,6 @@ use std::{
 };
 
 use moka::future::Cache;
-use parking_lot::RwLock;
 use shared::{
     domain::{Code, Refusal, UserId},
     lifecycle::Lifecycle,
@@ -19,6 +18,7 @@ use shared::{
 };
 use tokio::time::Instant;
 
+use super::bans::Bans;
 use crate::fanout::postgres_refusal;
 
 /// Most users remembered; about 200 bytes each.
@@ -27,6 +27,8 @@ const CAPACITY: u64 = 200_000;
 const FORGET_AFTER: Duration = Duration::from_hours(24);
 /// After this long Postgres is asked again, beside the request.
 const FRESH_FOR: Duration = Duration::from_secs(30);
+/// Pause after a read beside requests failed.
+const RETRY: Duration = Duration::from_secs(1);
 /// How often a node learns who is banned, should it not have heard.
 const BANS_INTERVAL: Duration = Duration::from_secs(3);
 
@@ -55,7 +57,7 @@ pub struct Users {
     postgres: Postgres,
     lifecycle: Lifecycle,
     known: Cache<UserId, Arc<Profile>>,
-    banned: RwLock<HashSet<UserId>>,
+    banned: Bans,
     /// Counts what may have changed anybody: whoever was read before is read again before they count.
     distrusted: AtomicU64,
     on_ban: OnBan,
@@ -71,7 +73,7 @@ impl Users {
             postgres,
             lifecycle: lifecycle.clone(),
             known,
-            banned: RwLock::default(),
+            banned: Bans::default(),
             distrusted: AtomicU64::new(0),
             on_ban,
         });
@@ -85,21 +87,42 @@ impl Users {
         users
     }
 
-    /// The user, or `not_found`; `unavailable` if that cannot be told now.
+    /// The user, or `not_found`; `unavailable` if that cannot be told now. What is old, or may have
+    /// changed, is answered all the same and read again beside the request.
     pub async fn get(self: &Arc<Self>, id: UserId) -> Result<Arc<Profile>, Refusal> {
-        if let Some(profile) = self.known.get(&id).await {
-            if profile.distrusted == self.distrusted.load(Ordering::Acquire) {
-                self.refresh_if_old(id, &profile);
-                return Ok(profile);
+        match self.known.get(&id).await {
+            Some(profile) => {
+                if !self.is_trusted(&profile) || profile.read_at.elapsed() >= FRESH_FOR {
+                    self.refresh(id, &profile);
+                }
+                Ok(profile)
             }
-            return match self.read_again(id).await {
-                Ok(Some(profile)) => Ok(profile),
-                Ok(None) => Err(no_such_user()),
-                // What was known before is better than nothing.
-                Err(PgError::Unavailable(_)) => Ok(profile),
-                Err(error) => Err(postgres_refusal(&error)),
-            };
+            None => self.read_first(id).await,
         }
+    }
+
+    /// The same, but what may have changed is read before it is answered, for a right that counts no
+    /// longer as soon as it was taken. While Postgres is away, what was known before.
+    pub async fn get_fresh(&self, id: UserId) -> Result<Arc<Profile>, Refusal> {
+        let Some(profile) = self.known.get(&id).await else {
+            return self.read_first(id).await;
+        };
+        if self.is_trusted(&profile) {
+            return Ok(profile);
+        }
+        match self.read_again(id).await {
+            Ok(Some(profile)) => Ok(profile),
+            Ok(None) => Err(no_such_user()),
+            Err(PgError::Unavailable(_)) => Ok(profile),
+            Err(error) => Err(postgres_refusal(&error)),
+        }
+    }
+
+    fn is_trusted(&self, profile: &Profile) -> bool {
+        profile.distrusted == self.distrusted.load(Ordering::Acquire)
+    }
+
+    async fn read_first(&self, id: UserId) -> Result<Arc<Profile>, Refusal> {
         // Many requests for the same user ask once.
         let read = async {
             let distrusted = self.distrusted.load(Ordering::Acquire);
@@ -118,7 +141,7 @@ impl Users {
     /// Whether the user may take no part, as far as this node has heard; while Postgres is away,
     /// as it was before. Costs no round trip: every socket that opens asks.
     pub fn is_banned(&self, id: UserId) -> bool {
-        self.banned.read().contains(&id)
+        self.banned.has(id)
     }
 
     /// Remembers a user who was just read or created elsewhere.
@@ -135,35 +158,43 @@ impl Users {
 
     /// Learns what a user is now; one who is banned has to go.
     pub(super) async fn read_again(&self, id: UserId) -> Result<Option<Arc<Profile>>, PgError> {
-        let distrusted = self.distrusted.load(Ordering::Acquire);
-        let Some(user) = self.postgres.user_by_id(id).await? else {
-            self.known.invalidate(&id).await;
-            return Ok(None);
-        };
-        match user.status {
-            UserStatus::Banned => self.ban(id),
-            UserStatus::Active => {
-                self.banned.write().remove(&id);
+        loop {
+            let begun = self.banned.begin();
+            let distrusted = self.distrusted.load(Ordering::Acquire);
+            let Some(user) = self.postgres.user_by_id(id).await? else {
+                self.known.invalidate(&id).await;
+                return Ok(None);
+            };
+            match user.status {
+                UserStatus::Banned => self.ban(id),
+                // Banned since this was read, perhaps.
+                UserStatus::Active if !self.banned.lift(id, begun) => continue,
+                UserStatus::Active => {}
             }
+            let profile = profile(user, distrusted);
+            self.known.insert(id, profile.clone()).await;
+            return Ok(Some(profile));
         }
-        let profile = profile(user, distrusted);
-        self.known.insert(id, profile.clone()).await;
-        Ok(Some(profile))
     }
 
-    /// Learns who is banned.
+    /// Learns who is banned, and sends away whoever of them is still here.
     pub(super) async fn read_bans(&self) -> Result<(), PgError> {
-        let now: HashSet<_> = self.postgres.banned_users().await?.into_iter().collect();
-        let before = std::mem::replace(&mut *self.banned.write(), now.clone());
-        for user in now.difference(&before) {
-            (self.on_ban)(*user);
+        loop {
+            let begun = self.banned.begin();
+            let now: HashSet<_> = self.postgres.banned_users().await?.into_iter().collect();
+            if !self.banned.replace(now.clone(), begun) {
+                continue;
+            }
+            for user in now {
+                (self.on_ban)(user);
+            }
+            return Ok(());
         }
-        Ok(())
     }
 
     fn ban(&self, id: UserId) {
         // First the list, so that a socket which opens meanwhile is refused.
-        self.banned.write().insert(id);
+        self.banned.ban(id);
         (self.on_ban)(id);
     }
 
@@ -177,15 +208,19 @@ impl Users {
         }
     }
 
-    fn refresh_if_old(self: &Arc<Self>, id: UserId, profile: &Arc<Profile>) {
-        let is_fresh = profile.read_at.elapsed() < FRESH_FOR;
-        if is_fresh || profile.refreshing.swap(true, Ordering::Relaxed) {
+    /// Reads a user again, once at a time and paced.
+    fn refresh(self: &Arc<Self>, id: UserId, profile: &Arc<Profile>) {
+        if profile.refreshing.swap(true, Ordering::Relaxed) {
             return;
         }
         let (users, profile) = (self.clone(), profile.clone());
         self.lifecycle.spawn("refresh user", async move {
             if users.read_again(id).await.is_err() {
-                // Stays as it is; the next request tries again.
+                // Stays as it is; a request after the pause tries again.
+                tokio::select! {
+                    () = tokio::time::sleep(RETRY) => {}
+                    () = users.lifecycle.stopping() => {}
+                }
                 profile.refreshing.store(false, Ordering::Relaxed);
             }
         });

@@ -1,13 +1,13 @@
 //! `command.cancel`: the sender takes a command back. A direct one as long as nobody confirmed
 //! it; a broadcast at any time, from everybody who does not have it yet.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serde::Serialize;
 use shared::{
-    domain::{Broadcast, Code, CommandState, MessageId, Refusal, Timestamp, UserId},
+    domain::{Broadcast, Code, CommandState, MessageId, Refusal, Timestamp, Topic, UserId},
     postgres::StoredCommand,
-    redis::{Append, Appended},
+    redis::{Append, Appended, StoreError},
 };
 
 use super::{
@@ -19,8 +19,11 @@ use super::{
 use crate::{
     app::App,
     dialect::{Json, Request},
-    fanout::store_refusal,
+    fanout::{postgres_refusal, store_refusal},
 };
+
+/// Longest wait for a confirmation to reach Postgres.
+const WRITE_BEHIND: Duration = Duration::from_secs(2);
 
 /// What the sender is told, as in the entries of their log.
 #[derive(Serialize)]
@@ -74,17 +77,54 @@ async fn of_direct(
     // Also of one that is cancelled already: the key brings back the first answer.
     let position = command.position;
     let status = CommandState::Cancelled;
-    let append = Append {
+    let append = end::of_direct(app, command.id, recipient, status, position);
+    let guarded = Append {
         unless_delivered: Some(position),
-        ..end::of_direct(app, command.id, recipient, status, position)
+        ..append.clone()
+    };
+    let at = match append_end(app, guarded).await? {
+        Some(at) => at,
+        None if was_passed_over(app, recipient, command).await? => {
+            append_end(app, append).await?.ok_or_else(internal)?
+        }
+        None => return Err(has_become(CommandState::Delivered)),
     };
     Ok(answer(&Cancelled {
         command_id: command.id,
         recipient_id: Some(recipient),
         status,
-        at: append_end(app, append).await?,
+        at,
         broadcast: None,
     }))
+}
+
+/// Devices confirm also what their user's preferences kept from them. Whether a command behind which
+/// they have come was among that, the record knows once it has the confirmation, and for good:
+/// only the first to go past it tells.
+async fn was_passed_over(
+    app: &App,
+    recipient: UserId,
+    command: &StoredCommand,
+) -> Result<bool, Refusal> {
+    if command.body.categories.is_empty() {
+        return Ok(false);
+    }
+    let written = app.store.all_stored(Topic::User(recipient), WRITE_BEHIND);
+    written.await.map_err(|error| match error {
+        StoreError::Unknown(_) => {
+            let message = "whether the command was delivered is not known yet";
+            Refusal::new(Code::Unavailable, message).retry_after(WRITE_BEHIND)
+        }
+        error => store_refusal(&error),
+    })?;
+    let found = app.postgres.command(command.id).await;
+    let found = found.map_err(|error| postgres_refusal(&error))?;
+    match found.map(|command| command.state) {
+        // Cancelled meanwhile: the key brings back the first answer.
+        Some(CommandState::Pending | CommandState::Cancelled) => Ok(true),
+        Some(state) => Err(has_become(state)),
+        None => Err(find::not_found()),
+    }
 }
 
 async fn of_broadcast(app: &App, user: UserId, sent: &Sent) -> Result<Reply, Refusal> {
@@ -99,10 +139,10 @@ async fn of_broadcast(app: &App, user: UserId, sent: &Sent) -> Result<Reply, Ref
     }
     let append = end::cancelled(app, sent);
     let at = match sent.ended {
-        None => append_end(app, append).await?,
+        None => append_end(app, append).await?.ok_or_else(internal)?,
         // Brings back the first answer.
         Some(CommandState::Cancelled) if remembers(app, append.topic, &append.key).await? => {
-            append_end(app, append).await?
+            append_end(app, append).await?.ok_or_else(internal)?
         }
         Some(state) => return Err(has_become(state)),
     };
@@ -115,17 +155,22 @@ async fn of_broadcast(app: &App, user: UserId, sent: &Sent) -> Result<Reply, Ref
     }))
 }
 
-async fn append_end(app: &App, append: Append) -> Result<Timestamp, Refusal> {
+/// When the command was cancelled. `None`: it is guarded, and a device has come past it.
+async fn append_end(app: &App, append: Append) -> Result<Option<Timestamp>, Refusal> {
     match app
         .store
         .append_from_reserve(append)
         .await
         .map_err(|error| store_refusal(&error))?
     {
-        Appended::New { at, .. } | Appended::Duplicate { at, .. } => Ok(at),
+        Appended::New { at, .. } | Appended::Duplicate { at, .. } => Ok(Some(at)),
         Appended::Conflict { .. } => Err(Refusal::new(Code::Conflict, "the command has ended")),
-        Appended::Delivered => Err(has_become(CommandState::Delivered)),
+        Appended::Delivered => Ok(None),
     }
+}
+
+fn internal() -> Refusal {
+    Refusal::new(Code::Internal, "internal error")
 }
 
 fn not_yours() -> Refusal {

@@ -36,6 +36,7 @@ use crate::{
     dialect::{Json, Request},
     fanout::store_refusal,
 };
+pub(super) use valid::LIFETIME;
 use valid::{Audience, Create, Valid, bad};
 
 pub(super) async fn run(
@@ -120,12 +121,14 @@ async fn may_send(app: &App, caller: &Asker, audience: Audience) -> Result<Arc<P
             }
             sender
         }
+        // The right counts, or counts no longer, as soon as it was given or taken.
+        Audience::Allcast if !caller.may_allcast() => app.users.get_fresh(caller.user).await?,
         Audience::Category | Audience::Allcast => app.users.get(caller.user).await?,
     };
     if sender.status == UserStatus::Banned {
         return Err(Refusal::new(Code::Forbidden, "banned"));
     }
-    if audience == Audience::Allcast && !(caller.may_allcast || sender.may_allcast) {
+    if audience == Audience::Allcast && !(caller.may_allcast() || sender.may_allcast) {
         return Err(Refusal::new(
             Code::Forbidden,
             "broadcast: only members of a group with that right may allcast",

@@ -11,8 +11,10 @@ use serde::{Deserialize, Serialize};
 use shared::{
     auth::{CLOCK_ERROR, Issued, MAX_LIFETIME, check_account, is_username},
     config::Secret,
-    domain::{Code, Digest, Durability, Kind, Refusal, Revocation, Timestamp, Topic, UserId},
-    postgres::UserStatus,
+    domain::{
+        ClientId, Code, Digest, Durability, Kind, Refusal, Revocation, Timestamp, Topic, UserId,
+    },
+    postgres::{RequestKey, User, UserStatus},
     redis::{Append, IdempotencyKey, Store},
 };
 use utoipa::ToSchema;
@@ -23,6 +25,7 @@ use super::{
     Api, Failure, Peer,
     bearer::Bearer,
     body::Body,
+    idempotency::Idempotent,
     openapi::{BearerRefusals, ErrorAnswer, Refusals},
 };
 use crate::config::Registration;
@@ -100,6 +103,32 @@ impl Api {
         taken.map_err(slow_down)
     }
 
+    /// The user of this name if the same request made them; `None` if nobody has it. A `conflict`
+    /// if it is somebody else's.
+    async fn registered(
+        &self,
+        credentials: &Credentials,
+        request: Option<&RequestKey>,
+    ) -> Result<Option<User>, Failure> {
+        let postgres = &self.app()?.postgres;
+        let Some((user, hash)) = postgres.user_by_name(&credentials.username).await? else {
+            return Ok(None);
+        };
+        let was_done = match request {
+            Some(request) => postgres.was_done(request).await?,
+            None => false,
+        };
+        if was_done {
+            // Tells whether a password is right, as logging in does.
+            self.attempt_on(&credentials.username).await?;
+            let password = credentials.password.clone();
+            if self.passwords.verify(password, Some(hash)).await? {
+                return Ok(Some(user));
+            }
+        }
+        Err(taken().into())
+    }
+
     fn store(&self) -> Option<&Store> {
         self.backend.get().map(|backend| &backend.app.store)
     }
@@ -131,6 +160,7 @@ impl Api {
 /// Makes a user.
 #[utoipa::path(
     post, path = "/register", tag = "auth", request_body = Credentials,
+    params(("Idempotency-Key" = Option<String>, Header, max_length = 64, description = "The same answer for the same request again, for a day")),
     responses(
         (status = 201, description = "The user", body = Registered),
         (status = 403, description = "Registration is closed (`forbidden`)", body = ErrorAnswer),
@@ -142,6 +172,7 @@ async fn register(
     State(api): State<Arc<Api>>,
     Extension(Peer(peer)): Extension<Peer>,
     headers: HeaderMap,
+    Idempotent(key): Idempotent,
     Body(credentials): Body<Credentials>,
 ) -> Result<(StatusCode, Json<Registered>), Failure> {
     if api.settings.auth.registration == Registration::Closed {
@@ -150,30 +181,48 @@ async fn register(
     check_account(&credentials.username, &credentials.password)
         .map_err(|wrong| Refusal::new(Code::BadRequest, wrong))?;
     api.attempt_from(peer, &headers).await?;
-    let postgres = &api.app()?.postgres;
-    let taken = || Refusal::new(Code::Conflict, "the username is taken");
+    let request = key.map(|key| request_key(&credentials.username, &key));
     // Asked first, for hashing is what costs; the table decides.
-    if postgres
-        .user_by_name(&credentials.username)
-        .await?
-        .is_some()
-    {
-        return Err(taken().into());
+    if let Some(user) = api.registered(&credentials, request.as_ref()).await? {
+        return Ok(created(user));
     }
-    let hash = api.passwords.hash(credentials.password).await?;
-    let id = UserId(Uuid::now_v7());
-    let user = postgres
-        .create_user(id, &credentials.username, &hash)
-        .await?
-        .ok_or_else(taken)?;
-    tracing::info!(user = %user.id, "registered");
-    Ok((
-        StatusCode::CREATED,
-        Json(Registered {
-            user_id: user.id,
-            username: user.username,
-        }),
-    ))
+    let postgres = &api.app()?.postgres;
+    let hash = api.passwords.hash(credentials.password.clone()).await?;
+    let (id, name) = (UserId(Uuid::now_v7()), &credentials.username);
+    let user = match &request {
+        None => postgres.create_user(id, name, &hash).await?,
+        Some(request) => postgres.create_user_as(id, name, &hash, request).await?,
+    };
+    if let Some(user) = user {
+        tracing::info!(user = %user.id, "registered");
+        return Ok(created(user));
+    }
+    // Somebody was faster, perhaps the same request.
+    let before = api.registered(&credentials, request.as_ref()).await?;
+    Ok(created(before.ok_or_else(taken)?))
+}
+
+/// Names the request among those for the same name: nobody comes across another's key. The password
+/// is compared with that of the user, and kept nowhere else.
+fn request_key(username: &str, key: &ClientId) -> RequestKey {
+    let username = username.to_ascii_lowercase();
+    RequestKey {
+        digest: Digest::of(username.as_bytes()),
+        scope: format!("POST /auth/register {username}"),
+        key: key.to_string(),
+    }
+}
+
+fn created(user: User) -> (StatusCode, Json<Registered>) {
+    let registered = Registered {
+        user_id: user.id,
+        username: user.username,
+    };
+    (StatusCode::CREATED, Json(registered))
+}
+
+fn taken() -> Refusal {
+    Refusal::new(Code::Conflict, "the username is taken")
 }
 
 /// Gives a token. An unknown user and a wrong password look alike, also in the time they take.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::{
     extract::{FromRequestParts, MatchedPath},
-    http::{Method, request::Parts},
+    http::request::Parts,
 };
 use serde_json::{Value, json};
 use shared::{
@@ -36,6 +36,8 @@ impl<const ADMIN: bool> FromRequestParts<Arc<Api>> for Staff<ADMIN> {
     async fn from_request_parts(parts: &mut Parts, api: &Arc<Api>) -> Result<Self, Failure> {
         let Bearer(identity) = Bearer::from_request_parts(parts, api).await?;
         let app = api.app()?;
+        // First, and whatever is asked: each question reads Postgres, each refusal writes there.
+        app.limiter.take(identity.user, Bucket::Requests).await?;
         let user = app.postgres.user_by_id(identity.user).await?;
         let user = user.ok_or_else(|| Refusal::new(Code::Unauthorized, "the user is gone"))?;
         let staff = Self {
@@ -51,9 +53,6 @@ impl<const ADMIN: bool> FromRequestParts<Arc<Api>> for Staff<ADMIN> {
             let message = format!("only for the role {}", least.as_str());
             let refusal = Refusal::new(Code::Forbidden, message);
             return Err(staff.refuse(api, &Value::Null, refusal).await);
-        }
-        if parts.method != Method::GET {
-            app.limiter.take(user.id, Bucket::Requests).await?;
         }
         Ok(staff)
     }

@@ -13,3 +13,4 @@ mod desk;
 mod fanout;
 mod reach;
 mod support;
+mod users;

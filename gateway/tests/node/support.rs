@@ -35,7 +35,7 @@ pub struct World {
     pub store: Store,
     pub postgres: Postgres,
     pub life: Lifecycle,
-    _database: Database,
+    pub database: Database,
     nodes: AtomicU64,
 }
 
@@ -59,7 +59,7 @@ impl World {
             store,
             postgres,
             life: Lifecycle::new(),
-            _database: database,
+            database,
             nodes: AtomicU64::new(0),
         }
     }

@@ -2,7 +2,7 @@
 
 use sqlx::PgConnection;
 
-use super::PgError;
+use super::{PgError, Postgres};
 use crate::domain::Digest;
 
 /// Rows that have run out and go with each new one.
@@ -27,6 +27,22 @@ pub(super) enum Seen {
     Before,
     /// Another request had this key.
     Other,
+}
+
+impl Postgres {
+    /// Whether this very request was done within a day.
+    pub async fn was_done(&self, request: &RequestKey) -> Result<bool, PgError> {
+        let known = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM idempotency_keys WHERE scope = $1 AND key = $2 \
+             AND digest = $3 AND at >= now() - interval '24 hours')",
+        )
+        .bind(&request.scope)
+        .bind(&request.key)
+        .bind(request.digest.to_string())
+        .fetch_one(&self.pool)
+        .await?;
+        Ok(known)
+    }
 }
 
 /// Remembers the request in the transaction that does it, so a refusal is not remembered. Waits for a

@@ -2,7 +2,7 @@
 
 use sqlx::{PgConnection, Row, postgres::PgRow};
 
-use super::{Audit, PgError, Postgres, audit, rows::unreadable};
+use super::{Audit, PgError, Postgres, RequestKey, audit, idempotency, rows::unreadable};
 use crate::domain::{Timestamp, UserId};
 
 /// A person, without the password's hash.
@@ -125,6 +125,23 @@ impl Postgres {
     ) -> Result<Option<User>, PgError> {
         let mut connection = self.pool.acquire().await.map_err(PgError::from)?;
         insert(&mut connection, id, username, password_hash, Role::User).await
+    }
+
+    /// The same, and the request is remembered by the key its sender gave it.
+    pub async fn create_user_as(
+        &self,
+        id: UserId,
+        username: &str,
+        password_hash: &str,
+        request: &RequestKey,
+    ) -> Result<Option<User>, PgError> {
+        let mut transaction = self.pool.begin().await?;
+        let user = insert(&mut transaction, id, username, password_hash, Role::User).await?;
+        if user.is_some() {
+            idempotency::remember(&mut transaction, request).await?;
+            transaction.commit().await?;
+        }
+        Ok(user)
     }
 
     /// A new administrator, or `None`: the name is taken.

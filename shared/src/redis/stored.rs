@@ -9,8 +9,12 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{error::StoreError, keys, reply, store::Store};
-use crate::domain::Partition;
+use super::{
+    error::StoreError,
+    keys, reply,
+    store::{Store, texts},
+};
+use crate::domain::{Partition, Topic};
 
 /// How often the key is looked at while no bell rings.
 const POLL: Duration = Duration::from_millis(100);
@@ -52,6 +56,27 @@ fn mark(id: &str) -> Option<Mark> {
 }
 
 impl Store {
+    /// Waits until Postgres has what its record of this topic's partition was told so far. `Unknown` if
+    /// that takes longer than `patience`.
+    pub async fn all_stored(&self, topic: Topic, patience: Duration) -> Result<(), StoreError> {
+        let deadline = Instant::now() + patience;
+        let partition = self.partition_of(topic);
+        let args = texts(["+", "-", "COUNT", "1"]);
+        let newest = self
+            .command("XREVRANGE", &keys::persist(partition), args)
+            .await?;
+        match reply::list(newest)?.into_iter().next() {
+            Some(record) => {
+                let id = reply::list(record)?.into_iter().next();
+                let id = id.ok_or_else(|| StoreError::unexpected("a record without an id"))?;
+                self.wait_stored(partition, reply::text(&id)?, deadline)
+                    .await
+            }
+            // What Postgres has is taken out of the stream.
+            None => Ok(()),
+        }
+    }
+
     pub(super) async fn wait_stored(
         &self,
         partition: Partition,

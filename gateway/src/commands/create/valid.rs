@@ -10,7 +10,7 @@ use shared::domain::{
 };
 
 /// How long a command is worth delivering unless its sender says less.
-const LIFETIME: Duration = Duration::from_hours(14 * 24);
+pub(in crate::commands) const LIFETIME: Duration = Duration::from_hours(14 * 24);
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]

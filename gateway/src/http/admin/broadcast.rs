@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use axum::{Json, extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{json, value::RawValue};
 use shared::{
     domain::{Broadcast, Code, CommandType, Durability},
-    postgres::Role,
+    postgres::Audit,
 };
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
+    app::App,
     commands::{self, Asker},
     dialect::{self, Request},
     http::{
@@ -97,7 +98,7 @@ async fn send(
         body: dialect::Body::parse_object(&body)?,
     };
     let asker = Asker {
-        may_allcast: staff.role == Role::Admin,
+        staff: Some(staff.role),
         ..Asker::over_rest(staff.user)
     };
     let details = json!({"broadcast": new.broadcast, "categories": new.categories});
@@ -107,21 +108,27 @@ async fn send(
         Err(refusal) if refusal.code == Code::Forbidden => {
             return Err(staff.refuse(&api, &details, refusal).await);
         }
-        Err(refusal) => return Err(refusal.into()),
+        Err(refusal) => {
+            if refusal.code == Code::Unavailable {
+                // It may be out, or get there yet.
+                let line = staff.audit(details);
+                written_down(app, &line, Code::Unavailable.as_str()).await;
+            }
+            return Err(refusal.into());
+        }
     };
     let accepted: Accepted = serde_json::from_str(reply.payload.as_str()).map_err(|error| {
         tracing::error!(%error, "command.create answered something else");
         shared::domain::Refusal::new(Code::Internal, "internal error")
     })?;
-    written_down(&api, &staff, &accepted, details).await;
+    let line = staff.audit_of(format!("commands/{}", accepted.command_id), details);
+    written_down(app, &line, "done").await;
     Ok((StatusCode::ACCEPTED, Json(accepted)))
 }
 
-/// The command is out: a line that cannot be written does not take it back.
-async fn written_down(api: &Api, staff: &Moderator, accepted: &Accepted, details: Value) {
-    let line = staff.audit_of(format!("commands/{}", accepted.command_id), details);
-    let Ok(app) = api.app() else { return };
-    if let Err(error) = app.postgres.audit(&line, "done").await {
-        tracing::error!(%error, actor = %staff.user, command = accepted.command_id, "a broadcast is not in the audit log");
+/// The command is out, or may be: a line that cannot be written does not take it back.
+async fn written_down(app: &App, line: &Audit, outcome: &str) {
+    if let Err(error) = app.postgres.audit(line, outcome).await {
+        tracing::error!(%error, ?line, outcome, "a broadcast is not in the audit log");
     }
 }
