@@ -63,6 +63,8 @@ pub(super) struct TopicState {
     dirty: bool,
     /// What the topic's user chose; unknown before the first session.
     preferences: Option<Arc<Preferences>>,
+    /// Where in the log they were chosen, or learnt to be in force.
+    chosen_at: Position,
     sockets: Sockets,
     /// How many sockets are not live.
     not_live: usize,
@@ -101,6 +103,7 @@ impl TopicState {
             heard: Position::START,
             dirty: false,
             preferences: None,
+            chosen_at: Position::START,
             sockets: Sockets::Own(Vec::new()),
             not_live: 0,
             recent: None,
@@ -215,7 +218,10 @@ impl TopicState {
             return false;
         }
         self.position = Some(head);
-        self.preferences = preferences;
+        if head >= self.chosen_at {
+            self.preferences = preferences;
+            self.chosen_at = head;
+        }
         self.heard > head && self.become_dirty()
     }
 
@@ -241,6 +247,10 @@ impl TopicState {
     /// A bell rang.
     pub(super) fn hear(&mut self, entry: Entry, effects: &mut Effects) {
         let (topic, at) = (entry.topic, entry.position);
+        if matches!((topic, entry.kind), (Topic::User(_), Kind::Preferences)) {
+            // Also where something before it is missing: that is read later, but the choice counts now.
+            self.choose(&entry, effects);
+        }
         match self.position {
             Some(position) if at <= position => {}
             Some(position) if !self.dirty && position.is_followed_by(at) => {
@@ -392,9 +402,13 @@ impl TopicState {
 
     /// The topic's user chose anew.
     fn choose(&mut self, entry: &Entry, effects: &mut Effects) {
+        if entry.position <= self.chosen_at {
+            return;
+        }
         // One that cannot be read reaches nobody and changes nothing.
         if let Ok(preferences) = serde_json::from_slice::<Preferences>(&entry.body) {
             self.preferences = Some(Arc::new(preferences));
+            self.chosen_at = entry.position;
             effects.chose.push(entry.topic);
         }
     }
