@@ -391,7 +391,12 @@ async fn a_choice_counts_for_the_very_next_broadcast() {
     let node = world.node().await;
     let anna = user();
     let client = Ask::of(anna).client(&node).await;
-    let mut expected = Vec::new();
+    // The first entry of a log is read once more before it is given out, under the choice of then.
+    choose(&world, anna, "", "").await;
+    broadcast(&world, "begin", "adult").await;
+    client.sees(1).await;
+    client.hears(&["begin"]).await;
+    let mut expected = vec!["begin".to_owned()];
     for round in 0..50 {
         // Not waited for in between: both are often heard at once.
         choose(&world, anna, "adult", "").await;
