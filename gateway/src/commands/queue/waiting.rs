@@ -128,7 +128,12 @@ impl Logs {
     /// The command that was sent first.
     fn take_earliest(&mut self) -> Option<Item> {
         let source = match (self.own.items.front(), self.broadcasts.items.front()) {
-            (Some(direct), Some(broadcast)) if broadcast.at < direct.at => &mut self.broadcasts,
+            // Of one millisecond, ids that one node minted tell the order.
+            (Some(direct), Some(broadcast))
+                if (broadcast.at, broadcast.id) < (direct.at, direct.id) =>
+            {
+                &mut self.broadcasts
+            }
             (Some(_), _) => &mut self.own,
             (None, _) => &mut self.broadcasts,
         };
