@@ -36,8 +36,8 @@ impl Fanout {
             return HashSet::new();
         }
         let ids: Vec<MessageId> = missed.iter().map(|it| it.id).collect();
-        let mut completed: HashSet<MessageId> = match self.store.completed_by(user, &ids).await {
-            Ok(completed) => completed.into_iter().collect(),
+        let mut completed = match self.store.completed_by(user, &ids).await {
+            Ok(completed) => completed,
             Err(error) => {
                 tracing::debug!(%error, "what was completed cannot be told now");
                 return HashSet::new();

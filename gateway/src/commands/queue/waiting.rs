@@ -9,12 +9,9 @@ use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 use serde::Deserialize;
-use shared::{
-    domain::{
-        Category, CommandState, Entry, Kind, MessageId, Position, Preferences, Refusal, Timestamp,
-        Topic, UserId,
-    },
-    redis::IdempotencyKey,
+use shared::domain::{
+    Category, CommandState, Entry, Kind, MessageId, Position, Preferences, Refusal, Timestamp,
+    Topic, UserId,
 };
 
 use super::{
@@ -263,19 +260,15 @@ impl Asked<'_> {
             return Ok(VecDeque::new());
         }
         let ids: Vec<MessageId> = wanted.iter().map(|it| it.entry.id).collect();
-        let ends = ids
-            .iter()
-            .map(|id| IdempotencyKey::end_of(*id, Some(self.user)))
-            .collect::<Vec<_>>();
         let (states, completed) = tokio::join!(
             record::states_of(self.app, self.user, &ids),
-            self.app.store.remembers_each(Topic::User(self.user), &ends),
+            self.app.store.completed_by(self.user, &ids),
         );
         let (states, completed) = (states?, completed.map_err(|error| store_refusal(&error))?);
-        let open = wanted.into_iter().zip(completed);
-        Ok(open
-            .filter(|(_, was_completed)| !was_completed)
-            .map(|(Wanted { entry, .. }, _)| {
+        Ok(wanted
+            .into_iter()
+            .filter(|it| !completed.contains(&it.entry.id))
+            .map(|Wanted { entry, .. }| {
                 let state = states.get(&entry.id).copied();
                 Item::new(entry, state.unwrap_or(CommandState::Pending))
             })
