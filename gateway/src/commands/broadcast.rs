@@ -11,7 +11,7 @@ use shared::{
     redis::IdempotencyKey,
 };
 
-use super::{create::LIFETIME, find, preferences};
+use super::{create::LIFETIME, find};
 use crate::{app::App, fanout::store_refusal};
 
 /// What requests need to know of a broadcast.
@@ -70,7 +70,7 @@ impl Sent {
     /// does not.
     pub(super) async fn reaches(&self, app: &App, user: UserId) -> Result<bool, Refusal> {
         Ok(user.registered_at() <= self.created_at
-            && preferences::of(app, user).await?.admit(&self.categories))
+            && app.fanout.preferences(user).await?.admit(&self.categories))
     }
 }
 

@@ -11,8 +11,8 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use serde::Deserialize;
 use shared::{
-    domain::{Category, Code, Digest, Kind, MAX_PREFERENCES, Preferences, Refusal, Topic, UserId},
-    redis::{Append, Appended, Known},
+    domain::{Category, Code, Digest, Kind, MAX_PREFERENCES, Preferences, Refusal, Topic},
+    redis::{Append, Appended},
 };
 
 use super::{
@@ -55,19 +55,9 @@ fn list(name: &str, tags: &[String]) -> Result<BTreeSet<Category>, Refusal> {
         .map_err(|_| bad("a tag is 1 to 32 of [a-z0-9_-]".to_owned()))
 }
 
-/// What a user has chosen, as of now: the node may not have heard yet of what was chosen a moment
-/// ago, here or elsewhere, so Redis is asked first.
-pub(super) async fn of(app: &App, user: UserId) -> Result<Arc<Preferences>, Refusal> {
-    let known = app.store.preferences(user).await;
-    match known.map_err(|error| store_refusal(&error))? {
-        Known::Chosen(preferences) => Ok(Arc::new(preferences)),
-        Known::Unchosen | Known::Nothing => app.fanout.preferences(user).await,
-    }
-}
-
 /// What the caller chose.
 pub(super) async fn get(app: &Arc<App>, caller: &Asker) -> Result<Reply, Refusal> {
-    let preferences = of(app, caller.user).await?;
+    let preferences = app.fanout.preferences(caller.user).await?;
     Ok(Reply::answer("preferences", Json::of(&*preferences)))
 }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use shared::domain::{Code, CommandState, Preferences, Refusal, Timestamp, UserId};
 
-use super::{Asker, Reply, preferences};
+use super::{Asker, Reply};
 use crate::{app::App, dialect::Request, fanout::postgres_refusal};
 use cursor::Cursor;
 use list::List;
@@ -70,7 +70,7 @@ pub(super) async fn run(
     request: &Request,
 ) -> Result<Reply, Refusal> {
     let query = request.body.parse::<Query>()?.validate()?;
-    let preferences = preferences::of(app, caller.user).await?;
+    let preferences = app.fanout.preferences(caller.user).await?;
     let list = match query.status {
         Some(state) if state.is_final() => {
             ended(app, caller.user, &preferences, &query, state).await?

@@ -1,4 +1,4 @@
-//! What users want to see: as their topic on this node has heard it, else as Redis knows it, else
+//! What users want to see: as Redis knows it, else as their topic on this node has heard it, else
 //! as the record has it.
 
 use std::sync::{Arc, LazyLock};
@@ -14,14 +14,17 @@ use super::{Fanout, postgres_refusal, store_refusal};
 static OPEN: LazyLock<Arc<Preferences>> = LazyLock::new(Arc::default);
 
 impl Fanout {
-    /// What a user has chosen. `unavailable` if nobody can be asked: nobody gets what they may not
-    /// want.
+    /// What a user has chosen, as of now: the node may not have heard yet of what was chosen a
+    /// moment ago, here or elsewhere, so Redis is asked first. `unavailable` if nobody can be
+    /// asked: nobody gets what they may not want.
     pub async fn preferences(&self, user: UserId) -> Result<Arc<Preferences>, Refusal> {
-        if let Some(preferences) = self.hub.preferences(user) {
-            return Ok(preferences);
-        }
         let known = self.store.preferences(user).await;
         let known = known.map_err(|error| store_refusal(&error))?;
+        if !matches!(known, Known::Chosen(_))
+            && let Some(preferences) = self.hub.preferences(user)
+        {
+            return Ok(preferences);
+        }
         self.recall(user, known).await
     }
 
