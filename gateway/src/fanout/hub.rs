@@ -136,12 +136,10 @@ impl Hub {
         .flatten()
     }
 
-    /// Keeps a topic without sockets.
+    /// Keeps a topic without sockets. That of broadcasts is always kept.
     pub(super) fn pin(&self, topic: Topic) {
-        if topic != Topic::Broadcast {
-            let mut shard = self.shard(topic).lock();
-            shard.entry(topic).or_insert_with(TopicState::new);
-        }
+        let mut shard = self.shard(topic).lock();
+        shard.entry(topic).or_insert_with(TopicState::new);
     }
 
     /// Removes a socket, if it is here.
