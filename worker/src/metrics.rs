@@ -45,6 +45,8 @@ shared::label! {
     pub enum Told: "record" {
         Command = "command",
         Status = "status",
+        Message = "message",
+        Receipt = "receipt",
         Preferences = "preferences",
         Directory = "directory",
         Revocation = "revocation",

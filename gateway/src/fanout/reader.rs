@@ -179,6 +179,13 @@ impl Reader {
                     .await?;
                 Ok(walk.cold(entries, limit))
             }
+            (Source::Cold(after, before), Topic::Conversation(conversation)) => {
+                let entries = self
+                    .postgres
+                    .messages_between(conversation, after, before, limit)
+                    .await?;
+                Ok(walk.cold(entries, limit))
+            }
             // What is in force is in the record, whoever changed it when.
             (Source::Cold(_, before), Topic::Directory) => {
                 Ok(walk.cold(vec![everything(before)], u32::MAX))

@@ -19,6 +19,17 @@ pub enum Kind {
     CommandStatus,
     /// The owner of the topic chose anew; the body is [`super::Preferences`].
     Preferences,
+    /// Somebody said something in a conversation; the body is a [`super::MessageBody`]. Stands
+    /// in the conversation's log and, copied, in the inbox of each participant.
+    MessageNew,
+    /// A message was changed; the body is a [`super::MessageEdited`]. Copied like that.
+    MessageEdited,
+    /// A message was taken away; the body is a [`super::MessageDeleted`]. Copied like that.
+    MessageDeleted,
+    /// A participant has received messages; the body is a [`super::MessageReceipt`].
+    MessageDelivered,
+    /// A participant has read messages; the body is a [`super::MessageReceipt`].
+    MessageRead,
     /// Administrators changed something; the body is a [`super::DirectoryChange`].
     DirectoryChange,
     /// Tokens were withdrawn; the body is a [`Revocation`].
@@ -32,6 +43,11 @@ impl Kind {
             Self::CommandNew => "command.new",
             Self::CommandStatus => "command.status",
             Self::Preferences => "preferences",
+            Self::MessageNew => "message.new",
+            Self::MessageEdited => "message.edited",
+            Self::MessageDeleted => "message.deleted",
+            Self::MessageDelivered => "message.delivered",
+            Self::MessageRead => "message.read",
             Self::DirectoryChange => "directory.change",
             Self::Revocation => "revocation",
         }
@@ -52,6 +68,11 @@ impl FromStr for Kind {
             Self::CommandNew,
             Self::CommandStatus,
             Self::Preferences,
+            Self::MessageNew,
+            Self::MessageEdited,
+            Self::MessageDeleted,
+            Self::MessageDelivered,
+            Self::MessageRead,
             Self::DirectoryChange,
             Self::Revocation,
         ]

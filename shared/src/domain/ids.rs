@@ -62,6 +62,10 @@ uuid_id!(
     MessageId, "message id"
 );
 uuid_id!(
+    /// A conversation: a UUIDv7 minted when it is made.
+    ConversationId, "conversation id"
+);
+uuid_id!(
     /// One socket, from its upgrade to its end.
     SessionId, "session id"
 );

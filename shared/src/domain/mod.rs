@@ -1,6 +1,7 @@
 //! Plain types and rules. No I/O, no wire format, no clock.
 
 mod command;
+mod conversation;
 mod directory;
 mod entry;
 mod error;
@@ -8,6 +9,7 @@ mod ids;
 mod persist;
 mod position;
 mod preferences;
+mod queue;
 mod time;
 mod topic;
 
@@ -15,14 +17,21 @@ pub use command::{
     Broadcast, CommandBody, CommandState, CommandStatus, CommandType, FileRef, MAX_CATEGORIES,
     MAX_CONTENT_BYTES, MAX_FILES,
 };
+pub use conversation::{
+    ConversationChange, ConversationType, CopyReference, MAX_RECEIPT_MESSAGES, MAX_TITLE, Member,
+    Members, MessageBody, MessageDeleted, MessageEdited, MessageReceipt, MessageStatus,
+    MessageType, ParticipantRole, SenderType, UnknownWord,
+};
 pub use directory::DirectoryChange;
 pub use entry::{Durability, Entry, Kind, Revocation};
 pub use error::{Code, Refusal};
 pub use ids::{
-    Category, ClientId, Device, Digest, GroupName, InvalidId, MessageId, NodeId, SessionId, UserId,
+    Category, ClientId, ConversationId, Device, Digest, GroupName, InvalidId, MessageId, NodeId,
+    SessionId, UserId,
 };
 pub use persist::{Persist, PersistRecord, Receipt};
 pub use position::{InvalidPosition, Position};
 pub use preferences::{MAX_PREFERENCES, Preferences};
+pub use queue::Queue;
 pub use time::Timestamp;
 pub use topic::{InvalidTopic, Partition, PartitionCount, Topic};

@@ -4,13 +4,15 @@ use std::{fmt, str::FromStr};
 
 use uuid::Uuid;
 
-use super::UserId;
+use super::{ConversationId, UserId};
 
 /// What has a log and a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Topic {
     /// A user's own queue.
     User(UserId),
+    /// What is said in a conversation.
+    Conversation(ConversationId),
     /// Commands for many, each stored once; every node follows it and sees whom they reach.
     Broadcast,
     /// What changed in what administrators manage, followed by every node; never sent to a client.
@@ -23,6 +25,7 @@ impl fmt::Display for Topic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::User(user) => write!(f, "user:{user}"),
+            Self::Conversation(conversation) => write!(f, "conversation:{conversation}"),
             Self::Broadcast => f.write_str("broadcast"),
             Self::Directory => f.write_str("directory"),
             Self::Revocations => f.write_str("revocations"),
@@ -45,10 +48,13 @@ impl FromStr for Topic {
             "revocations" => return Ok(Self::Revocations),
             _ => {}
         }
-        let user = text.strip_prefix("user:").ok_or(InvalidTopic)?;
-        Uuid::try_parse(user)
-            .map(|id| Self::User(UserId(id)))
-            .map_err(|_| InvalidTopic)
+        let (what, id) = text.split_once(':').ok_or(InvalidTopic)?;
+        let id = Uuid::try_parse(id).map_err(|_| InvalidTopic)?;
+        match what {
+            "user" => Ok(Self::User(UserId(id))),
+            "conversation" => Ok(Self::Conversation(ConversationId(id))),
+            _ => Err(InvalidTopic),
+        }
     }
 }
 
@@ -64,7 +70,7 @@ pub struct Partition(pub u16);
 impl Topic {
     /// Whether every node follows the topic as long as it lives, with sockets or without.
     pub fn is_for_every_node(self) -> bool {
-        !matches!(self, Self::User(_))
+        matches!(self, Self::Broadcast | Self::Directory | Self::Revocations)
     }
 
     /// The partition of the topic: FNV-1a over its text, modulo the count. The function is
@@ -81,6 +87,10 @@ impl Topic {
             Self::User(user) => {
                 eat(b"user:");
                 eat(user.0.as_bytes());
+            }
+            Self::Conversation(conversation) => {
+                eat(b"conversation:");
+                eat(conversation.0.as_bytes());
             }
             Self::Broadcast => eat(b"broadcast"),
             Self::Directory => eat(b"directory"),

@@ -12,6 +12,7 @@ mod expiry;
 mod groups;
 mod idempotency;
 mod log;
+mod messages;
 mod partitions;
 mod pool;
 mod positions;

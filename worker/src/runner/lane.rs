@@ -416,6 +416,8 @@ fn told(record: &PersistRecord) -> Option<Told> {
         Persist::Entry(entry) => Some(match entry.kind {
             Kind::CommandNew => Told::Command,
             Kind::CommandStatus => Told::Status,
+            Kind::MessageNew | Kind::MessageEdited | Kind::MessageDeleted => Told::Message,
+            Kind::MessageDelivered | Kind::MessageRead => Told::Receipt,
             Kind::Preferences => Told::Preferences,
             Kind::DirectoryChange => Told::Directory,
             Kind::Revocation => Told::Revocation,

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use shared::domain::{
     Broadcast, ClientId, CommandState, CommandStatus, Entry, Kind, MessageId, Refusal, Timestamp,
-    UserId,
+    Topic, UserId,
 };
 
 use super::topic_of;
@@ -114,27 +114,36 @@ fn entry_frame(entry: &Entry) -> Bytes {
     let mut frame = TextFrame::with_capacity(ENVELOPE + entry.body.len());
     let out = frame.payload();
     match entry.kind {
-        Kind::CommandNew => {
-            open_entry(out, entry, entry.kind.as_str());
-            // A Vec takes every write.
-            let _ = write!(
-                out,
-                "{{\"commandId\":\"{}\",\"createdAt\":\"{}\"",
-                entry.id, entry.at
-            );
-            let fields = entry.body.strip_prefix(b"{").unwrap_or(b"}");
-            if fields.first() != Some(&b'}') {
-                out.push(b',');
-            }
-            out.extend_from_slice(fields);
-        }
         Kind::CommandStatus => put_status(out, entry),
-        Kind::Preferences | Kind::DirectoryChange | Kind::Revocation => {
-            open_entry(out, entry, entry.kind.as_str());
-            out.extend_from_slice(&entry.body);
+        kind => {
+            open_entry(out, entry, kind.as_str());
+            put_body(out, entry);
         }
     }
     close(frame)
+}
+
+/// The stored body, with what the entry itself says put before it. A copy in a user's log brings
+/// that with it.
+fn put_body(out: &mut Vec<u8>, entry: &Entry) {
+    let Entry { id, at, .. } = entry;
+    let is_copy = matches!(entry.topic, Topic::User(_));
+    // A Vec takes every write.
+    let _ = match entry.kind {
+        Kind::CommandNew => write!(out, "{{\"commandId\":\"{id}\",\"createdAt\":\"{at}\""),
+        Kind::MessageNew if !is_copy => {
+            write!(out, "{{\"messageId\":\"{id}\",\"createdAt\":\"{at}\"")
+        }
+        Kind::MessageEdited if !is_copy => write!(out, "{{\"editedAt\":\"{at}\""),
+        Kind::MessageDeleted if !is_copy => write!(out, "{{\"deletedAt\":\"{at}\""),
+        Kind::MessageDelivered | Kind::MessageRead => write!(out, "{{\"at\":\"{at}\""),
+        _ => return out.extend_from_slice(&entry.body),
+    };
+    let fields = entry.body.strip_prefix(b"{").unwrap_or(b"}");
+    if fields.first() != Some(&b'}') {
+        out.push(b',');
+    }
+    out.extend_from_slice(fields);
 }
 
 /// The envelope of an entry up to its payload.
