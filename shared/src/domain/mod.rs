@@ -10,6 +10,7 @@ mod persist;
 mod position;
 mod preferences;
 mod queue;
+mod signal;
 mod time;
 mod topic;
 
@@ -33,5 +34,6 @@ pub use persist::{Persist, PersistRecord, Receipt};
 pub use position::{InvalidPosition, Position};
 pub use preferences::{MAX_PREFERENCES, Preferences};
 pub use queue::Queue;
+pub use signal::{Signal, SignalKind};
 pub use time::Timestamp;
 pub use topic::{InvalidTopic, Partition, PartitionCount, Topic};
