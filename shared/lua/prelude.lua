@@ -85,6 +85,12 @@ local function is_followed(now)
   return followed
 end
 
+-- The epoch of a partition, if it was given in this reign; for functions that write nothing.
+local function present_epoch(tag, now)
+  local known = redis.call('HMGET', tag .. ':meta', 'server', 'epoch')
+  return known[1] == server_id(now) and tonumber(known[2])
+end
+
 -- The fence: the epoch of a partition. A server or a reign that has not written to the partition
 -- yet (restart, failover, moved slot, restored backup) may lack its tail, so the epoch rises
 -- and the ids of `persist` jump ahead: nothing new can hide behind an old position.

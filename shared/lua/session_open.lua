@@ -1,12 +1,10 @@
 -- session_open: registers a session and answers all that the connect path needs.
 -- KEYS[1] meta
 -- ARGV tag, user, session, device, node, incarnation, most sessions, position or '', most entries,
---      most bytes
+--      most bytes, '1' if it takes the log apart into queues
 -- Answers {cursor, page as of `read`, preferences or '', cursor in the log of broadcasts or '', the user's
--- furthest there or '', displaced session, ...}; the middle ones as they stand in the hash of the user, see
--- ack.lua.
-local DEVICES = 100                   -- most devices a user has; the longest unseen goes first
-local FORGET_AFTER = 14 * 86400000    -- ms
+-- furthest there or '', cursors in the queues separated by blanks, displaced session, ...}; the middle
+-- ones as they stand in the hash of the user, see devices.lua.
 
 -- Removes the oldest sessions until there is room for one more.
 local function displace(tag, user, sessions, most, gone)
@@ -27,39 +25,27 @@ local function displace(tag, user, sessions, most, gone)
   end
 end
 
--- Makes room for one more device.
-local function forget_devices(known, now)
-  local devices, flat = {}, redis.call('HGETALL', known)
-  for i = 1, #flat, 2 do
-    if string.match(flat[i], '^[%w._-]+$') then
-      devices[#devices + 1] = {name = flat[i], seen = tonumber(string.match(flat[i + 1], ':(%d+)$'))}
-    end
-  end
-  table.sort(devices, function(x, y) return x.seen < y.seen end)
-  for i, device in ipairs(devices) do
-    if device.seen >= now - FORGET_AFTER and #devices - i + 1 < DEVICES then break end
-    redis.call('HDEL', known, device.name, 'b:' .. device.name)
-  end
-end
-
 -- Where the device stands. A new device begins where the user is furthest, or where it says if that
 -- is before, and is written down at once: otherwise a confirmation by another device would move it
--- ahead of what it has seen.
-local function start_of(tag, user, device, after, now)
+-- ahead of what it has seen. (In queues that is left to begin_queue.)
+local function start_of(tag, user, device, after, by_queue, now)
   local known, broadcasts = key(tag, 'user', user), 'b:' .. device
-  local at = redis.call('HMGET', known, device, '*', broadcasts, 'b:*', '=')
-  local e, n = cursor_of(at[1] or at[2])
-  if not at[1] and redis.call('HLEN', known) >= DEVICES then forget_devices(known, now) end
+  local at = redis.call('HMGET', known, device, '*', broadcasts, 'b:*', '=', unpack(queue_fields(device)))
+  local e, n = cursor_of(at[1] or at[2] or least(at[9], at[10], at[11]))
+  if not at[1] then make_room(known, now) end
   local ae, an = e, n
   if after ~= '' then ae, an = pair(after) end
   if not at[1] and is_before(ae, an, e, n) then e, n = ae, an end
-  local own = int(e) .. ':' .. int(n) .. ':' .. int(now)
-  if at[3] or not at[4] then
-    redis.call('HSET', known, device, own)
-  else
-    redis.call('HSET', known, device, own, broadcasts, at[4])
+  if not by_queue then redis.call('HSET', known, device, int(e) .. ':' .. int(n) .. ':' .. int(now)) end
+  if at[4] and not at[3] then redis.call('HSET', known, broadcasts, at[4]) end
+  local queues = {}
+  for i = 1, 3 do
+    local own = at[5 + i] or at[1]
+    local qe, qn = cursor_of(own)
+    if not own then qe, qn = further(at[2], at[8 + i]) end
+    queues[i] = int(qe) .. ':' .. int(qn)
   end
-  return int(ae) .. ':' .. int(an), ae, an, at[5] or '', at[3] or at[4] or '', at[4] or ''
+  return ae, an, {at[5] or '', at[3] or at[4] or '', at[4] or '', table.concat(queues, ' ')}
 end
 
 redis.register_function{
@@ -72,9 +58,11 @@ redis.register_function{
     end
     redis.call('HSET', sessions, session, a[5] .. ' ' .. a[6] .. ' ' .. a[4] .. ' ' .. int(now))
     redis.call('SADD', key(tag, 'at', a[5]), a[6] .. ' ' .. user .. ' ' .. session)
-    local place, e, n, preferences, broadcasts, furthest = start_of(tag, user, a[4], a[8], now)
+    local e, n, known = start_of(tag, user, a[4], a[8], a[11] == '1', now)
     local page = read_page(tag, 'user:' .. user, e, n, tonumber(a[9]), tonumber(a[10]))
-    return {place, page, preferences, broadcasts, furthest, unpack(gone)}
+    local answer = {int(e) .. ':' .. int(n), page, unpack(known)}
+    for _, session in ipairs(gone) do answer[#answer + 1] = session end
+    return answer
   end,
   flags = {'allow-oom'}, -- bounded per user; nobody is locked out by a full log
 }

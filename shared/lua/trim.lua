@@ -1,6 +1,6 @@
 -- trim: removes from the beginning of a log what is older than the window and in Postgres.
 -- KEYS[1] meta   ARGV tag, topic, window in ms, most entries
--- Never above what workers have committed (`stored`). A log that is empty and old goes; its head
+-- Never above what workers have committed (`stored`), nor what is not copied yet. A log that is empty and old goes; its head
 -- stays and says where the log would begin. Answers how many entries went.
 local function committed(stored, ms, seq)
   if not stored then return false end
@@ -14,11 +14,14 @@ redis.register_function{
     local tag, topic, most = a[1], a[2], tonumber(a[4])
     local log, head = key(tag, 'log', topic), key(tag, 'head', topic)
     local cutoff, stored = now_ms() - tonumber(a[3]), redis.call('GET', tag .. ':stored')
+    local copied = redis.call('HGET', head, 'c') -- only while somebody copies, or should
+    local ce, cn = cursor_of(copied)
     local last, removed
     removed = 0
     for _, entry in ipairs(redis.call('XRANGE', log, '-', '+', 'COUNT', most)) do
       local at, p = tonumber(field(entry[2], 't')), field(entry[2], 'p')
       if not at or not p or at > cutoff or not committed(stored, pair(p)) then break end
+      if copied and is_before(ce, cn, pair(entry[1])) then break end
       last, removed = entry[1], removed + 1
     end
     if last then

@@ -166,6 +166,7 @@ async fn append_end(app: &App, append: Append) -> Result<Option<Timestamp>, Refu
         Appended::New { at, .. } | Appended::Duplicate { at, .. } => Ok(Some(at)),
         Appended::Conflict { .. } => Err(Refusal::new(Code::Conflict, "the command has ended")),
         Appended::Delivered => Ok(None),
+        Appended::Outdated => Err(internal()),
     }
 }
 

@@ -65,7 +65,9 @@ async fn append(app: &App, append: Append) -> Result<Timestamp, Refusal> {
     {
         Appended::New { at, .. } | Appended::Duplicate { at, .. } => Ok(at),
         Appended::Conflict { .. } => Err(has_ended()),
-        Appended::Delivered => Err(Refusal::new(Code::Internal, "internal error")),
+        Appended::Delivered | Appended::Outdated => {
+            Err(Refusal::new(Code::Internal, "internal error"))
+        }
     }
 }
 

@@ -79,18 +79,8 @@ pub(super) async fn run(
         categories: valid.categories,
         files: Vec::new(),
     };
-    let append = Append {
-        topic,
-        kind: Kind::CommandNew,
-        body: serde_json::to_vec(&body)
-            .map_err(|_| bad("not representable"))?
-            .into(),
-        key,
-        digest,
-        durability,
-        remove: None,
-        unless_delivered: None,
-    };
+    let body = serde_json::to_vec(&body).map_err(|_| bad("not representable"))?;
+    let append = Append::new(topic, Kind::CommandNew, body, key, digest, durability);
     match app
         .store
         .append(append)
@@ -106,7 +96,9 @@ pub(super) async fn run(
             Ok(accepted(id))
         }
         Appended::Conflict { .. } => Err(other_body()),
-        Appended::Delivered => Err(Refusal::new(Code::Internal, "internal error")),
+        Appended::Delivered | Appended::Outdated => {
+            Err(Refusal::new(Code::Internal, "internal error"))
+        }
     }
 }
 

@@ -65,14 +65,12 @@ fn of_recipient(
 }
 
 fn entry(app: &App, topic: Topic, told: &CommandStatus) -> Append {
-    Append {
+    Append::new(
         topic,
-        kind: Kind::CommandStatus,
-        body: serde_json::to_vec(told).unwrap_or_default().into(),
-        key: IdempotencyKey::end_of(told.command_id, told.recipient_id),
-        digest: Digest::of(told.status.as_str().as_bytes()),
-        durability: app.durability,
-        remove: None,
-        unless_delivered: None,
-    }
+        Kind::CommandStatus,
+        serde_json::to_vec(told).unwrap_or_default(),
+        IdempotencyKey::end_of(told.command_id, told.recipient_id),
+        Digest::of(told.status.as_str().as_bytes()),
+        app.durability,
+    )
 }

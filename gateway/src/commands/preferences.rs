@@ -75,16 +75,15 @@ pub(super) async fn update(
     app.directory.check_known(tags)?;
     let payload = Json::of(&preferences);
     let body = payload.as_str().as_bytes().to_vec();
-    let append = Append {
-        topic: Topic::User(caller.user),
-        kind: Kind::Preferences,
-        digest: Digest::of(&body),
-        body: body.into(),
-        key: key_of(caller, request),
-        durability: app.durability,
-        remove: None,
-        unless_delivered: None,
-    };
+    let digest = Digest::of(&body);
+    let append = Append::new(
+        Topic::User(caller.user),
+        Kind::Preferences,
+        body,
+        key_of(caller, request),
+        digest,
+        app.durability,
+    );
     match app
         .store
         .append(append)
@@ -95,7 +94,9 @@ pub(super) async fn update(
             Ok(Reply::acknowledge("preferences", payload))
         }
         Appended::Conflict { .. } => Err(other_body()),
-        Appended::Delivered => Err(Refusal::new(Code::Internal, "internal error")),
+        Appended::Delivered | Appended::Outdated => {
+            Err(Refusal::new(Code::Internal, "internal error"))
+        }
     }
 }
 

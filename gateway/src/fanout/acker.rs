@@ -294,6 +294,7 @@ impl Pending {
                 acks.push(Ack {
                     user,
                     device,
+                    queue: None,
                     position,
                     skipped,
                 });
@@ -330,6 +331,7 @@ impl Pending {
             device,
             position,
             skipped,
+            ..
         } in acks
         {
             let key = (user, device);

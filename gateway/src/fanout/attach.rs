@@ -175,6 +175,7 @@ impl Fanout {
             incarnation: self.settings.incarnation,
             max_sessions: self.settings.max_sessions,
             after,
+            by_queue: false,
             page: self.settings.first_page,
         };
         attachment.is_open = true;

@@ -90,6 +90,8 @@ impl Hub {
                     self.close(topic, session, CloseReason::Displaced);
                 }
                 BellEvent::Gap { shard } => effects.gaps.push(shard),
+                // Nobody here asks for them yet.
+                BellEvent::Signal { .. } => {}
                 // For publishers that wait for Postgres; the store itself hears it.
                 BellEvent::Stored { .. } => {}
             }

@@ -136,16 +136,15 @@ impl Api {
     /// Makes tokens invalid on every node, and only returns when that will survive.
     async fn revoke(&self, revocation: &Revocation, key: String) -> Result<(), Failure> {
         let body = serde_json::to_vec(revocation).expect("a revocation is JSON");
-        let entry = Append {
-            topic: Topic::Revocations,
-            kind: Kind::Revocation,
-            digest: Digest::of(&body),
-            body: body.into(),
-            key: IdempotencyKey(key),
-            durability: Durability::Durable,
-            remove: None,
-            unless_delivered: None,
-        };
+        let digest = Digest::of(&body);
+        let entry = Append::new(
+            Topic::Revocations,
+            Kind::Revocation,
+            body,
+            IdempotencyKey(key),
+            digest,
+            Durability::Durable,
+        );
         self.app()?.store.append_from_reserve(entry).await?;
         Ok(())
     }

@@ -131,16 +131,15 @@ impl Api {
         change: &DirectoryChange,
     ) -> Result<Result<(), StoreError>, Failure> {
         let body = serde_json::to_vec(change).expect("a change is JSON");
-        let entry = Append {
-            topic: Topic::Directory,
-            kind: Kind::DirectoryChange,
-            digest: Digest::of(&body),
-            body: body.into(),
-            key: IdempotencyKey(format!("directory:{}", Uuid::now_v7())),
-            durability: Durability::Memory,
-            remove: None,
-            unless_delivered: None,
-        };
+        let digest = Digest::of(&body);
+        let entry = Append::new(
+            Topic::Directory,
+            Kind::DirectoryChange,
+            body,
+            IdempotencyKey(format!("directory:{}", Uuid::now_v7())),
+            digest,
+            Durability::Memory,
+        );
         let done = self.app()?.store.append_from_reserve(entry).await;
         Ok(done.map(|_| ()))
     }

@@ -180,16 +180,14 @@ async fn what_has_expired_is_not_taken_back() {
         categories: vec!["feet".parse::<Category>().unwrap()],
         at: None,
     };
-    let end = Append {
-        topic: Topic::Broadcast,
-        kind: Kind::CommandStatus,
-        body: serde_json::to_vec(&told).unwrap().into(),
-        key: IdempotencyKey::end_of(id, None),
-        digest: Digest::of(state.as_str().as_bytes()),
-        durability: Durability::Memory,
-        remove: None,
-        unless_delivered: None,
-    };
+    let end = Append::new(
+        Topic::Broadcast,
+        Kind::CommandStatus,
+        serde_json::to_vec(&told).unwrap(),
+        IdempotencyKey::end_of(id, None),
+        Digest::of(state.as_str().as_bytes()),
+        Durability::Memory,
+    );
     let appended = desk.app.store.append(end).await.unwrap();
     assert!(matches!(appended, Appended::New { .. }));
     let refused = desk

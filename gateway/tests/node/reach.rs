@@ -306,14 +306,15 @@ async fn what_ended_for_everybody_is_not_given_to_who_comes_later() {
     };
     let end = serde_json::json!({"commandId": entries[0].id, "status": "cancelled", "broadcast": "category", "categories": ["mild"]});
     let append = shared::redis::Append {
-        topic: Topic::Broadcast,
-        kind: Kind::CommandStatus,
-        body: end.to_string().into(),
-        key: shared::redis::IdempotencyKey::end_of(entries[0].id, None),
-        digest: shared::domain::Digest::of(b"cancelled"),
-        durability: shared::domain::Durability::Memory,
         remove: Some(position),
-        unless_delivered: None,
+        ..shared::redis::Append::new(
+            Topic::Broadcast,
+            Kind::CommandStatus,
+            end.to_string(),
+            shared::redis::IdempotencyKey::end_of(entries[0].id, None),
+            shared::domain::Digest::of(b"cancelled"),
+            shared::domain::Durability::Memory,
+        )
     };
     world.store.append(append).await.unwrap();
     // The end has no content.
@@ -346,16 +347,14 @@ async fn what_a_user_has_completed_is_not_given_to_their_other_devices() {
     };
     let done = entries[0].id;
     let body = serde_json::json!({"commandId": done, "recipientId": anna, "status": "completed", "broadcast": "category"});
-    let append = shared::redis::Append {
-        topic: Topic::User(anna),
-        kind: Kind::CommandStatus,
-        body: body.to_string().into(),
-        key: shared::redis::IdempotencyKey::end_of(done, Some(anna)),
-        digest: shared::domain::Digest::of(b"completed"),
-        durability: shared::domain::Durability::Memory,
-        remove: None,
-        unless_delivered: None,
-    };
+    let append = shared::redis::Append::new(
+        Topic::User(anna),
+        Kind::CommandStatus,
+        body.to_string(),
+        shared::redis::IdempotencyKey::end_of(done, Some(anna)),
+        shared::domain::Digest::of(b"completed"),
+        shared::domain::Durability::Memory,
+    );
     world.store.append(append).await.unwrap();
     let other = tablet.client(&node).await;
     other.hears(&["open"]).await;

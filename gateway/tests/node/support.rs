@@ -120,16 +120,9 @@ pub async fn publish(store: &Store, user: UserId, text: &str) -> Position {
 }
 
 pub async fn publish_to(store: &Store, topic: Topic, kind: Kind, body: String) -> Position {
-    let append = Append {
-        topic,
-        kind,
-        digest: Digest::of(body.as_bytes()),
-        body: body.into(),
-        key: IdempotencyKey(Uuid::now_v7().to_string()),
-        durability: Durability::Memory,
-        remove: None,
-        unless_delivered: None,
-    };
+    let digest = Digest::of(body.as_bytes());
+    let key = IdempotencyKey(Uuid::now_v7().to_string());
+    let append = Append::new(topic, kind, body, key, digest, Durability::Memory);
     // As a publisher does whose outcome is unknown: again, under the same key.
     loop {
         match store.append(append.clone()).await {

@@ -126,6 +126,8 @@ fn raw_appends(world: &World, length: Duration) -> anyhow::Result<f64> {
                 format!("01a1fd73-3a86-7000-8000-{n:012x}").into_bytes(),
                 Vec::new(),
                 Vec::new(),
+                Vec::new(),
+                Vec::new(),
                 body.to_vec(),
             ]);
         }

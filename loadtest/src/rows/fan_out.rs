@@ -239,16 +239,15 @@ fn body(sender: User, receiver: Option<User>, tags: &[&str]) -> CommandBody {
 
 fn append(sender: User, topic: Topic, body: &CommandBody, n: u64) -> anyhow::Result<Append> {
     let body = serde_json::to_vec(body)?;
-    Ok(Append {
+    let digest = Digest::of(&body);
+    Ok(Append::new(
         topic,
-        kind: Kind::CommandNew,
-        digest: Digest::of(&body),
-        body: body.into(),
-        key: IdempotencyKey(format!("{}:{n}:{:x}", sender.0, rand::random::<u64>())),
-        durability: Durability::Durable,
-        remove: None,
-        unless_delivered: None,
-    })
+        Kind::CommandNew,
+        body,
+        IdempotencyKey(format!("{}:{n}:{:x}", sender.0, rand::random::<u64>())),
+        digest,
+        Durability::Durable,
+    ))
 }
 
 /// The same sockets at a bare writer.

@@ -40,7 +40,7 @@ use super::{
     store::{EventSender, Inner, Store},
     task,
 };
-use crate::domain::{Entry, Partition, Position, SessionId, Timestamp, Topic};
+use crate::domain::{Entry, Partition, Position, SessionId, Signal, Timestamp, Topic};
 
 /// Batches of events that wait for the receiver.
 const BATCHES: usize = 64;
@@ -62,6 +62,13 @@ pub enum BellEvent {
         topic: Topic,
         /// The session.
         session: SessionId,
+    },
+    /// Something happens in a conversation, and is in no log.
+    Signal {
+        /// The conversation's topic.
+        topic: Topic,
+        /// What happens.
+        signal: Signal,
     },
     /// Workers have committed the partition's persist stream up to this id.
     Stored {
@@ -446,9 +453,9 @@ impl Ears {
     }
 }
 
-/// Reads `1 <epoch> <offset> <id> <ms> <kind>\n<body>` or `1 displaced <session>`. The body stays
-/// where it was received. Another version or kind was written by a newer release; the gap it
-/// leaves makes the topic re-read.
+/// Reads `1 <epoch> <offset> <id> <ms> <kind>\n<body>`, `1 displaced <session>` or a signal. The
+/// body stays where it was received. Another version or kind was written by a newer release; the
+/// gap it leaves makes the topic re-read.
 fn read_bell(topic: Topic, message: &Bytes) -> Option<BellEvent> {
     let end = message
         .iter()
@@ -462,6 +469,10 @@ fn read_bell(topic: Topic, message: &Bytes) -> Option<BellEvent> {
             topic,
             session: session.parse().ok()?,
         });
+    }
+    if let Some(signal) = header.strip_prefix("signal ") {
+        let signal = read_signal(signal)?;
+        return Some(BellEvent::Signal { topic, signal });
     }
     let mut words = header.split(' ');
     let mut next = || words.next();
@@ -480,6 +491,33 @@ fn read_bell(topic: Topic, message: &Bytes) -> Option<BellEvent> {
         at,
         body: message.slice((end + 1).min(message.len())..),
     }))
+}
+
+/// What is published for a signal; [`read_signal`] reads it, without `1 signal `.
+pub(super) fn write_signal(signal: &Signal) -> String {
+    let Signal {
+        kind,
+        user,
+        session,
+    } = signal;
+    match session {
+        Some(session) => format!("1 signal {kind} {user} {session}"),
+        None => format!("1 signal {kind} {user} -"),
+    }
+}
+
+/// Reads `<kind> <user> <session or ->`.
+fn read_signal(text: &str) -> Option<Signal> {
+    let mut words = text.split(' ');
+    let signal = Signal {
+        kind: words.next()?.parse().ok()?,
+        user: words.next()?.parse().ok()?,
+        session: match words.next()? {
+            "-" => None,
+            session => Some(session.parse().ok()?),
+        },
+    };
+    words.next().is_none().then_some(signal)
 }
 
 /// Takes messages of one ear over to the receiver, everything that is there at once. A receiver

@@ -1,5 +1,6 @@
 //! How far devices have confirmed.
 
+use fred::types::Value;
 use futures_util::future::try_join_all;
 
 use super::{
@@ -8,18 +9,20 @@ use super::{
     keys, reply,
     store::{Store, texts},
 };
-use crate::domain::{Device, MessageId, Position, Topic, UserId};
+use crate::domain::{Device, MessageId, Position, Queue, Topic, UserId};
 
 /// Most confirmations in one call.
 const ACKS_PER_CALL: usize = 100;
 
-/// A device confirmed everything of its user's log up to a position.
+/// A device confirmed everything of its user's log up to a position, or of a queue in it.
 #[derive(Debug, Clone)]
 pub struct Ack {
     /// Whose log.
     pub user: UserId,
     /// Which device.
     pub device: Device,
+    /// The queue, for devices that take the log apart; the whole log without.
+    pub queue: Option<Queue>,
     /// The last position it has.
     pub position: Position,
     /// Entries up to there that the user's preferences kept from it, if any.
@@ -40,35 +43,50 @@ pub struct Receive {
 }
 
 impl Store {
-    /// The furthest confirmed position of any device of the user.
+    /// The furthest position of the user's log up to which any device has confirmed commands,
+    /// with the whole log or as a queue.
     pub async fn furthest_cursor(&self, user: UserId) -> Result<Position, StoreError> {
-        Ok(self.cursor(user, "*").await?.unwrap_or(Position::START))
+        let furthest = self.cursors(user, &["*", "commands:*"]).await?;
+        Ok(furthest
+            .into_iter()
+            .flatten()
+            .max()
+            .unwrap_or(Position::START))
     }
 
     /// The furthest that any device of the user has come in the log of broadcasts; `None` if
     /// none was ever there.
     pub async fn furthest_broadcast(&self, user: UserId) -> Result<Option<Position>, StoreError> {
-        self.cursor(user, "b:*").await
+        Ok(self.cursors(user, &["b:*"]).await?.pop().flatten())
     }
 
-    async fn cursor(&self, user: UserId, field: &str) -> Result<Option<Position>, StoreError> {
+    async fn cursors(
+        &self,
+        user: UserId,
+        fields: &[&'static str],
+    ) -> Result<Vec<Option<Position>>, StoreError> {
         let key = keys::user(self.partition_of(Topic::User(user)), &user.to_string());
-        let answer = self.command("HGET", &key, vec![field.into()]).await?;
-        if answer.is_null() {
-            return Ok(None);
-        }
-        reply::parse(&answer).map(Some)
+        let fields = fields.iter().copied().map(Value::from_static_str);
+        let answer = self.command("HMGET", &key, fields.collect()).await?;
+        reply::list(answer)?
+            .iter()
+            .map(|value| match value {
+                Value::Null => Ok(None),
+                value => reply::parse(value).map(Some),
+            })
+            .collect()
     }
 
-    /// Records confirmations, many in one call. Where a user's furthest moves, the stretch becomes
-    /// a `Delivered` record in the persist stream. A position ahead of the log, or behind what the
-    /// device confirmed before, is ignored.
+    /// Records confirmations, many in one call. Where a user's furthest moves, of the whole log or
+    /// of its commands, the stretch becomes a `Delivered` record in the persist stream. A position
+    /// ahead of the log, or behind what the device confirmed before, is ignored.
     pub async fn ack(&self, acks: &[Ack]) -> Result<(), StoreError> {
         let said = acks.iter().map(|ack| Said {
             user: ack.user,
             device: &ack.device,
             position: ack.position,
             more: words(&ack.skipped),
+            queue: Some(ack.queue.map_or("", Queue::as_str)),
         });
         self.confirm(functions::ACK, said.collect()).await
     }
@@ -82,6 +100,7 @@ impl Store {
             device: &it.device,
             position: it.position,
             more: words(&it.commands),
+            queue: None,
         });
         self.confirm(functions::RECEIVE, said.collect()).await
     }
@@ -96,13 +115,15 @@ impl Store {
                     .iter()
                     .flat_map(|(partition, index)| {
                         let it = &said[*index];
-                        texts([
+                        let mut args = texts([
                             &keys::tag(*partition),
                             &it.user.to_string(),
                             it.device.as_str(),
                             &it.position.to_string(),
                             &it.more,
-                        ])
+                        ]);
+                        args.extend(it.queue.map(Value::from_static_str));
+                        args
                     })
                     .collect();
                 self.call(group[0].0, function, args)
@@ -118,6 +139,8 @@ struct Said<'a> {
     device: &'a Device,
     position: Position,
     more: String,
+    /// Only of the user's log: which queue of it, or nothing for all.
+    queue: Option<&'static str>,
 }
 
 /// With blanks in between.

@@ -12,6 +12,8 @@ use super::{client::command, error::Failure};
 /// The pieces in the order in which their local names build on each other.
 const PIECES: &[&str] = &[
     include_str!("../../lua/prelude.lua"),
+    include_str!("../../lua/devices.lua"),
+    include_str!("../../lua/conversation.lua"),
     include_str!("../../lua/append.lua"),
     include_str!("../../lua/read.lua"),
     include_str!("../../lua/heads.lua"),
@@ -19,6 +21,7 @@ const PIECES: &[&str] = &[
     include_str!("../../lua/ack.lua"),
     include_str!("../../lua/receive.lua"),
     include_str!("../../lua/session_open.lua"),
+    include_str!("../../lua/queue.lua"),
     include_str!("../../lua/session_keep.lua"),
     include_str!("../../lua/session_close.lua"),
     include_str!("../../lua/reap.lua"),
@@ -29,6 +32,10 @@ const PIECES: &[&str] = &[
     include_str!("../../lua/lease.lua"),
     include_str!("../../lua/heartbeat.lua"),
     include_str!("../../lua/limit.lua"),
+    include_str!("../../lua/standing.lua"),
+    include_str!("../../lua/signal.lua"),
+    include_str!("../../lua/copied.lua"),
+    include_str!("../../lua/uncopied.lua"),
     include_str!("../../lua/connections.lua"),
 ];
 
@@ -81,6 +88,14 @@ pub(super) const CONNECTIONS: Function = reads("tidegate_v1_connections");
 pub(super) const SESSIONS_AT: Function = reads("tidegate_v1_sessions_at");
 pub(super) const LEAVE: Function = writes("tidegate_v1_leave");
 pub(super) const LIMIT: Function = writes("tidegate_v1_limit");
+pub(super) const KEEP_VERSION: Function = writes("tidegate_v1_keep_version");
+pub(super) const STANDING: Function = reads("tidegate_v1_standing");
+pub(super) const SIGNAL: Function = writes("tidegate_v1_signal");
+pub(super) const COPIED: Function = writes("tidegate_v1_copied");
+pub(super) const TAKE_OVER: Function = writes("tidegate_v1_take_over");
+pub(super) const UNCOPIED: Function = reads("tidegate_v1_uncopied");
+pub(super) const BEGIN_QUEUE: Function = writes("tidegate_v1_begin_queue");
+pub(super) const NACK: Function = writes("tidegate_v1_nack");
 
 /// Loads the library where it is not there: functions are lost with the data, so this runs on every
 /// connect. Loading what is there would be refused by a server that is out of memory.

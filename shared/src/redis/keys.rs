@@ -3,17 +3,20 @@
 //!
 //! | key | type | content |
 //! | --- | --- | --- |
-//! | `{pN}:meta` | hash | `run`, `epoch`: the fence; `complete`: Postgres has nothing that Redis never had |
-//! | `{pN}:log:<topic>` | stream | ids `<epoch>-<offset>`; id, k(ind), t(ime), p(ersist id), d(ata) |
-//! | `{pN}:head:<topic>` | hash | e(poch), n, t of the last entry; f(irst position here), b(orn with it) |
+//! | `{pN}:meta` | hash | `server`, `epoch`: the fence; `complete`: Postgres has nothing that Redis never had |
+//! | `{pN}:log:<topic>` | stream | ids `<epoch>-<offset>`; id, k(ind), t(ime), p(ersist id), v(ersion of the conversation, if it is copied), d(ata) |
+//! | `{pN}:head:<topic>` | hash | e(poch), n, t of the last entry; f(irst position here), b(orn with it); of a conversation also the last i(d), w(ho copies) `<copier> <until ms>`, up to where it is c(opied) |
 //! | `{pN}:idem:<key>` | string, TTL | `<digest> <id> <epoch> <offset> <ms> <persist id>` |
 //! | `{pN}:persist` | stream | everything Postgres must learn |
 //! | `{pN}:stored` | string | the id of `persist` that Postgres has; also a channel |
 //! | `{pN}:user:<user>` | hash | what is known of a user: cursors by device, preferences; see `ack.lua` |
+//! | `{pN}:nack:<user>` | hash, TTL | `<queue>:<epoch>:<offset>` → how often that was refused |
+//! | `{pN}:version:<conversation>` | string, TTL | `<version> <epoch>`: who takes part in it, as was told in this epoch |
+//! | `{pN}:fanout` | zset | conversations in which something is not copied yet, by the ms of the oldest |
 //! | `{pN}:sess:<user>` | hash | session → `<node> <incarnation> <device> <since ms>` |
 //! | `{pN}:at:<node>` | set | `<incarnation> <user> <session>` |
 //! | `{pN}:limit:<what>:<whom>` | string, TTL | when the bucket is full again, in µs |
-//! | `{pN}:ch:<topic>` | channel | `1 <epoch> <offset> <id> <ms> <kind>\n<body>`, `1 displaced <session>` |
+//! | `{pN}:ch:<topic>` | channel | `1 <epoch> <offset> <id> <ms> <kind>\n<body>`, `1 displaced <session>`, `1 signal <kind> <user> <session or ->` |
 //! | `{pN}:probe:<name>` | channel | a process's own probes |
 //! | `node:<id>` | string, PX | `<incarnation> <ms of its TTL>` of a living process |
 //! | `nodes` | hash | node → incarnation of all that were not forgotten |
@@ -55,6 +58,11 @@ pub(super) fn idempotency(partition: Partition, key: &str) -> String {
 /// What is known of a user: cursors and preferences.
 pub(super) fn user(partition: Partition, user: &str) -> String {
     format!("{{{partition}}}:user:{user}")
+}
+
+/// How often a user's devices refused what.
+pub(super) fn nacks(partition: Partition, user: &str) -> String {
+    format!("{{{partition}}}:nack:{user}")
 }
 
 /// The channel of a topic.

@@ -37,6 +37,9 @@ pub struct OpenSession {
     pub max_sessions: u32,
     /// Replay from here instead of from the device's cursor.
     pub after: Option<Position>,
+    /// It takes the log apart and asks for queues by themselves: no cursor in the whole log is
+    /// written for the device. `page` is 0 then.
+    pub by_queue: bool,
     /// At most this many entries come with the answer.
     pub page: u32,
 }
@@ -57,8 +60,12 @@ pub struct OpenHere {
 pub struct OpenedSession {
     /// Where the device stands (its cursor, the user's furthest, or `after`).
     pub cursor: Position,
-    /// The first page after `cursor`.
+    /// The first page after `cursor`. Without entries if none were asked for, whether there are any or
+    /// not.
     pub page: Page,
+    /// Where the device stands in each queue, by [`Queue::index`]: its cursor there, its cursor in the
+    /// whole log, or the user's furthest. [`Store::begin_queue`] writes it down.
+    pub queues: [Position; 3],
     /// What the user chose, if Redis knows.
     pub preferences: Known,
     /// Where the device stands in the log of broadcasts (its cursor, or the user's furthest);
@@ -91,6 +98,7 @@ impl Store {
         ]);
         args.push(i64::from(open.page).into());
         args.push(PAGE_BYTES.into());
+        args.push(Value::from_static_str(if open.by_queue { "1" } else { "" }));
         let answer = self.call(partition, functions::SESSION_OPEN, args).await?;
         let mut parts = reply::list(answer)?.into_iter();
         let [
@@ -99,6 +107,7 @@ impl Store {
             Some(preferences),
             Some(broadcasts),
             Some(furthest),
+            Some(queues),
         ] = std::array::from_fn(|_| parts.next())
         else {
             return Err(StoreError::unexpected("half an answer to session_open"));
@@ -106,6 +115,7 @@ impl Store {
         Ok(OpenedSession {
             cursor: reply::parse(&cursor)?,
             page: page(topic, first_page)?,
+            queues: positions(&queues)?,
             preferences: preferences::understand(reply::text(&preferences)?),
             broadcasts: position_or_none(&broadcasts)?,
             furthest_broadcast: position_or_none(&furthest)?,
@@ -269,6 +279,14 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// Three positions, with blanks in between.
+fn positions(value: &Value) -> Result<[Position; 3], StoreError> {
+    let words = reply::text(value)?.split(' ').map(reply::parse_text);
+    let positions = words.collect::<Result<Vec<Position>, _>>()?;
+    <[Position; 3]>::try_from(positions)
+        .map_err(|_| StoreError::unexpected("positions of another number of queues"))
 }
 
 /// A position, or an empty text.

@@ -184,7 +184,13 @@ impl Store {
         let stored = entry.durability == Durability::Stored;
         let limit = self.inner.settings.command_timeout;
         let mint = &self.inner.context.mint;
-        let (key, id) = (entry.key.clone(), mint.id_for(&entry.key));
+        if matches!(entry.topic, Topic::Conversation(_)) != entry.author.is_some() {
+            return Err(StoreError::unexpected(
+                "a conversation's entries have an author, others have none",
+            ));
+        }
+        let key = entry.key.clone();
+        let id = entry.id.unwrap_or_else(|| mint.id_for(&key));
         let (waiting, answer) = Waiting::new(entry, partition, id, reserve, limit);
         node.queue
             .try_send(waiting)

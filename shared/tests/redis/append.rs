@@ -93,6 +93,7 @@ async fn what_a_device_has_confirmed_cannot_be_taken_back() {
         .ack(&[Ack {
             user,
             device: "a".parse().unwrap(),
+            queue: None,
             position: first,
             skipped: Vec::new(),
         }])
@@ -145,6 +146,7 @@ async fn postgres_is_told_everything_in_order() {
         .ack(&[Ack {
             user,
             device: "a".parse().unwrap(),
+            queue: None,
             position,
             skipped: Vec::new(),
         }])

@@ -16,6 +16,7 @@ async fn confirm(store: &Store, open: &OpenSession, position: Position) {
     let ack = Ack {
         user: open.user,
         device: open.device.clone(),
+        queue: None,
         position,
         skipped: Vec::new(),
     };

@@ -35,6 +35,7 @@ async fn a_cluster_does_what_one_redis_does() {
         .map(|(user, position)| shared::redis::Ack {
             user: *user,
             device: "a".parse().unwrap(),
+            queue: None,
             position: *position,
             skipped: Vec::new(),
         });
@@ -303,6 +304,8 @@ async fn a_primary_that_was_replaced_takes_nothing_on_its_own() {
             "key",
             &digest,
             &id,
+            "",
+            "",
             "",
             "",
             "{}",

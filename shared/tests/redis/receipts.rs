@@ -123,6 +123,7 @@ async fn what_was_kept_from_a_device_is_told_with_the_stretch() {
     let ack = Ack {
         user: anna,
         device: Device::default(),
+        queue: None,
         position: positions[2],
         skipped: positions[..2].to_vec(),
     };
@@ -148,16 +149,15 @@ async fn a_choice_is_there_with_the_entry_that_tells_it_and_wins_over_the_record
         ..Preferences::default()
     };
     let body = serde_json::to_vec(&choice("adult")).unwrap();
-    let entry = Append {
-        topic: Topic::User(anna),
-        kind: Kind::Preferences,
-        digest: Digest::of(&body),
-        body: body.into(),
-        key: IdempotencyKey("choice".to_owned()),
-        durability: Durability::Memory,
-        remove: None,
-        unless_delivered: None,
-    };
+    let digest = Digest::of(&body);
+    let entry = Append::new(
+        Topic::User(anna),
+        Kind::Preferences,
+        body,
+        IdempotencyKey("choice".to_owned()),
+        digest,
+        Durability::Memory,
+    );
     store.append(entry).await.unwrap();
     assert_eq!(
         store.preferences(anna).await.unwrap(),

@@ -29,16 +29,14 @@ pub fn user() -> UserId {
 
 /// An entry with a key of its own and a digest of its body.
 pub fn entry(user: UserId, body: &str) -> Append {
-    Append {
-        topic: Topic::User(user),
-        kind: Kind::CommandNew,
-        body: Bytes::copy_from_slice(body.as_bytes()),
-        key: IdempotencyKey(format!("test:{}", Uuid::now_v7())),
-        digest: Digest::of(body.as_bytes()),
-        durability: Durability::Durable,
-        remove: None,
-        unless_delivered: None,
-    }
+    Append::new(
+        Topic::User(user),
+        Kind::CommandNew,
+        Bytes::copy_from_slice(body.as_bytes()),
+        IdempotencyKey(format!("test:{}", Uuid::now_v7())),
+        Digest::of(body.as_bytes()),
+        Durability::Durable,
+    )
 }
 
 pub fn session(user: UserId) -> OpenSession {
@@ -50,6 +48,7 @@ pub fn session(user: UserId) -> OpenSession {
         incarnation: 1,
         max_sessions: 5,
         after: None,
+        by_queue: false,
         page: 100,
     }
 }

@@ -143,17 +143,15 @@ async fn tell(store: Store, change: StateChange) -> Result<(), StoreError> {
         .map_err(|error| StoreError::Unexpected(error.to_string().into()))?;
     // What cannot be told cannot be committed, trimmed and freed.
     store
-        .append_from_reserve(Append {
-            topic: Topic::User(sender),
-            kind: Kind::CommandStatus,
-            body: body.into(),
-            key: IdempotencyKey(format!("status:{command}:{recipient}:{state}")),
+        .append_from_reserve(Append::new(
+            Topic::User(sender),
+            Kind::CommandStatus,
+            body,
+            IdempotencyKey(format!("status:{command}:{recipient}:{state}")),
             // Of the state alone: a second try may have learnt another time.
-            digest: Digest::of(state.as_str().as_bytes()),
-            durability: Durability::Durable,
-            remove: None,
-            unless_delivered: None,
-        })
+            Digest::of(state.as_str().as_bytes()),
+            Durability::Durable,
+        ))
         .await?;
     Ok(())
 }

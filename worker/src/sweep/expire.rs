@@ -269,14 +269,15 @@ async fn end(store: Store, due: Due) -> anyhow::Result<bool> {
     let command: MessageId = body.command_id;
     let appended = store
         .append_from_reserve(Append {
-            topic,
-            kind: Kind::CommandStatus,
-            body: serde_json::to_vec(&body)?.into(),
-            key: IdempotencyKey::end_of(command, body.recipient_id),
-            digest: Digest::of(body.status.as_str().as_bytes()),
-            durability: Durability::Durable,
             remove: Some(position),
-            unless_delivered: None,
+            ..Append::new(
+                topic,
+                Kind::CommandStatus,
+                serde_json::to_vec(&body)?,
+                IdempotencyKey::end_of(command, body.recipient_id),
+                Digest::of(body.status.as_str().as_bytes()),
+                Durability::Durable,
+            )
         })
         .await?;
     let is_new = matches!(appended, Appended::New { .. });

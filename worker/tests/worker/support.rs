@@ -122,18 +122,17 @@ impl Deployment {
     pub async fn send(&self, body: &CommandBody, durability: Durability) -> (MessageId, Position) {
         let key = IdempotencyKey(format!("{}:{}", body.sender_id, Uuid::now_v7()));
         let json = serde_json::to_vec(body).unwrap();
+        let digest = Digest::of(&json);
         let appended = self
             .store
-            .append(Append {
-                topic: body.recipient_id.map_or(Topic::Broadcast, Topic::User),
-                kind: Kind::CommandNew,
-                digest: Digest::of(&json),
-                body: json.into(),
+            .append(Append::new(
+                body.recipient_id.map_or(Topic::Broadcast, Topic::User),
+                Kind::CommandNew,
+                json,
                 key,
+                digest,
                 durability,
-                remove: None,
-                unless_delivered: None,
-            })
+            ))
             .await
             .unwrap();
         match appended {
@@ -145,18 +144,17 @@ impl Deployment {
     /// Any entry, under a key of its own.
     pub async fn append(&self, topic: Topic, kind: Kind, body: &impl serde::Serialize) -> Position {
         let json = serde_json::to_vec(body).unwrap();
+        let digest = Digest::of(&json);
         let appended = self
             .store
-            .append(Append {
+            .append(Append::new(
                 topic,
                 kind,
-                digest: Digest::of(&json),
-                body: json.into(),
-                key: IdempotencyKey(Uuid::now_v7().to_string()),
-                durability: Durability::Memory,
-                remove: None,
-                unless_delivered: None,
-            })
+                json,
+                IdempotencyKey(Uuid::now_v7().to_string()),
+                digest,
+                Durability::Memory,
+            ))
             .await
             .unwrap();
         match appended {
@@ -178,14 +176,15 @@ impl Deployment {
         };
         self.store
             .append(Append {
-                topic: Topic::User(recipient),
-                kind: Kind::CommandStatus,
-                body: serde_json::to_vec(&body).unwrap().into(),
-                key: IdempotencyKey::end_of(command, Some(recipient)),
-                digest: Digest::of(status.as_str().as_bytes()),
-                durability: Durability::Memory,
                 remove: Some(position),
-                unless_delivered: None,
+                ..Append::new(
+                    Topic::User(recipient),
+                    Kind::CommandStatus,
+                    serde_json::to_vec(&body).unwrap(),
+                    IdempotencyKey::end_of(command, Some(recipient)),
+                    Digest::of(status.as_str().as_bytes()),
+                    Durability::Memory,
+                )
             })
             .await
             .unwrap();
@@ -196,6 +195,7 @@ impl Deployment {
             .ack(&[Ack {
                 user,
                 device: Device::default(),
+                queue: None,
                 position,
                 skipped: Vec::new(),
             }])

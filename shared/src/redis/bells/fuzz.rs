@@ -12,6 +12,9 @@ const WORDS: &[&str] = &[
     "-1",
     "18446744073709551616",
     "displaced ",
+    "signal ",
+    "typing.start",
+    " -",
     "command.new",
     "command.status",
     "01890a5d-ac96-774b-bcce-b302099a8057",
@@ -24,6 +27,8 @@ fn bells_of_any_kind_are_understood_or_passed_over() {
         b"1 1763000000 42 01890a5d-ac96-774b-bcce-b302099a8057 1763706688042 command.new\n{\"a\":1}",
         b"1 1 1 01890a5d-ac96-774b-bcce-b302099a8057 1 command.status\n",
         b"1 displaced 01890a5d-ac96-774b-bcce-b302099a8057",
+        b"1 signal typing.start 01890a5d-ac96-774b-bcce-b302099a8057 -",
+        b"1 signal typing.stop 01890a5d-ac96-774b-bcce-b302099a8057 01890a5d-ac96-774b-bcce-b302099a8058",
     ];
     let topic = Topic::Revocations;
     fuzz(good, WORDS, |input| {
@@ -42,6 +47,14 @@ fn bells_of_any_kind_are_understood_or_passed_over() {
                 true
             }
             Some(BellEvent::Displaced { .. }) => true,
+            Some(BellEvent::Signal { signal, .. }) => {
+                let written = write_signal(&signal);
+                let again = read_bell(topic, &Bytes::from(written));
+                assert!(
+                    matches!(again, Some(BellEvent::Signal { signal: same, .. }) if same == signal)
+                );
+                true
+            }
             Some(other) => panic!("{other:?}"),
             None => false,
         }
