@@ -3,7 +3,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use shared::{
     domain::{Code, MAX_CONTENT_BYTES, NodeId, Position, Refusal, Timestamp},
     lifecycle::Lifecycle,
@@ -14,10 +13,10 @@ use crate::{
     app::App,
     commands,
     config::Settings,
-    dialect::{self, Event, Limits, Request},
+    dialect::{Answer, Limits, Outcome, Request, Subscribe, Subscribed},
     fanout::{Attach, Attachment, Fanout, Outbox, OutboxLimits, TokenRef},
     http::Api,
-    session::{self, Attached, FrameRate, Host, Identity, Peer, Pending},
+    session::{self, Attached, FrameRate, Host, Identity, Listener, Peer, Pending},
 };
 
 /// The host of this process's sockets.
@@ -172,22 +171,44 @@ impl Host for Node {
         attachment.refresh(token_ref(identity))
     }
 
-    fn run(self: &Arc<Self>, peer: &Arc<Peer>, request: Request) -> Pending<Option<Bytes>> {
+    fn run(self: &Arc<Self>, peer: &Arc<Peer>, request: Request) -> Pending<Answer> {
         let (app, peer) = (self.app.clone(), peer.clone());
         Box::pin(async move {
-            let to = request.id.as_ref();
             let result = commands::run(&app, &peer.caller, &request).await;
-            let event = match &result {
-                Ok(reply) if to.is_none() && !reply.always => return None,
-                Ok(reply) => Event::Reply {
-                    to,
-                    name: reply.name,
-                    payload: &reply.payload,
-                },
-                Err(refusal) => Event::Error { to, refusal },
-            };
-            Some(dialect::encode(peer.dialect, &event))
+            Answer {
+                to: request.id,
+                outcome: result.map(|reply| Outcome::Reply {
+                    name: reply.name.into(),
+                    payload: reply.payload,
+                    always: reply.always,
+                }),
+            }
         })
+    }
+
+    /// Nothing can be heard yet but what every socket hears.
+    fn subscribe(self: &Arc<Self>, _: Listener, wanted: Subscribe) -> Pending<Answer> {
+        let refused = wanted
+            .wishes
+            .into_iter()
+            .map(|wish| (wish.interest, Code::BadRequest));
+        let answer = Answer {
+            to: wanted.id,
+            outcome: Ok(Outcome::Subscribed(Subscribed {
+                granted: Vec::new(),
+                refused: refused.collect(),
+                settled: wanted.settled,
+            })),
+        };
+        Box::pin(async { answer })
+    }
+
+    fn unsubscribe(self: &Arc<Self>, _: Listener, wanted: Subscribe) -> Pending<Answer> {
+        let answer = Answer {
+            to: wanted.id,
+            outcome: Ok(Outcome::Unsubscribed(Subscribed::default())),
+        };
+        Box::pin(async { answer })
     }
 
     fn spawn(&self, task: Pending<()>) {

@@ -7,6 +7,8 @@ use shared::domain::{
     ClientId, Device, Entry, NodeId, Position, Refusal, SessionId, Timestamp, UserId,
 };
 
+use super::Subscribed;
+
 /// Something to tell a client.
 #[derive(Debug, Clone, Copy)]
 pub enum Event<'a> {
@@ -35,8 +37,7 @@ pub enum Event<'a> {
         /// How long this client should wait before it connects again.
         reconnect_after: Duration,
     },
-    /// A positive answer. Only sent if the request had an id, or is one of those that are
-    /// always answered.
+    /// A positive answer.
     Reply {
         /// The request it answers.
         to: Option<&'a ClientId>,
@@ -44,7 +45,27 @@ pub enum Event<'a> {
         name: &'a str,
         /// A JSON object.
         payload: &'a Json,
+        /// It was a question: the answer matters also to a client that gave it no name.
+        always: bool,
     },
+    /// What the client hears from now on of what it wanted to hear.
+    Subscribed {
+        /// The request it answers.
+        to: Option<&'a ClientId>,
+        /// What was granted and what was not.
+        subscribed: &'a Subscribed,
+    },
+    /// What the client hears no more: it wanted so, or has lost the right.
+    Unsubscribed {
+        /// The request it answers; none if nobody asked.
+        to: Option<&'a ClientId>,
+        /// What, under `granted`.
+        subscribed: &'a Subscribed,
+    },
+    /// Something was done about which there is nothing more to say.
+    Done,
+    /// A sign of life, for dialects that agreed on some of their own.
+    Heartbeat,
     /// A refusal.
     Error {
         /// The request it answers, if any and if its id could be read.

@@ -4,16 +4,22 @@
 //! client speaks, and a dialect's name stands nowhere outside it. Adding a dialect is a
 //! [`DialectId`], a line in the table below and a folder beside [`json`].
 
+mod answer;
+mod dialogue;
 mod event;
 mod frame;
 mod json;
 mod negotiate;
 mod request;
+mod subscribe;
 
+pub use answer::{Answer, Outcome, Subscribed};
+pub use dialogue::{Dialogue, Rhythm, Terms, Then};
 pub use event::{Connected, Event, Heartbeat, Json, Limits, Resumed};
 pub use frame::{ping, text};
 pub use negotiate::{Negotiated, Unserved, negotiate, served};
-pub use request::{Body, Feed, Frame, Incoming, Request, Token, Unreadable};
+pub use request::{Authenticate, Body, Feed, Frame, Incoming, Request, Token, Unreadable};
+pub use subscribe::{AckMode, Interest, Messages, Settled, Subscribe, Wish};
 
 use bytes::Bytes;
 
@@ -46,6 +52,16 @@ impl DialectId {
         self.codec().authenticates_in_band
     }
 
+    /// Whether a client has to speak first, also where its upgrade request had a token.
+    pub fn client_begins(self) -> bool {
+        self.codec().client_begins
+    }
+
+    /// Begins to speak it.
+    pub fn open(self, terms: Terms) -> Box<dyn Dialogue> {
+        (self.codec().open)(terms)
+    }
+
     fn codec(self) -> &'static Codec {
         &TABLE[self.index()]
     }
@@ -57,16 +73,12 @@ struct Codec {
     /// Values of `Sec-WebSocket-Protocol` that mean this dialect.
     subprotocols: &'static [&'static str],
     authenticates_in_band: bool,
-    decode: fn(&Frame) -> Result<Incoming, Unreadable>,
+    client_begins: bool,
+    open: fn(Terms) -> Box<dyn Dialogue>,
     encode: fn(&Event<'_>) -> Bytes,
 }
 
 static TABLE: [Codec; DialectId::COUNT] = [json::CODEC];
-
-/// Reads one data frame from a client.
-pub fn decode(dialect: DialectId, frame: &Frame) -> Result<Incoming, Unreadable> {
-    (dialect.codec().decode)(frame)
-}
 
 /// Writes an event as a complete, unmasked WebSocket frame, header included, so that its
 /// bytes can be shared by every socket of the dialect.

@@ -4,7 +4,9 @@ use std::fmt;
 
 use bytes::Bytes;
 use serde::Deserialize;
-use shared::domain::{ClientId, Code, Digest, Position, Refusal, Topic, UserId};
+use shared::domain::{ClientId, Code, Device, Digest, Position, Refusal, Topic, UserId};
+
+use super::Subscribe;
 
 /// A data frame as the client sent it.
 #[derive(Debug, Clone)]
@@ -49,12 +51,7 @@ impl Feed {
 #[derive(Debug)]
 pub enum Incoming {
     /// To be who the token says, now or for longer. For the session itself.
-    Authenticate {
-        /// The client's name for the request.
-        id: Option<ClientId>,
-        /// The token; it is not checked yet.
-        token: Token,
-    },
+    Authenticate(Authenticate),
     /// To confirm everything of a log up to a position. For the session itself.
     Ack {
         /// The client's name for the request.
@@ -64,8 +61,39 @@ pub enum Incoming {
         /// The last position it is done with.
         position: Position,
     },
+    /// To hear something.
+    Subscribe(Subscribe),
+    /// To hear something no more.
+    Unsubscribe(Subscribe),
     /// Something the table of commands knows, or does not.
     Request(Request),
+    /// What concerned only the dialogue, which has seen to it: it is to be answered as done.
+    Settled,
+    /// To end the session, once that is answered.
+    Leave,
+}
+
+impl Incoming {
+    /// The client's name for it.
+    pub fn id(&self) -> Option<&ClientId> {
+        match self {
+            Self::Authenticate(Authenticate { id, .. }) | Self::Ack { id, .. } => id.as_ref(),
+            Self::Subscribe(wanted) | Self::Unsubscribe(wanted) => wanted.id.as_ref(),
+            Self::Request(request) => request.id.as_ref(),
+            Self::Settled | Self::Leave => None,
+        }
+    }
+}
+
+/// Who somebody says they are.
+#[derive(Debug)]
+pub struct Authenticate {
+    /// The client's name for the request.
+    pub id: Option<ClientId>,
+    /// The token; it is not checked yet. None if that of the upgrade has to do.
+    pub token: Option<Token>,
+    /// Which of the user's devices it is, if that is said here.
+    pub device: Option<Device>,
 }
 
 /// A token on its way to be checked. Does not show itself in logs.
@@ -143,13 +171,16 @@ impl fmt::Debug for Body {
     }
 }
 
-/// A frame that says nothing this server understands. The socket lives on.
+/// Something that says nothing this server understands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unreadable {
     /// The request's id, if it could be read.
     pub id: Option<ClientId>,
     /// What to tell the client.
     pub refusal: Refusal,
+    /// Nothing that follows can be understood either: the socket has to close. Otherwise it
+    /// lives on.
+    pub is_fatal: bool,
 }
 
 impl Unreadable {
@@ -161,6 +192,7 @@ impl Unreadable {
         Self {
             id,
             refusal: Refusal::new(Code::BadRequest, message),
+            is_fatal: false,
         }
     }
 }

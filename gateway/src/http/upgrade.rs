@@ -130,10 +130,10 @@ impl<H: Host> Door<H> {
             let name = HeaderValue::from_static(name);
             response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, name);
         }
-        let dialect = agreed.dialect;
         let arrival = Arrival {
             session,
-            dialect,
+            dialect: agreed.dialect,
+            subprotocol: agreed.subprotocol,
             device,
             after,
             acks,

@@ -20,6 +20,12 @@ pub enum CloseReason {
     TooLarge,
     /// A frame nobody understands, before the session was open.
     Policy,
+    /// A frame of the dialect that nothing can be understood behind.
+    Malformed,
+    /// A refusal that the dialect ends with.
+    Refused,
+    /// The client said that it was done.
+    Left,
     /// No `authenticate` in time.
     AuthTimeout,
     /// `authenticate` with a token that is not accepted.
@@ -48,13 +54,16 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// All reasons, for the table of metrics.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 21] = [
         Self::Client,
         Self::Lost,
         Self::Protocol,
         Self::BadUtf8,
         Self::TooLarge,
         Self::Policy,
+        Self::Malformed,
+        Self::Refused,
+        Self::Left,
         Self::AuthTimeout,
         Self::AuthFailed,
         Self::Expired,
@@ -78,6 +87,9 @@ impl CloseReason {
             Self::BadUtf8 => "bad_utf8",
             Self::TooLarge => "too_large",
             Self::Policy => "policy",
+            Self::Malformed => "malformed",
+            Self::Refused => "refused",
+            Self::Left => "left",
             Self::AuthTimeout => "auth_timeout",
             Self::AuthFailed => "auth_failed",
             Self::Expired => "expired",
@@ -98,6 +110,9 @@ impl CloseReason {
         Some(match self {
             Self::Client | Self::Lost => return None,
             Self::Protocol => (1002, "protocol error"),
+            Self::Malformed => (1002, "malformed frame of the subprotocol"),
+            Self::Left => (1000, "goodbye"),
+            Self::Refused => (1008, "refused, see the last frame"),
             Self::BadUtf8 => (1007, "text is not UTF-8"),
             Self::Policy => (1008, "malformed frame before the session is open"),
             Self::TooLarge => (1009, "frame over the size limit"),

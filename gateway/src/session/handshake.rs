@@ -8,7 +8,7 @@ use std::{
 
 use shared::{
     auth::{Identity, MAX_TOKEN_BYTES},
-    domain::{ClientId, Code, Refusal},
+    domain::{ClientId, Code, Device, Refusal},
 };
 use tokio::time::{Instant, timeout_at};
 
@@ -16,7 +16,7 @@ use super::{
     CloseReason, Host,
     socket::{Received, Socket},
 };
-use crate::dialect::{self, DialectId, Event, Incoming};
+use crate::dialect::{Authenticate, Dialogue, Event, Incoming, Token};
 
 /// Longest frame before identification, in bytes: the longest token with its envelope.
 pub(super) const FRAME_LIMIT: usize = MAX_TOKEN_BYTES + 1024;
@@ -28,12 +28,21 @@ const MAX_CONTROLS: u32 = 64;
 pub(super) struct Handshake<'a, H> {
     pub(super) host: &'a H,
     pub(super) socket: &'a mut Socket,
-    pub(super) dialect: DialectId,
+    pub(super) dialogue: &'a mut dyn Dialogue,
+    /// Whom the token of the upgrade was of, if it had one.
+    pub(super) known: Option<Identity>,
+}
+
+/// Who somebody turned out to be.
+pub(super) struct Identified {
+    pub(super) identity: Identity,
+    /// Which of their devices, if that was said.
+    pub(super) device: Option<Device>,
 }
 
 impl<H: Host> Handshake<'_, H> {
     /// Waits for a good token until `deadline`.
-    pub(super) async fn identify(mut self, deadline: Instant) -> Result<Identity, CloseReason> {
+    pub(super) async fn identify(mut self, deadline: Instant) -> Result<Identified, CloseReason> {
         let closing = self.host.closing();
         tokio::select! {
             identified = timeout_at(deadline, self.authenticate()) => {
@@ -43,7 +52,7 @@ impl<H: Host> Handshake<'_, H> {
         }
     }
 
-    async fn authenticate(&mut self) -> Result<Identity, CloseReason> {
+    async fn authenticate(&mut self) -> Result<Identified, CloseReason> {
         let (mut stray, mut controls) = (0, 0);
         loop {
             let frame = match poll_fn(|cx| self.poll(cx)).await {
@@ -55,26 +64,30 @@ impl<H: Host> Handshake<'_, H> {
                 Received::Ping | Received::Pong(_) => return Err(CloseReason::Policy),
                 Received::End(reason) => return Err(reason),
             };
-            let incoming = dialect::decode(self.dialect, &frame);
-            // The token is in there; gone before anything else happens.
-            drop(frame);
-            match incoming {
-                Ok(Incoming::Authenticate { id, token }) => {
-                    return self.check(id.as_ref(), &token.0);
+            let mut said = self.dialogue.read(frame);
+            // A message without a word counts, too: there may be no end of those.
+            stray += u32::from(said.is_none());
+            while let Some(incoming) = said {
+                match incoming {
+                    Ok(Incoming::Authenticate(authenticate)) => return self.check(authenticate),
+                    Ok(Incoming::Leave) => {
+                        let _ = self.dialogue.write(&Event::Done, self.socket.queue());
+                        return Err(CloseReason::Left);
+                    }
+                    Ok(incoming) => self.refuse(incoming.id()),
+                    Err(unreadable) => {
+                        let event = Event::Error {
+                            to: unreadable.id.as_ref(),
+                            refusal: &unreadable.refusal,
+                        };
+                        let _ = self.dialogue.write(&event, self.socket.queue());
+                        return Err(CloseReason::Policy);
+                    }
                 }
-                Ok(Incoming::Ack { id, .. }) => self.refuse(id.as_ref()),
-                Ok(Incoming::Request(request)) => self.refuse(request.id.as_ref()),
-                Err(unreadable) => {
-                    let event = Event::Error {
-                        to: unreadable.id.as_ref(),
-                        refusal: &unreadable.refusal,
-                    };
-                    self.socket.push(dialect::encode(self.dialect, &event));
-                    return Err(CloseReason::Policy);
-                }
+                stray += 1;
+                said = self.dialogue.more();
             }
-            stray += 1;
-            if stray == MAX_STRAY {
+            if stray >= MAX_STRAY {
                 return Err(CloseReason::Policy);
             }
         }
@@ -99,27 +112,44 @@ impl<H: Host> Handshake<'_, H> {
         received
     }
 
-    fn check(&mut self, id: Option<&ClientId>, token: &str) -> Result<Identity, CloseReason> {
-        match self.host.identify(token) {
+    fn check(&mut self, authenticate: Authenticate) -> Result<Identified, CloseReason> {
+        let Authenticate { id, token, device } = authenticate;
+        let to = id.as_ref();
+        match self.who(token) {
             Ok(identity) => {
                 let event = Event::AuthSuccess {
-                    to: id,
+                    to,
                     user: identity.user,
                     expires_at: identity.expires_at,
                 };
-                self.socket.push(dialect::encode(self.dialect, &event));
-                Ok(identity)
+                let _ = self.dialogue.write(&event, self.socket.queue());
+                Ok(Identified { identity, device })
             }
             Err(refusal) => {
                 let event = Event::AuthFailed {
-                    to: id,
+                    to,
                     refusal: &refusal,
                 };
-                self.socket.push(dialect::encode(self.dialect, &event));
+                let _ = self.dialogue.write(&event, self.socket.queue());
                 Err(match refusal.code {
                     Code::Unavailable => CloseReason::Unavailable,
                     _ => CloseReason::AuthFailed,
                 })
+            }
+        }
+    }
+
+    /// Whom the token is of, which has to be the user of the token that the upgrade had.
+    fn who(&mut self, token: Option<Token>) -> Result<Identity, Refusal> {
+        match (token, self.known.take()) {
+            (None, None) => Err(Refusal::new(Code::Unauthorized, "no token")),
+            (None, Some(known)) => Ok(known),
+            (Some(token), known) => {
+                let identity = self.host.identify(&token.0)?;
+                if known.is_some_and(|known| known.user != identity.user) {
+                    return Err(another_user());
+                }
+                Ok(identity)
             }
         }
     }
@@ -130,6 +160,11 @@ impl<H: Host> Handshake<'_, H> {
             to: id,
             refusal: &refusal,
         };
-        self.socket.push(dialect::encode(self.dialect, &event));
+        let _ = self.dialogue.write(&event, self.socket.queue());
     }
+}
+
+/// Nobody becomes somebody else.
+pub(super) fn another_user() -> Refusal {
+    Refusal::new(Code::Forbidden, "the token is of another user")
 }

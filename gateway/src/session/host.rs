@@ -3,7 +3,6 @@
 
 use std::{pin::Pin, sync::Arc};
 
-use bytes::Bytes;
 use shared::{
     auth::Identity,
     domain::{NodeId, Position, Refusal, Timestamp},
@@ -13,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::Settings;
 use crate::{
     commands::Caller,
-    dialect::{DialectId, Limits, Request},
+    dialect::{Answer, DialectId, Limits, Request, Subscribe},
     fanout::Outbox,
 };
 
@@ -27,6 +26,14 @@ pub struct Peer {
     pub caller: Caller,
     /// What it speaks.
     pub dialect: DialectId,
+}
+
+/// A socket that wants to hear something.
+pub struct Listener {
+    /// Who sits there.
+    pub peer: Arc<Peer>,
+    /// Where it goes.
+    pub outbox: Arc<Outbox>,
 }
 
 /// Where a session takes up its user's topic.
@@ -70,9 +77,12 @@ pub trait Host: Send + Sync + 'static {
     ) -> Pending<Result<Attached<Self::Attachment>, Refusal>>;
     /// The session goes on under another token of the same user.
     fn refreshed(&self, attachment: &Self::Attachment, identity: &Identity) -> Result<(), Refusal>;
-    /// Runs a request. Gives the frame that answers it, if it is to be answered. Ends within
-    /// a deadline of its own.
-    fn run(self: &Arc<Self>, peer: &Arc<Peer>, request: Request) -> Pending<Option<Bytes>>;
+    /// Runs a request. Ends within a deadline of its own.
+    fn run(self: &Arc<Self>, peer: &Arc<Peer>, request: Request) -> Pending<Answer>;
+    /// Lets a socket hear what it wants to hear, as far as its user may.
+    fn subscribe(self: &Arc<Self>, socket: Listener, wanted: Subscribe) -> Pending<Answer>;
+    /// Lets it hear that no more.
+    fn unsubscribe(self: &Arc<Self>, socket: Listener, wanted: Subscribe) -> Pending<Answer>;
 
     /// Runs a task that a stop of the process waits for.
     fn spawn(&self, task: Pending<()>);

@@ -4,6 +4,7 @@
 //! session (`session`), whose task then reads, delivers, keeps time and closes. Nothing in
 //! here knows a dialect's form or what a request does, and nothing waits for Redis.
 
+mod beats;
 mod close;
 mod confirm;
 mod handshake;
@@ -21,11 +22,11 @@ mod socket;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub use crate::dialect::AckMode;
 pub use close::CloseReason;
-pub use host::{Attached, Host, Peer, Pending};
+pub use host::{Attached, Host, Listener, Peer, Pending};
 pub use metrics::TABLE as METRICS;
 pub use opening::{Arrival, Permit, Sockets, open};
 pub use rate::FrameRate;
-pub use session::AckMode;
 pub use settings::Settings;
 pub use shared::auth::Identity;

@@ -23,7 +23,8 @@ use tokio::{
 };
 
 use super::{
-    AckMode, CloseReason, Host, Peer,
+    AckMode, Attached, CloseReason, Host, Peer,
+    beats::Beats,
     confirm::Confirmations,
     handshake::{self, Handshake},
     metrics::{CLOSED, OPENED, SOCKETS},
@@ -33,7 +34,7 @@ use super::{
 };
 use crate::{
     commands::Caller,
-    dialect::{self, Connected, DialectId, Event, Heartbeat, Resumed},
+    dialect::{Connected, DialectId, Dialogue, Event, Heartbeat, Resumed, Terms},
     fanout::{self, Outbox, Reach},
 };
 
@@ -77,6 +78,8 @@ pub struct Arrival {
     pub session: SessionId,
     /// What the client speaks.
     pub dialect: DialectId,
+    /// What was agreed on by name, if anything was.
+    pub subprotocol: Option<&'static str>,
     /// Which of its user's devices it is.
     pub device: Device,
     /// Where it wants its topic taken up, if not where its device stands.
@@ -125,6 +128,7 @@ struct Opened<H: Host> {
     attachment: H::Attachment,
     outbox: Arc<Outbox>,
     identity: Identity,
+    dialogue: Box<dyn Dialogue>,
     start: Position,
     acks: AckMode,
     permit: Permit,
@@ -138,23 +142,33 @@ async fn establish<H: Host>(
     let Arrival {
         session,
         dialect,
-        device,
+        subprotocol,
+        mut device,
         after,
         acks,
         identity,
         permit,
     } = arrival;
     let limit = host.settings().handshake_timeout;
-    let identity = if let Some(identity) = identity {
-        identity
-    } else {
-        let handshake = Handshake {
-            host: &**host,
-            socket,
-            dialect,
-        };
-        let identified = handshake.identify(Instant::now() + limit);
-        Ids::of_session(session).during(identified).await?
+    let mut dialogue = dialect.open(Terms {
+        subprotocol,
+        frame_bytes: host.settings().frame_bytes,
+        heartbeat: host.settings().heartbeat,
+    });
+    let identity = match identity {
+        Some(identity) if !dialect.client_begins() => identity,
+        known => {
+            let handshake = Handshake {
+                host: &**host,
+                socket,
+                dialogue: &mut *dialogue,
+                known,
+            };
+            let identified = handshake.identify(Instant::now() + limit);
+            let identified = Ids::of_session(session).during(identified).await?;
+            device = identified.device.unwrap_or(device);
+            identified.identity
+        }
     };
     socket.set_frame_limit(host.settings().frame_bytes);
     let outbox = Outbox::new(host.settings().outbox, dialect);
@@ -180,32 +194,17 @@ async fn establish<H: Host>(
             to: None,
             refusal: &refusal,
         };
-        socket.push(dialect::encode(dialect, &event));
+        // It closes either way.
+        let _ = dialogue.write(&event, socket.queue());
         match refusal.code {
             Code::Unauthorized => CloseReason::AuthFailed,
             Code::Forbidden => CloseReason::Banned,
             _ => CloseReason::Unavailable,
         }
     })?;
-    let settings = host.settings();
-    let connected = Connected {
-        session_id: session,
-        user_id: peer.caller.user,
-        device: peer.caller.device.clone(),
-        node: host.node().clone(),
-        heartbeat: Heartbeat {
-            interval_ms: settings.ping_interval.as_millis() as u64,
-            max_missed: settings.max_missed,
-        },
-        limits: host.limits(),
-        resumed: Resumed {
-            from: attached.cursor,
-            replayed: attached.replayed,
-            complete: attached.complete,
-        },
-    };
+    let connected = connected(&**host, &peer, &attached);
     // Ahead of every entry: the session, which takes those, does not run yet.
-    socket.push(dialect::encode(dialect, &Event::Connected(&connected)));
+    let _ = dialogue.write(&Event::Connected(&connected), socket.queue());
     tracing::info!(
         %session,
         user = %peer.caller.user,
@@ -230,10 +229,32 @@ async fn establish<H: Host>(
         attachment,
         outbox,
         identity,
+        dialogue,
         start,
         acks,
         permit,
     })
+}
+
+/// What the client is told once its session is open.
+fn connected<H: Host>(host: &H, peer: &Peer, attached: &Attached<H::Attachment>) -> Connected {
+    let settings = host.settings();
+    Connected {
+        session_id: peer.caller.session,
+        user_id: peer.caller.user,
+        device: peer.caller.device.clone(),
+        node: host.node().clone(),
+        heartbeat: Heartbeat {
+            interval_ms: settings.ping_interval.as_millis() as u64,
+            max_missed: settings.max_missed,
+        },
+        limits: host.limits(),
+        resumed: Resumed {
+            from: attached.cursor,
+            replayed: attached.replayed,
+            complete: attached.complete,
+        },
+    }
 }
 
 fn into_session<H: Host>(opened: Opened<H>, socket: Socket) -> Session<H> {
@@ -243,6 +264,7 @@ fn into_session<H: Host>(opened: Opened<H>, socket: Socket) -> Session<H> {
         attachment,
         outbox,
         identity,
+        dialogue,
         start,
         acks,
         permit,
@@ -272,6 +294,9 @@ fn into_session<H: Host>(opened: Opened<H>, socket: Socket) -> Session<H> {
         confirmations,
         acks,
         limiter: FrameLimiter::new(now),
+        verdict: None,
+        beats: Beats::agreed(dialogue.rhythm(), now),
+        dialogue,
         request: None,
         paused: false,
         ending: None,

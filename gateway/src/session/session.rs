@@ -15,30 +15,22 @@ use shared::domain::{ClientId, Code, Refusal, Timestamp};
 use tokio::time::{Instant, Sleep};
 
 use super::{
-    CloseReason, Host, Peer, Pending, Settings,
+    AckMode, CloseReason, Host, Listener, Peer, Pending, Settings,
+    beats::Beats,
     confirm::Confirmations,
+    handshake::another_user,
     metrics::{CLOSED, FRAMES_REFUSED},
     opening::Permit,
     rate::{FrameLimiter, Verdict},
     socket::{Received, Socket},
 };
 use crate::{
-    dialect::{self, Event, Frame, Incoming, Token},
+    dialect::{self, Answer, Authenticate, Dialogue, Event, Incoming, Then, Unreadable},
     fanout::{self, Outbox, Taken},
 };
 
 /// Frames a session reads before others have their turn.
 const FRAMES_PER_TURN: u32 = 128;
-
-/// Who says that entries were received.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum AckMode {
-    /// The transport, by pongs.
-    #[default]
-    Auto,
-    /// The client, by `ack`.
-    Client,
-}
 
 pub(super) struct Session<H: Host> {
     pub(super) socket: Socket,
@@ -52,7 +44,11 @@ pub(super) struct Session<H: Host> {
     pub(super) acks: AckMode,
     pub(super) limiter: FrameLimiter,
     /// The request that runs. While there is one, no further data frame is read.
-    pub(super) request: Option<Pending<Option<bytes::Bytes>>>,
+    pub(super) request: Option<Pending<Answer>>,
+    pub(super) dialogue: Box<dyn Dialogue>,
+    /// What the limit says of the message that is read, until something it says has taken that.
+    pub(super) verdict: Option<Verdict>,
+    pub(super) beats: Option<Box<Beats>>,
     /// Reading stopped because too much waits to be written.
     pub(super) paused: bool,
     pub(super) ending: Option<CloseReason>,
@@ -165,8 +161,8 @@ impl<H: Host> Session<H> {
                     break Ok(());
                 };
                 self.request = None;
-                if let Some(frame) = answer {
-                    self.socket.push(frame);
+                if let Err(reason) = self.tell(&answer.event()) {
+                    break Err(reason);
                 }
             }
             self.paused = !self.socket.has_room();
@@ -174,6 +170,12 @@ impl<H: Host> Session<H> {
                 break Ok(());
             }
             *budget -= 1;
+            if let Some(said) = self.dialogue.more() {
+                match self.heed(said, now) {
+                    Ok(()) => continue,
+                    Err(reason) => break Err(reason),
+                }
+            }
             match self.socket.poll_next(cx) {
                 Poll::Pending => break Ok(()),
                 Poll::Ready(Received::End(reason)) => break Err(reason),
@@ -203,7 +205,14 @@ impl<H: Host> Session<H> {
             return Err(CloseReason::RateLimited);
         }
         match received {
-            Received::Data(frame) => self.take_frame(&frame, verdict, now),
+            Received::Data(frame) => {
+                if let Some(beats) = &mut self.beats {
+                    beats.heard(now);
+                }
+                let said = self.dialogue.read(frame);
+                self.verdict = said.is_some().then_some(verdict);
+                return said.map_or(Ok(()), |said| self.heed(said, now));
+            }
             Received::Pong(payload) => {
                 if let Some(reach) = self.confirmations.pong(&payload) {
                     self.outbox.confirmed(reach);
@@ -214,43 +223,94 @@ impl<H: Host> Session<H> {
         Ok(())
     }
 
-    fn take_frame(&mut self, frame: &Frame, verdict: Verdict, now: Instant) {
-        let incoming = dialect::decode(self.peer.dialect, frame);
-        if let Verdict::Refuse(wait) = verdict {
-            FRAMES_REFUSED.of(()).increment(1);
-            let id = match incoming {
-                Ok(Incoming::Authenticate { id, .. } | Incoming::Ack { id, .. }) => id,
-                Ok(Incoming::Request(request)) => request.id,
-                Err(unreadable) => unreadable.id,
-            };
-            let refusal = Refusal::new(Code::RateLimited, "too many frames").retry_after(wait);
-            return self.refuse(id.as_ref(), &refusal);
-        }
-        match incoming {
-            Ok(Incoming::Request(request)) => {
-                self.request = Some(self.host.run(&self.peer, request));
+    /// Sees to one thing that the client said. A message counts against the limit as what it
+    /// says, or as one if that is nothing.
+    fn heed(
+        &mut self,
+        said: Result<Incoming, Unreadable>,
+        now: Instant,
+    ) -> Result<(), CloseReason> {
+        let verdict = match self.verdict.take() {
+            Some(verdict) => verdict,
+            None => self.limiter.check(self.settings().frame_rate, now),
+        };
+        let incoming = match said {
+            Ok(incoming) => incoming,
+            Err(unreadable) => return self.not_understood(&unreadable),
+        };
+        match verdict {
+            Verdict::Pass => self.obey(incoming, now),
+            Verdict::Close => Err(CloseReason::RateLimited),
+            Verdict::Refuse(wait) => {
+                FRAMES_REFUSED.of(()).increment(1);
+                let refusal = Refusal::new(Code::RateLimited, "too many frames").retry_after(wait);
+                self.refuse(incoming.id(), &refusal)
             }
-            Ok(Incoming::Ack { id, feed, position }) => {
-                if let Err(refusal) = self.outbox.acknowledged(feed, position) {
-                    self.refuse(id.as_ref(), &refusal);
+        }
+    }
+
+    fn not_understood(&mut self, unreadable: &Unreadable) -> Result<(), CloseReason> {
+        let Unreadable {
+            id,
+            refusal,
+            is_fatal,
+        } = unreadable;
+        let told = self.refuse(id.as_ref(), refusal);
+        match refusal.code {
+            _ if !is_fatal => told,
+            Code::TooLarge => Err(CloseReason::TooLarge),
+            _ => Err(CloseReason::Malformed),
+        }
+    }
+
+    fn obey(&mut self, incoming: Incoming, now: Instant) -> Result<(), CloseReason> {
+        match incoming {
+            Incoming::Request(request) => {
+                self.request = Some(self.host.run(&self.peer, request));
+                Ok(())
+            }
+            Incoming::Subscribe(wanted) => {
+                self.request = Some(self.host.subscribe(self.listener(), wanted));
+                Ok(())
+            }
+            Incoming::Unsubscribe(wanted) => {
+                self.request = Some(self.host.unsubscribe(self.listener(), wanted));
+                Ok(())
+            }
+            Incoming::Ack { id, feed, position } => {
+                match self.outbox.acknowledged(feed, position) {
+                    Ok(()) => self.tell(&Event::Done),
+                    Err(refusal) => self.refuse(id.as_ref(), &refusal),
                 }
             }
-            Ok(Incoming::Authenticate { id, token }) => self.refresh(id.as_ref(), &token, now),
-            Err(unreadable) => self.refuse(unreadable.id.as_ref(), &unreadable.refusal),
+            Incoming::Authenticate(authenticate) => self.refresh(&authenticate, now),
+            Incoming::Settled => self.tell(&Event::Done),
+            Incoming::Leave => {
+                self.tell(&Event::Done)?;
+                Err(CloseReason::Left)
+            }
+        }
+    }
+
+    fn listener(&self) -> Listener {
+        Listener {
+            peer: self.peer.clone(),
+            outbox: self.outbox.clone(),
         }
     }
 
     /// Another token of the same user: the session lives as long as that one. With any other
     /// it goes on as it was.
-    fn refresh(&mut self, id: Option<&ClientId>, token: &Token, now: Instant) {
+    fn refresh(&mut self, authenticate: &Authenticate, now: Instant) -> Result<(), CloseReason> {
+        let to = authenticate.id.as_ref();
         let ids = self.peer.caller.ids();
-        let identified = ids.within(|| self.host.identify(&token.0));
+        let identified = ids.within(|| match &authenticate.token {
+            Some(token) => self.host.identify(&token.0),
+            None => Err(Refusal::new(Code::Unauthorized, "no token")),
+        });
         let identity = identified.and_then(|identity| {
             if identity.user != self.peer.caller.user {
-                return Err(Refusal::new(
-                    Code::Forbidden,
-                    "the token is of another user",
-                ));
+                return Err(another_user());
             }
             self.host.refreshed(&self.attachment, &identity)?;
             Ok(identity)
@@ -259,13 +319,13 @@ impl<H: Host> Session<H> {
             Ok(identity) => {
                 self.times.expires = instant_of(identity.expires_at, self.host.now(), now);
                 self.tell(&Event::AuthSuccess {
-                    to: id,
+                    to,
                     user: identity.user,
                     expires_at: identity.expires_at,
-                });
+                })
             }
             Err(refusal) => self.tell(&Event::AuthFailed {
-                to: id,
+                to,
                 refusal: &refusal,
             }),
         }
@@ -277,11 +337,20 @@ impl<H: Host> Session<H> {
         if now >= self.times.expires {
             return Err(CloseReason::Expired);
         }
+        // As with pings, while reading rests silence is no sign.
+        let listens = !self.paused && self.request.is_none();
+        if let Some(beats) = &mut self.beats {
+            if listens && beats.is_missed(settings.max_missed, now) {
+                return Err(CloseReason::HeartbeatMissed);
+            }
+            if !self.socket.is_backed_up() && beats.take_due(now) {
+                let _ = self.dialogue.write(&Event::Heartbeat, self.socket.queue());
+            }
+        }
         if now >= self.times.next_ping {
             self.times.next_ping = now + settings.ping_interval;
-            // While reading rests, silence is no sign. While writing does, nothing is asked that
-            // could be answered; the stall timeout counts then.
-            let listens = !self.paused && self.request.is_none();
+            // While writing rests, nothing is asked that could be answered; the stall timeout
+            // counts then.
             if listens && self.times.missed >= settings.max_missed {
                 return Err(CloseReason::HeartbeatMissed);
             }
@@ -359,7 +428,8 @@ impl<H: Host> Session<H> {
     fn asked_to_close(&mut self, reason: fanout::CloseReason) -> CloseReason {
         match reason {
             fanout::CloseReason::Draining { reconnect_after } => {
-                self.tell(&Event::Draining { reconnect_after });
+                // It closes either way.
+                let _ = self.tell(&Event::Draining { reconnect_after });
             }
             // Whoever lost the right gets nothing more.
             fanout::CloseReason::Unauthorized
@@ -375,6 +445,12 @@ impl<H: Host> Session<H> {
     /// When there is something to do although nobody wakes the session.
     fn next_moment(&self, now: Instant) -> Instant {
         let mut next = self.times.expires.min(self.times.next_ping);
+        if let Some(beats) = &self.beats
+            && let Some(at) = beats.next_moment(self.settings().max_missed)
+        {
+            // What is past due waits for something else that wakes the session.
+            next = if at > now { next.min(at) } else { next };
+        }
         if self.socket.is_backed_up() {
             next = next.min(self.times.progress + self.settings().stall_timeout);
         } else if let Some(at) = self.confirmation_due(now) {
@@ -400,12 +476,16 @@ impl<H: Host> Session<H> {
         self.host.settings()
     }
 
-    fn refuse(&mut self, to: Option<&ClientId>, refusal: &Refusal) {
-        self.tell(&Event::Error { to, refusal });
+    fn refuse(&mut self, to: Option<&ClientId>, refusal: &Refusal) -> Result<(), CloseReason> {
+        self.tell(&Event::Error { to, refusal })
     }
 
-    fn tell(&mut self, event: &Event<'_>) {
-        self.socket.push(dialect::encode(self.peer.dialect, event));
+    /// Writes an event; an error if the dialect cannot go on behind it.
+    fn tell(&mut self, event: &Event<'_>) -> Result<(), CloseReason> {
+        match self.dialogue.write(event, self.socket.queue()) {
+            Then::GoOn => Ok(()),
+            Then::Close => Err(CloseReason::Refused),
+        }
     }
 }
 

@@ -12,6 +12,9 @@ pub struct Settings {
     pub ping_interval: Duration,
     /// Silent intervals in a row after which a socket is closed.
     pub max_missed: u32,
+    /// How often the server gives a sign of life of the dialect, where those have some of their
+    /// own, and wants to see one.
+    pub heartbeat: Duration,
     /// How long a socket may take to identify itself, and then to be opened.
     pub handshake_timeout: Duration,
     /// Longest frame from a client, in bytes.
@@ -31,6 +34,7 @@ impl Default for Settings {
         Self {
             ping_interval: Duration::from_secs(25),
             max_missed: 3,
+            heartbeat: Duration::from_secs(10),
             handshake_timeout: Duration::from_secs(10),
             frame_bytes: 64 * 1024,
             frame_rate: FrameRate {

@@ -11,8 +11,8 @@ use serde::Deserialize;
 use shared::domain::{ClientId, Code, Position, Refusal};
 use simd_json::{Buffers, Node, Tape};
 
-use super::feed_of;
-use crate::dialect::{Body, Frame, Incoming, Request, Unreadable, request::Token};
+use super::{feed_of, topics};
+use crate::dialect::{Authenticate, Body, Frame, Incoming, Request, Unreadable, request::Token};
 
 /// Deepest nesting of a frame. What clients and Postgres parse recursively stays far from
 /// their limits.
@@ -51,8 +51,12 @@ pub(super) fn decode(frame: &Frame) -> Result<Incoming, Unreadable> {
     let Envelope { id, name, payload } = envelope(text)?;
     let body = payload.map_or(Body::EMPTY, |span| Body::checked(text.slice(span)));
     match &*name {
-        "authenticate" => match body.parse::<Authenticate>() {
-            Ok(Authenticate { token }) => Ok(Incoming::Authenticate { id, token }),
+        "authenticate" => match body.parse::<TokenOnly>() {
+            Ok(TokenOnly { token }) => Ok(Incoming::Authenticate(Authenticate {
+                id,
+                token: Some(token),
+                device: None,
+            })),
             // Not serde's message, which may quote the token.
             Err(_) => Err(Unreadable::bad_request(
                 id,
@@ -72,8 +76,10 @@ pub(super) fn decode(frame: &Frame) -> Result<Incoming, Unreadable> {
                 }),
                 None => Err(Unreadable::bad_request(id, "payload: no such topic")),
             },
-            Err(refusal) => Err(Unreadable { id, refusal }),
+            Err(refusal) => Err(refused(id, refusal)),
         },
+        "subscribe" => topics::read(id, &body).map(Incoming::Subscribe),
+        "unsubscribe" => topics::read(id, &body).map(Incoming::Unsubscribe),
         _ => Ok(Incoming::Request(Request { id, name, body })),
     }
 }
@@ -89,7 +95,7 @@ pub(in crate::dialect) fn check_object(text: &[u8]) -> Result<(), Refusal> {
 }
 
 #[derive(Deserialize)]
-struct Authenticate {
+struct TokenOnly {
     token: Token,
 }
 
@@ -111,7 +117,7 @@ fn envelope(text: &Bytes) -> Result<Envelope, Unreadable> {
     with_tape(text, |nodes, structurals| {
         read_envelope(text, nodes, structurals)
     })
-    .unwrap_or_else(|refusal| Err(Unreadable { id: None, refusal }))
+    .unwrap_or_else(|refusal| Err(refused(None, refusal)))
 }
 
 /// Parses `text` and shows its nodes, and the places of its structural characters.
@@ -136,6 +142,14 @@ fn with_tape<T>(text: &[u8], read: impl FnOnce(&[Node<'_>], &[u32]) -> T) -> Res
         }
         result
     })
+}
+
+pub(super) fn refused(id: Option<ClientId>, refusal: Refusal) -> Unreadable {
+    Unreadable {
+        id,
+        refusal,
+        is_fatal: false,
+    }
 }
 
 /// Postgres can store it neither as text nor in JSON.
@@ -199,10 +213,7 @@ fn read_envelope(
         return Err(Unreadable::bad_request(id, message));
     }
     if nodes.iter().any(holds_nul) {
-        return Err(Unreadable {
-            id,
-            refusal: no_nul(),
-        });
+        return Err(refused(id, no_nul()));
     }
     let Some(Node::String(name)) = name else {
         return Err(Unreadable::bad_request(id, "type: expected a string"));

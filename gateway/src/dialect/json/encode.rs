@@ -9,7 +9,7 @@ use shared::domain::{
     Topic, UserId,
 };
 
-use super::topic_of;
+use super::{topic_of, topics::Topics};
 use crate::dialect::{Event, Feed, frame::TextFrame};
 
 /// Room for an envelope around a payload.
@@ -36,7 +36,9 @@ pub(super) fn encode(event: &Event<'_>) -> Bytes {
             let reconnect_after_ms = reconnect_after.as_millis() as u64;
             frame("server.draining", None, &Draining { reconnect_after_ms })
         }
-        Event::Reply { to, name, payload } => {
+        Event::Reply {
+            to, name, payload, ..
+        } => {
             let mut frame = TextFrame::with_capacity(ENVELOPE + payload.as_str().len());
             open(frame.payload(), name, to);
             frame
@@ -45,6 +47,21 @@ pub(super) fn encode(event: &Event<'_>) -> Bytes {
             close(frame)
         }
         Event::Error { to, refusal } => frame("error", to, &Refused::from(refusal)),
+        Event::Subscribed { to, subscribed } => frame("subscribed", to, &Topics::heard(subscribed)),
+        Event::Unsubscribed { to, subscribed } => {
+            frame("unsubscribed", to, &Topics::left(subscribed))
+        }
+        Event::Done | Event::Heartbeat => Bytes::new(),
+    }
+}
+
+/// Whether an event is told at all. Requests without an id get no positive answer, unless that
+/// is all they are for.
+pub(super) fn is_told(event: &Event<'_>) -> bool {
+    match event {
+        Event::Reply { to, always, .. } => to.is_some() || *always,
+        Event::Done | Event::Heartbeat => false,
+        _ => true,
     }
 }
 

@@ -7,10 +7,15 @@ mod encode;
 mod fuzz;
 #[cfg(test)]
 mod tests;
+mod topics;
 
 pub(super) use decode::check_object;
 
-use super::{Codec, Feed};
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::{Codec, Dialogue, Event, Feed, Frame, Incoming, Then, Unreadable};
 
 /// What clients call a log.
 pub(super) fn topic_of(feed: Feed) -> &'static str {
@@ -31,6 +36,23 @@ pub(super) const CODEC: Codec = Codec {
     name: "json",
     subprotocols: &["tidegate.json.v1"],
     authenticates_in_band: true,
-    decode: decode::decode,
+    client_begins: false,
+    open: |_| Box::new(Json),
     encode: encode::encode,
 };
+
+/// Each frame says one thing and is understood by itself, so nothing is kept.
+struct Json;
+
+impl Dialogue for Json {
+    fn read(&mut self, frame: Frame) -> Option<Result<Incoming, Unreadable>> {
+        Some(decode::decode(&frame))
+    }
+
+    fn write(&mut self, event: &Event<'_>, out: &mut VecDeque<Bytes>) -> Then {
+        if encode::is_told(event) {
+            out.push_back(encode::encode(event));
+        }
+        Then::GoOn
+    }
+}

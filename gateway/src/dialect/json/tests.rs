@@ -1,6 +1,6 @@
 //! Golden frames, and what no input may do.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -8,11 +8,20 @@ use shared::domain::*;
 
 use crate::dialect::*;
 
+/// What a socket of the dialect understands.
+pub(super) fn decode(frame: Frame) -> Result<Incoming, Unreadable> {
+    let mut dialogue = DialectId::Json.open(Terms {
+        subprotocol: None,
+        frame_bytes: 64 * 1024,
+        heartbeat: Duration::from_secs(10),
+    });
+    let said = dialogue.read(frame).expect("each frame says something");
+    assert!(dialogue.more().is_none(), "each frame says one thing");
+    said
+}
+
 fn read(text: &str) -> Result<Incoming, Unreadable> {
-    decode(
-        DialectId::Json,
-        &Frame::Text(Bytes::copy_from_slice(text.as_bytes())),
-    )
+    decode(Frame::Text(Bytes::copy_from_slice(text.as_bytes())))
 }
 
 fn request(text: &str) -> Request {
@@ -23,8 +32,13 @@ fn request(text: &str) -> Request {
 }
 
 fn refused(text: &str) -> (Option<String>, String) {
-    let Unreadable { id, refusal } = read(text).expect_err(text);
+    let Unreadable {
+        id,
+        refusal,
+        is_fatal,
+    } = read(text).expect_err(text);
     assert_eq!(refusal.code, Code::BadRequest);
+    assert!(!is_fatal, "{text}");
     (id.map(|id| id.to_string()), refusal.message.into_owned())
 }
 
@@ -209,7 +223,8 @@ fn golden_replies_and_errors() {
         written(&Event::Reply {
             to: Some(&to),
             name: "command.accepted",
-            payload: &accepted
+            payload: &accepted,
+            always: false,
         }),
         r#"{"type":"command.accepted","replyTo":"r \"1\"","payload":{"status":"pending"}}"#,
     );
@@ -222,6 +237,98 @@ fn golden_replies_and_errors() {
         }),
         r#"{"type":"error","payload":{"code":"rate_limited","message":"too many","retryAfterMs":20}}"#,
     );
+}
+
+/// What a socket of the dialect is told.
+fn told(event: &Event<'_>) -> Vec<String> {
+    let mut dialogue = DialectId::Json.open(Terms {
+        subprotocol: None,
+        frame_bytes: 64 * 1024,
+        heartbeat: Duration::from_secs(10),
+    });
+    let mut out = VecDeque::new();
+    assert_eq!(dialogue.write(event, &mut out), Then::GoOn);
+    out.iter().map(|frame| payload(frame).to_owned()).collect()
+}
+
+#[test]
+fn an_acknowledgement_without_a_request_id_is_not_told_and_an_answer_is() {
+    let nothing = Json::of(&serde_json::json!({}));
+    let reply = |to, always| Event::Reply {
+        to,
+        name: "pong",
+        payload: &nothing,
+        always,
+    };
+    let to = id("1");
+    assert_eq!(told(&reply(None, false)), [""; 0]);
+    assert_eq!(told(&Event::Done), [""; 0]);
+    assert_eq!(told(&Event::Heartbeat), [""; 0]);
+    let anonymous = r#"{"type":"pong","payload":{}}"#;
+    assert_eq!(told(&reply(None, true)), [anonymous]);
+    let named = r#"{"type":"pong","replyTo":"1","payload":{}}"#;
+    assert_eq!(told(&reply(Some(&to), false)), [named]);
+}
+
+#[test]
+fn topics_become_wishes_and_what_the_dialect_knows_is_settled() {
+    let frame = format!(
+        r#"{{"type":"subscribe","id":"1","payload":{{"topics":["user","conversation","typing","typing","presence"],"filters":{{"conversation_id":"{UUID}"}}}}}}"#
+    );
+    let Ok(Incoming::Subscribe(wanted)) = read(&frame) else {
+        panic!()
+    };
+    let conversation = Some(UUID.parse().unwrap());
+    let interests: Vec<_> = wanted.wishes.iter().map(|wish| wish.interest).collect();
+    let about = Interest::Conversation {
+        id: conversation,
+        messages: Messages::Uncopied,
+    };
+    assert_eq!(interests, [about, Interest::Typing(conversation)]);
+    assert_eq!(wanted.settled.granted, ["user"]);
+    assert_eq!(
+        wanted.settled.refused,
+        [("presence".into(), Code::BadRequest)]
+    );
+    let subscribed = Subscribed {
+        granted: vec![Interest::Typing(conversation)],
+        refused: vec![(about, Code::Forbidden)],
+        settled: wanted.settled,
+    };
+    let subscribed = &subscribed;
+    assert_eq!(
+        written(&Event::Subscribed {
+            to: wanted.id.as_ref(),
+            subscribed
+        }),
+        r#"{"type":"subscribed","replyTo":"1","payload":{"topics":["user","typing"],"filters":{"conversation_id":"01890a5d-ac96-774b-bcce-b302099a8057"},"refused":[{"topic":"conversation","code":"forbidden"},{"topic":"presence","code":"bad_request"}]}}"#,
+    );
+    assert_eq!(
+        written(&Event::Unsubscribed {
+            to: None,
+            subscribed
+        }),
+        r#"{"type":"unsubscribed","payload":{"topics":["typing"],"filters":{"conversation_id":"01890a5d-ac96-774b-bcce-b302099a8057"}}}"#,
+    );
+}
+
+#[test]
+fn wishes_for_nothing_or_too_much_are_refused() {
+    let long = format!(r#"["{}"]"#, "t".repeat(65));
+    let many = serde_json::to_string(&vec!["typing"; 33]).unwrap();
+    for topics in ["[]", "\"user\"", "[7]", &long, &many] {
+        let frame = format!(r#"{{"type":"subscribe","id":"1","payload":{{"topics":{topics}}}}}"#);
+        assert_eq!(refused(&frame).0.as_deref(), Some("1"), "{topics}");
+    }
+    let foreign =
+        r#"{"type":"subscribe","payload":{"topics":["typing"],"filters":{"conversation_id":"x"}}}"#;
+    refused(foreign);
+    for anything in ["{}", "null"] {
+        let frame = format!(
+            r#"{{"type":"unsubscribe","payload":{{"topics":["typing"],"filters":{anything}}}}}"#
+        );
+        assert!(matches!(read(&frame), Ok(Incoming::Unsubscribe(_))));
+    }
 }
 
 #[test]
@@ -248,7 +355,12 @@ fn payload_and_id_may_be_absent() {
 #[test]
 fn what_concerns_the_session_itself_is_told_apart() {
     let incoming = read(r#"{"type":"authenticate","id":"1","payload":{"token":"a.b.c"}}"#);
-    let Ok(Incoming::Authenticate { id: Some(_), token }) = incoming else {
+    let Ok(Incoming::Authenticate(Authenticate {
+        id: Some(_),
+        token: Some(token),
+        device: None,
+    })) = incoming
+    else {
         panic!()
     };
     assert_eq!(token.0, "a.b.c");
@@ -365,7 +477,7 @@ fn nesting_is_bounded() {
 
 #[test]
 fn binary_is_refused() {
-    let refusal = decode(DialectId::Json, &Frame::Binary(Bytes::from_static(b"{}"))).unwrap_err();
+    let refusal = decode(Frame::Binary(Bytes::from_static(b"{}"))).unwrap_err();
     assert_eq!(refusal.refusal.code, Code::BadRequest);
 }
 
@@ -408,7 +520,7 @@ fn json_object() -> impl Strategy<Value = serde_json::Value> {
 proptest! {
     #[test]
     fn decoding_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
-        let _ = decode(DialectId::Json, &Frame::Text(Bytes::from(bytes)));
+        let _ = decode(Frame::Text(Bytes::from(bytes)));
     }
 
     #[test]
@@ -421,7 +533,7 @@ proptest! {
         let text = serde_json::json!({"type": "a", "id": "é", "payload": object}).to_string();
         let bytes = Bytes::from(text);
         let cut = bytes.slice(..cut.index(bytes.len()));
-        prop_assert!(decode(DialectId::Json, &Frame::Text(cut)).is_err());
+        prop_assert!(decode(Frame::Text(cut)).is_err());
     }
 
     #[test]
@@ -451,7 +563,12 @@ proptest! {
     fn replies_read_back(object in json_object(), client in "[^\\p{Cc}]{1,64}") {
         let client = id(&client);
         let json = Json::of(&object);
-        let text = written(&Event::Reply { to: Some(&client), name: "n", payload: &json });
+        let text = written(&Event::Reply {
+            to: Some(&client),
+            name: "n",
+            payload: &json,
+            always: false,
+        });
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         prop_assert_eq!(&value["payload"], &object);
         prop_assert_eq!(value["replyTo"].as_str(), Some(client.as_str()));

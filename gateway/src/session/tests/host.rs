@@ -1,6 +1,7 @@
 //! A gateway that is nothing but sockets.
 
 use std::{
+    borrow::Cow,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -8,16 +9,16 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use shared::{auth::Identity, domain::*};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::{
-    dialect::{self, DialectId, Event, Json, Limits, Request},
+    dialect::{Answer, Interest, Json, Limits, Outcome, Request, Subscribe, Subscribed},
     fanout::Outbox,
-    session::{Attached, Host, Peer, Pending, Settings},
+    session::{Attached, Host, Listener, Peer, Pending, Settings},
 };
 
 /// What a test sees of a session.
@@ -158,24 +159,65 @@ impl Host for FakeHost {
     }
 
     /// `wait` answers when the gate opens, everything else at once with its own name.
-    fn run(self: &Arc<Self>, _: &Arc<Peer>, request: Request) -> Pending<Option<Bytes>> {
+    fn run(self: &Arc<Self>, _: &Arc<Peer>, request: Request) -> Pending<Answer> {
         let gate = self.gate.clone();
         Box::pin(async move {
             if &*request.name == "wait" {
                 gate.notified().await;
             }
             let payload = Json::of(&serde_json::json!({ "bytes": request.body.as_bytes().len() }));
-            let to = request.id.as_ref();
-            let event = Event::Reply {
-                to,
-                name: &request.name,
-                payload: &payload,
+            let outcome = match &*request.name {
+                "refused" => Err(Refusal::new(Code::Forbidden, "not for you")),
+                name => Ok(Outcome::Reply {
+                    name: Cow::Owned(name.to_owned()),
+                    payload,
+                    always: false,
+                }),
             };
-            Some(dialect::encode(DialectId::Json, &event))
+            Answer {
+                to: request.id,
+                outcome,
+            }
         })
+    }
+
+    /// Everything is granted but the conversation [`FOREIGN`].
+    fn subscribe(self: &Arc<Self>, socket: Listener, wanted: Subscribe) -> Pending<Answer> {
+        drop(socket);
+        let answer = answer(wanted, Outcome::Subscribed);
+        Box::pin(async { answer })
+    }
+
+    fn unsubscribe(self: &Arc<Self>, socket: Listener, wanted: Subscribe) -> Pending<Answer> {
+        drop(socket);
+        let answer = answer(wanted, Outcome::Unsubscribed);
+        Box::pin(async { answer })
     }
 
     fn spawn(&self, task: Pending<()>) {
         tokio::spawn(task);
+    }
+}
+
+/// A conversation that nobody may listen to.
+pub(crate) const FOREIGN: ConversationId = ConversationId(Uuid::from_u128(13));
+
+fn answer(wanted: Subscribe, outcome: fn(Subscribed) -> Outcome) -> Answer {
+    let interests = wanted.wishes.iter().map(|wish| wish.interest);
+    let (foreign, granted): (Vec<_>, Vec<_>) = interests.partition(|interest| match interest {
+        Interest::Conversation { id, .. } | Interest::Typing(id) => *id == Some(FOREIGN),
+        Interest::Queue(_) => false,
+    });
+    let refused = foreign
+        .into_iter()
+        .map(|it| (it, Code::Forbidden))
+        .collect();
+    Answer {
+        to: wanted.id,
+        outcome: Ok(outcome(Subscribed {
+            granted,
+            refused,
+            settled: wanted.settled,
+        })),
     }
 }

@@ -11,6 +11,7 @@ pub(crate) mod host;
 mod closing;
 mod delivery;
 mod reading;
+mod subscribing;
 
 use std::{sync::Arc, time::Duration};
 
@@ -59,6 +60,7 @@ impl Scene {
         let arrival = Arrival {
             session: SessionId(Uuid::now_v7()),
             dialect: DialectId::Json,
+            subprotocol: None,
             device: Device::default(),
             after: None,
             acks,
