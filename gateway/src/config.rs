@@ -8,7 +8,11 @@ use std::{
 use shared::{
     auth::{NamedSecret, TrustedIssuer},
     choice,
-    config::{LogSettings, NodeSettings, PostgresSettings, Problems, RedisSettings, Secret, Size},
+    config::{
+        ConversationsSettings, LogSettings, NodeSettings, PostgresSettings, Problems,
+        RedisSettings, Secret, Size,
+    },
+    contents::ContentsSettings,
     domain::{Category, Durability},
     section, settings,
 };
@@ -179,6 +183,8 @@ settings! {
         delivery: DeliverySettings,
         directory: DirectorySettings,
         drain: DrainSettings,
+        conversations: ConversationsSettings,
+        contents: ContentsSettings,
         log: LogSettings,
     }
     elsewhere: &["persist", "retention", "jobs"];
@@ -193,7 +199,7 @@ settings! {
     }
     elsewhere: &[
         "http", "ops", "node", "redis", "auth", "session", "delivery", "directory", "drain",
-        "persist", "retention", "jobs",
+        "conversations", "contents", "persist", "retention", "jobs",
     ];
     check: |settings, problems| {
         settings.log.check(problems);
@@ -208,6 +214,7 @@ fn check(settings: &Settings, problems: &mut Problems) {
     settings.log.check(problems);
     settings.redis.check(problems);
     settings.postgres.check(problems);
+    settings.contents.check(problems);
     let auth = &settings.auth;
     let secrets = std::iter::once(("auth.secret", &auth.secret)).chain(
         auth.previous_secrets

@@ -10,6 +10,7 @@
 pub mod auth;
 pub mod clock;
 pub mod config;
+pub mod contents;
 pub mod domain;
 pub mod health;
 pub mod lifecycle;

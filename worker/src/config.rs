@@ -6,7 +6,11 @@ use std::{
 };
 
 use shared::{
-    config::{LogSettings, NodeSettings, PostgresSettings, Problems, RedisSettings, Size},
+    config::{
+        ConversationsSettings, LogSettings, NodeSettings, PostgresSettings, Problems,
+        RedisSettings, Size,
+    },
+    contents::ContentsSettings,
     section, settings,
 };
 
@@ -46,9 +50,11 @@ section! {
     pub struct RetentionSettings = "retention" {
         /// In Redis, if Postgres has them: older entries are read from there.
         hot_window: Duration = seconds(2 * DAY) => seconds(1)..=seconds(30 * DAY),
-        /// In Postgres, day by day: commands with their states, and what was told about them. A day with commands
+        /// In Postgres, day by day: commands with their states, and the queues of users. A day with commands
         /// that have not ended is kept, whatever its age; how long a command lives is said when it is created.
         record: Duration = seconds(14 * DAY) => seconds(DAY)..=seconds(365 * DAY),
+        /// In Postgres, day by day: what was said in conversations. Without it: for ever. Not shorter than `record`.
+        messages: Option<Duration> = None => Some(seconds(DAY))..=Some(seconds(3650 * DAY)),
         /// Commands that expired, in Postgres, from the day on which they were archived.
         archive: Duration = seconds(90 * DAY) => seconds(DAY)..=seconds(3650 * DAY),
     }
@@ -78,6 +84,8 @@ settings! {
         persist: PersistSettings,
         retention: RetentionSettings,
         jobs: JobsSettings,
+        conversations: ConversationsSettings,
+        contents: ContentsSettings,
         log: LogSettings,
     }
     elsewhere: &["http", "auth", "session", "delivery", "directory", "drain"];
@@ -88,10 +96,21 @@ fn check(settings: &Settings, problems: &mut Problems) {
     settings.log.check(problems);
     settings.redis.check(problems);
     settings.postgres.check(problems);
+    settings.contents.check(problems);
     if settings.persist.lanes + 2 > settings.postgres.max_connections {
         problems.add(
             "persist.lanes",
             "must leave two of postgres.max_connections to the jobs",
+        );
+    }
+    if settings
+        .retention
+        .messages
+        .is_some_and(|it| it < settings.retention.record)
+    {
+        problems.add(
+            "retention.messages",
+            "must not be shorter than retention.record",
         );
     }
 }

@@ -3,10 +3,10 @@
 
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 use toml::Value;
 
-use crate::config::{Secret, Setting};
+use crate::config::{Secret, Setting, read_list, secret};
 
 /// A secret with its name.
 #[derive(Debug, Clone, Deserialize)]
@@ -17,10 +17,6 @@ pub struct NamedSecret {
     /// The secret.
     #[serde(deserialize_with = "secret")]
     pub secret: Secret,
-}
-
-fn secret<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Secret, D::Error> {
-    String::deserialize(from).map(Secret::new)
 }
 
 /// How the tokens of other issuers are signed.
@@ -52,23 +48,6 @@ pub struct TrustedIssuer {
     /// One public key as PEM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub public_key_file: Option<PathBuf>,
-}
-
-/// A list of tables, or its TOML text.
-fn read_list<T: DeserializeOwned>(value: &Value, expected: &str) -> Result<Vec<T>, String> {
-    // The parser's own messages may quote what it read, which may be a secret.
-    let wrong = |_| expected.to_owned();
-    let list = match value {
-        Value::String(text) => {
-            let table: toml::Table = format!("list = {text}").parse().map_err(wrong)?;
-            table
-                .get("list")
-                .cloned()
-                .unwrap_or(Value::Array(Vec::new()))
-        }
-        other => other.clone(),
-    };
-    list.try_into().map_err(wrong)
 }
 
 impl Setting for Vec<NamedSecret> {

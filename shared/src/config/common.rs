@@ -117,6 +117,18 @@ impl PostgresSettings {
     }
 }
 
+crate::section! {
+    /// Conversations.
+    pub struct ConversationsSettings = "conversations" {
+        /// Most participants of a conversation whose messages are copied to their queues; those of a larger one
+        /// read its own log.
+        inbox_max_members: u32 = 500 => 2..=10_000,
+        /// A conversation in which nothing was said for this long is archived: it can be read, and not be
+        /// written to. Without it: never.
+        archive_after: Option<Duration> = None => Some(Duration::from_hours(24))..=Some(Duration::from_hours(24 * 3650)),
+    }
+}
+
 crate::choice! {
     /// What a log line looks like.
     pub enum LogFormat {

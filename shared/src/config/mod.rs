@@ -14,13 +14,16 @@ mod macros;
 mod sources;
 mod values;
 
-pub use common::{LogFormat, LogSettings, NodeSettings, PostgresSettings, RedisSettings};
+pub use common::{
+    ConversationsSettings, LogFormat, LogSettings, NodeSettings, PostgresSettings, RedisSettings,
+};
 pub use docs::{check_region, markdown};
 pub use sources::{Problem, Problems, Sources, load};
 // For the macros, which expand in other crates.
 #[doc(hidden)]
 pub use toml::{Table as TomlTable, Value as TomlValue};
 pub use values::{Secret, SecretUrl, Setting, Size, describe_range, within};
+pub(crate) use values::{read_list, secret};
 
 /// A setting as it was declared.
 #[derive(Debug, Clone)]

@@ -2,7 +2,7 @@
 
 use std::{fmt, net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
-use serde::Serialize;
+use serde::{Deserialize as _, Serialize, de::DeserializeOwned};
 use toml::Value;
 
 use crate::domain::{Durability, NodeId};
@@ -336,6 +336,31 @@ impl Setting for Secret {
     fn show(&self) -> Option<Value> {
         (!self.is_empty()).then(|| Value::String(MASK.to_owned()))
     }
+}
+
+/// Reads the secret of a table.
+pub(crate) fn secret<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Secret, D::Error> {
+    String::deserialize(from).map(Secret::new)
+}
+
+/// A list of tables, or its TOML text.
+pub(crate) fn read_list<T: DeserializeOwned>(
+    value: &Value,
+    expected: &str,
+) -> Result<Vec<T>, String> {
+    // The parser's own messages may quote what it read, which may be a secret.
+    let wrong = |_| expected.to_owned();
+    let list = match value {
+        Value::String(text) => {
+            let table: toml::Table = format!("list = {text}").parse().map_err(wrong)?;
+            table
+                .get("list")
+                .cloned()
+                .unwrap_or(Value::Array(Vec::new()))
+        }
+        other => other.clone(),
+    };
+    list.try_into().map_err(wrong)
 }
 
 /// A URL that may hold a password: everything but the password is shown.
