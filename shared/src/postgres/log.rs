@@ -1,11 +1,14 @@
 //! A user's log beyond what Redis still holds.
 
-use super::{PgError, Postgres, rows};
-use crate::domain::{CommandState, Entry, Position, Topic, UserId};
+use sqlx::{Row, postgres::PgRow};
 
-/// Commands that are pending, those that are delivered, and events, in the order of the log. Each
-/// third has an index in that order and stops at the limit by itself, so none is read further than
-/// needed. LATERAL … OFFSET 0: each command is
+use super::{PgError, Postgres, messages, rows};
+use crate::domain::{CommandState, Entry, Kind, MessageId, Position, Timestamp, Topic, UserId};
+
+/// Commands that are pending, those that are delivered, events, and copies of messages, in the order
+/// of the log. Each quarter has an index in that order and stops at the limit by itself, so none is
+/// read further than needed. A copy's body is the row of its message: one that is not here is not
+/// here any more or, while the copy is young, not yet. LATERAL … OFFSET 0: each command is
 /// found by its key, whatever the planner thinks of a partition that is still empty.
 pub const ENTRIES_BETWEEN: &str = r#"
     WITH page AS MATERIALIZED (
@@ -23,16 +26,28 @@ pub const ENTRIES_BETWEEN: &str = r#"
         SELECT id, epoch, "offset", kind, body, created_at FROM user_events
         WHERE user_id = $1 AND (epoch, "offset") > ($2, $3) AND (epoch, "offset") < ($4, $5)
         ORDER BY epoch, "offset" LIMIT $6
+    ), copied AS MATERIALIZED (
+        SELECT i.id, i.epoch, i."offset", i.kind, m.message AS body, i.created_at
+        FROM inbox i LEFT JOIN LATERAL (
+            SELECT row_to_json(found)::text AS message FROM message_of(i.message_id) AS found
+        ) AS m ON true
+        WHERE i.user_id = $1 AND (i.epoch, i."offset") > ($2, $3) AND (i.epoch, i."offset") < ($4, $5)
+          AND (m.message IS NOT NULL OR i.created_at > now() - interval '1 hour')
+        ORDER BY i.epoch, i."offset" LIMIT $6
     )
     SELECT c.id, p.epoch, p."offset", 'command.new' AS kind, c.body, c.created_at
     FROM page p, LATERAL (SELECT * FROM commands WHERE id = p.command_id OFFSET 0) AS c
     UNION ALL
     SELECT id, epoch, "offset", kind, body, created_at FROM happened
+    UNION ALL
+    SELECT id, epoch, "offset", kind, body, created_at FROM copied
     ORDER BY epoch, "offset" LIMIT $6"#;
 
 impl Postgres {
     /// What left Redis: entries of the user's log in `(after, before)`, oldest first, without
-    /// commands that have ended.
+    /// commands that have ended. Messages come as they read now, and what was deleted as that.
+    /// [`PgError::Unavailable`] if one is not written yet: its conversation is in another partition
+    /// than the user's log.
     pub async fn entries_between(
         &self,
         user: UserId,
@@ -51,8 +66,25 @@ impl Postgres {
             .bind(CommandState::Delivered.as_str())
             .fetch_all(&self.pool)
             .await?;
-        rows.iter()
-            .map(|row| rows::entry(row, Topic::User(user)))
-            .collect()
+        rows.iter().map(|row| entry(row, user)).collect()
     }
+}
+
+fn entry(row: &PgRow, user: UserId) -> Result<Entry, PgError> {
+    let kind: &str = row.try_get("kind")?;
+    let Ok(kind @ (Kind::MessageNew | Kind::MessageEdited | Kind::MessageDeleted)) = kind.parse()
+    else {
+        return rows::entry(row, Topic::User(user));
+    };
+    let message: Option<&str> = row.try_get("body")?;
+    let message = message.ok_or(PgError::Unavailable(sqlx::Error::RowNotFound))?;
+    let (kind, body) = messages::read(message)?.as_copy(kind)?;
+    Ok(Entry {
+        topic: Topic::User(user),
+        position: rows::position(row)?,
+        id: MessageId(row.try_get("id")?),
+        kind,
+        at: Timestamp::from_datetime(row.try_get("created_at")?),
+        body: body.into(),
+    })
 }

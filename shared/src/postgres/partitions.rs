@@ -7,6 +7,11 @@ use time::Date;
 
 use super::{PgError, Postgres, pool::DAYS_AHEAD};
 
+/// The table that has a retention of its own.
+const MESSAGES: &str = "messages";
+/// Conversations that forget a day in one statement.
+const DAYS_AT_ONCE: i64 = 5000;
+
 /// For what a day is kept, table by table; each condition has its partial index. Recipients of
 /// broadcasts have no time of their own and keep no day: what they confirmed does.
 const NEEDED: [(&str, &str); 2] = [
@@ -28,6 +33,15 @@ const OPEN: [(&str, &str); 2] = [
     ),
     ("commands", "broadcast <> 'user' AND ended IS NULL"),
 ];
+
+/// What is older than its day goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeptFrom {
+    /// Everything but messages.
+    pub record: Date,
+    /// Messages of conversations; they stay if there is none.
+    pub messages: Option<Date>,
+}
 
 /// A daily partition.
 struct Table {
@@ -66,12 +80,13 @@ impl Postgres {
     }
 
     /// Sees to it that these days have their partitions, too, unless retention has gone past them.
-    /// Answers every day there is.
+    /// Answers every day there is of the table.
     pub(super) async fn make_days_still_kept(
         &self,
+        table: &str,
         days: &BTreeSet<Date>,
     ) -> Result<BTreeSet<Date>, PgError> {
-        let there = self.days().await?;
+        let there = self.days(table).await?;
         let oldest = there.first().copied().unwrap_or(Date::MIN);
         let missing: BTreeSet<Date> = days
             .iter()
@@ -82,14 +97,15 @@ impl Postgres {
             return Ok(there);
         }
         self.make_days(&missing).await?;
-        self.days().await
+        self.days(table).await
     }
 
-    /// Days with a partition of states that is not about to go.
-    async fn days(&self) -> Result<BTreeSet<Date>, PgError> {
+    /// Days with a partition of the table that is not about to go.
+    async fn days(&self, table: &str) -> Result<BTreeSet<Date>, PgError> {
         let days: Vec<Date> = sqlx::query_scalar(
-            "SELECT day FROM daily_partitions WHERE parent = 'command_assignments' AND NOT detaching",
+            "SELECT day FROM daily_partitions WHERE parent = $1 AND NOT detaching",
         )
+        .bind(table)
         .fetch_all(&self.pool)
         .await?;
         Ok(days.into_iter().collect())
@@ -106,11 +122,11 @@ impl Postgres {
         Ok(days.unwrap_or(-1))
     }
 
-    /// Days before `day` as [`Postgres::drop_partitions_before`] would find them, if nothing that
-    /// has expired waited for the archive any more. Changes nothing.
-    pub async fn droppable_partitions(&self, day: Date) -> Result<DroppedPartitions, PgError> {
+    /// Old days as [`Postgres::drop_partitions_before`] would find them, if nothing that has expired
+    /// waited for the archive any more. Changes nothing.
+    pub async fn droppable_partitions(&self, kept: KeptFrom) -> Result<DroppedPartitions, PgError> {
         let mut found = DroppedPartitions::default();
-        for (day, tables) in self.tables_before(day).await? {
+        for (day, tables) in self.tables_before(kept).await? {
             if self.has_rows_that(&tables, OPEN).await? {
                 found.kept.push(day);
             } else {
@@ -122,11 +138,14 @@ impl Postgres {
         Ok(found)
     }
 
-    /// Drops the partitions of days before `day`. A day whose commands have not all ended, or of
-    /// which some wait for the archive, is kept with all its tables.
-    pub async fn drop_partitions_before(&self, day: Date) -> Result<DroppedPartitions, PgError> {
+    /// Drops the partitions of old days. A day whose commands have not all ended, or of which some
+    /// wait for the archive, is kept with all its tables.
+    pub async fn drop_partitions_before(
+        &self,
+        kept: KeptFrom,
+    ) -> Result<DroppedPartitions, PgError> {
         let mut result = DroppedPartitions::default();
-        for (day, tables) in self.tables_before(day).await? {
+        for (day, tables) in self.tables_before(kept).await? {
             if self.has_rows_that(&tables, NEEDED).await? {
                 result.kept.push(day);
                 continue;
@@ -137,6 +156,9 @@ impl Postgres {
                 detaching,
             } in tables
             {
+                if parent == MESSAGES {
+                    self.forget_day(day).await?;
+                }
                 self.drop_partition(&parent, &name, detaching).await?;
                 result.dropped.push(name);
             }
@@ -144,14 +166,18 @@ impl Postgres {
         Ok(result)
     }
 
-    async fn tables_before(&self, day: Date) -> Result<BTreeMap<Date, Vec<Table>>, PgError> {
+    async fn tables_before(&self, kept: KeptFrom) -> Result<BTreeMap<Date, Vec<Table>>, PgError> {
         let mut days: BTreeMap<Date, Vec<Table>> = BTreeMap::new();
-        for row in
-            sqlx::query("SELECT parent, name, day, detaching FROM daily_partitions WHERE day < $1")
-                .bind(day)
-                .fetch_all(&self.pool)
-                .await?
-        {
+        let rows = sqlx::query(
+            "SELECT parent, name, day, detaching FROM daily_partitions \
+             WHERE day < CASE WHEN parent = $1 THEN $2 ELSE $3 END",
+        )
+        .bind(MESSAGES)
+        .bind(kept.messages)
+        .bind(kept.record)
+        .fetch_all(&self.pool)
+        .await?;
+        for row in rows {
             days.entry(row.try_get("day")?).or_default().push(Table {
                 parent: row.try_get("parent")?,
                 name: row.try_get("name")?,
@@ -165,6 +191,23 @@ impl Postgres {
             });
         }
         Ok(days)
+    }
+
+    /// Nothing was said on this day in any conversation, as far as anybody knows from now on.
+    async fn forget_day(&self, day: Date) -> Result<(), PgError> {
+        loop {
+            let gone = sqlx::query(
+                "DELETE FROM conversation_days WHERE (conversation_id, day) IN \
+                 (SELECT conversation_id, day FROM conversation_days WHERE day = $1 LIMIT $2)",
+            )
+            .bind(day)
+            .bind(DAYS_AT_ONCE)
+            .execute(&self.pool)
+            .await?;
+            if gone.rows_affected() < DAYS_AT_ONCE as u64 {
+                return Ok(());
+            }
+        }
     }
 
     async fn has_rows_that(

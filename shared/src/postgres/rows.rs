@@ -21,18 +21,23 @@ pub(super) fn unreadable(what: &str, found: &str) -> PgError {
 /// is off by a round trip.
 const SLACK_MS: i64 = 60_000;
 
-fn first_id_of(ms: i64) -> Uuid {
+fn first_id_of_ms(ms: i64) -> Uuid {
     Uuid::from_u128(u128::from(ms.max(0) as u64) << 80)
+}
+
+/// No id minted at `at` or later is smaller.
+pub(super) fn first_id_of(at: Timestamp) -> Uuid {
+    first_id_of_ms(at.0)
 }
 
 /// No entry accepted at `at` or later has a smaller id.
 pub(super) fn first_id_about(at: Timestamp) -> Uuid {
-    first_id_of(at.0 - SLACK_MS)
+    first_id_of_ms(at.0 - SLACK_MS)
 }
 
 /// Every entry accepted before `at` has a smaller id.
 pub(super) fn first_id_after(at: Timestamp) -> Uuid {
-    first_id_of(at.0 + SLACK_MS)
+    first_id_of_ms(at.0 + SLACK_MS)
 }
 
 /// The lower bound of ids for what was created at or after `since`.

@@ -26,6 +26,8 @@ pub struct User {
     pub created_at: Timestamp,
     /// Whether one of their groups may send to everybody.
     pub may_allcast: bool,
+    /// Whether it is a program, which has an API key instead of a password.
+    pub is_bot: bool,
 }
 
 /// What a user may do.
@@ -102,15 +104,17 @@ pub enum UserChanged {
     LastAdmin,
 }
 
-/// Columns of [`User`].
+/// Columns of [`User`], of the table `users` by that name.
 macro_rules! columns {
     () => {
-        "id, username, role, status, display_name, bio, avatar, created_at, \
+        "id, username, role, status, display_name, bio, avatar, created_at, is_bot, \
     EXISTS (SELECT FROM user_groups m, \
             LATERAL (SELECT may_allcast FROM groups WHERE name = m.group_name OFFSET 0) AS g \
             WHERE m.user_id = users.id AND g.may_allcast) AS may_allcast"
     };
 }
+
+pub(super) use columns;
 
 /// Held by whoever changes who is an administrator.
 const ADMINS_LOCK: i64 = 0x7469_6465_6164_6d69;
@@ -330,7 +334,8 @@ async fn has_another_admin(connection: &mut PgConnection, id: UserId) -> Result<
     Ok(found)
 }
 
-fn user(row: &PgRow) -> Result<User, PgError> {
+/// Reads [`columns`].
+pub(super) fn user(row: &PgRow) -> Result<User, PgError> {
     let role = match row.try_get("role")? {
         "user" => Role::User,
         "moderator" => Role::Moderator,
@@ -352,5 +357,6 @@ fn user(row: &PgRow) -> Result<User, PgError> {
         avatar: row.try_get("avatar")?,
         created_at: Timestamp::from_datetime(row.try_get("created_at")?),
         may_allcast: row.try_get("may_allcast")?,
+        is_bot: row.try_get("is_bot")?,
     })
 }

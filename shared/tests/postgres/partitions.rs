@@ -1,4 +1,4 @@
-use shared::domain::*;
+use shared::{domain::*, postgres::KeptFrom};
 
 use crate::support::*;
 
@@ -16,14 +16,14 @@ async fn a_week_is_made_ahead_and_missing_days_are_filled() {
                 LOOP EXECUTE 'DROP TABLE ' || it.name; END LOOP; END $$")
         .await;
     assert!(record.postgres.partition_days_ahead().await.unwrap() < 0);
-    assert_eq!(record.postgres.make_partitions().await.unwrap(), 24);
+    assert_eq!(record.postgres.make_partitions().await.unwrap(), 40);
     assert_eq!(record.postgres.partition_days_ahead().await.unwrap(), 7);
     assert_eq!(
         record
             .database
             .count("SELECT count(*) FROM daily_partitions")
             .await,
-        27
+        45
     );
 }
 
@@ -39,18 +39,21 @@ async fn a_day_is_dropped_once_nothing_in_it_is_open() {
             command(new, 2, &body(ann, bob)),
         ])
         .await;
-    let today = now().to_datetime().date();
+    let kept = KeptFrom {
+        record: now().to_datetime().date(),
+        messages: None,
+    };
 
-    let kept = record.postgres.drop_partitions_before(today).await.unwrap();
+    let left = record.postgres.drop_partitions_before(kept).await.unwrap();
     assert_eq!(
-        (kept.dropped.len(), kept.kept),
+        (left.dropped.len(), left.kept),
         (0, vec![yesterday.to_datetime().date()])
     );
     record
         .write(vec![ended(bob, 3, old, CommandState::Completed)])
         .await;
-    let done = record.postgres.drop_partitions_before(today).await.unwrap();
-    assert_eq!((done.dropped.len(), done.kept.len()), (3, 0));
+    let done = record.postgres.drop_partitions_before(kept).await.unwrap();
+    assert_eq!((done.dropped.len(), done.kept.len()), (4, 0));
     assert_eq!(
         record.database.count("SELECT count(*) FROM commands").await,
         1

@@ -48,9 +48,8 @@ impl Sweep {
         let now = self.store.clock().now();
         let old = self.forgotten_before(now);
         let rest = self.postgres.sweepable(now, old).await?;
-        let before = self.dropped_before(self.store.time().await?);
-        let day = before.to_datetime().date();
-        let days = self.postgres.droppable_partitions(day).await?;
+        let kept = self.kept_from(self.store.time().await?);
+        let days = self.postgres.droppable_partitions(kept).await?;
         Ok(Found {
             archive_direct: rest.archive_direct,
             archive_broadcasts: rest.archive_broadcasts,

@@ -56,11 +56,11 @@ impl Sweep {
         }
     }
 
-    /// Days older than `retention.record` go, unless something in them is open.
+    /// Days older than `retention.record` go, unless something in them is open, and messages older
+    /// than `retention.messages`.
     pub async fn drop_days(&self, done: &mut Found) -> anyhow::Result<()> {
-        let before = self.dropped_before(self.store.time().await?);
-        let day = before.to_datetime().date();
-        let result = self.postgres.drop_partitions_before(day).await?;
+        let kept = self.kept_from(self.store.time().await?);
+        let result = self.postgres.drop_partitions_before(kept).await?;
         let mut progress = Progress::new(Step::DropTables);
         progress.add(result.dropped.len() as u64);
         progress.finish();

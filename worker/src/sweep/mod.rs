@@ -13,7 +13,11 @@ pub use found::Found;
 
 use std::time::Duration;
 
-use shared::{domain::Timestamp, postgres::Postgres, redis::Store};
+use shared::{
+    domain::Timestamp,
+    postgres::{KeptFrom, Postgres},
+    redis::Store,
+};
 
 use crate::{
     config::{RetentionSettings, Settings},
@@ -63,9 +67,17 @@ impl Sweep {
         Timestamp(now.0 - self.retention.archive.as_millis() as i64)
     }
 
-    /// Days before the one of this time are dropped.
-    fn dropped_before(&self, now: Timestamp) -> Timestamp {
-        let kept = self.retention.record + keep::MARGIN;
-        Timestamp(now.0 - kept.as_millis() as i64)
+    /// Days before these are dropped.
+    fn kept_from(&self, now: Timestamp) -> KeptFrom {
+        let day = |kept: Duration| {
+            let kept = kept + keep::MARGIN;
+            Timestamp(now.0 - kept.as_millis() as i64)
+                .to_datetime()
+                .date()
+        };
+        KeptFrom {
+            record: day(self.retention.record),
+            messages: self.retention.messages.map(day),
+        }
     }
 }

@@ -3,10 +3,11 @@
 use serde::Deserialize;
 use time::Date;
 
+use super::said::{self, Said};
 use crate::domain::{
-    Broadcast, Category, CommandState, CommandStatus, CommandType, Entry, Kind, MessageId,
-    Partition, Persist, PersistRecord, Position, Preferences, Receipt, Revocation, Timestamp,
-    Topic, UserId,
+    Broadcast, Category, CommandState, CommandStatus, CommandType, ConversationId, CopyReference,
+    Entry, Kind, MessageId, Partition, Persist, PersistRecord, Position, Preferences, Receipt,
+    Revocation, Timestamp, Topic, UserId,
 };
 
 /// In `user_events`, the owner of what stands in the log of broadcasts.
@@ -37,6 +38,18 @@ pub(super) enum What<'a> {
         entry: &'a Entry,
         body: &'a str,
         head: CommandHead,
+    },
+    /// Something in a conversation's log.
+    Said {
+        entry: &'a Entry,
+        conversation: ConversationId,
+        said: Said,
+    },
+    /// The copy of it in a participant's log.
+    Copied {
+        entry: &'a Entry,
+        user: UserId,
+        of: CopyReference,
     },
     /// Something else in a user's log, or in everybody's.
     Event {
@@ -120,7 +133,13 @@ impl<'a> Fact<'a> {
         match &self.what {
             What::Command { entry, .. }
             | What::Broadcast { entry, .. }
-            | What::Event { entry, .. } => Some(day_of(entry.id.0)),
+            | What::Event { entry, .. }
+            | What::Copied { entry, .. }
+            | What::Said {
+                entry,
+                said: Said::New(_),
+                ..
+            } => Some(day_of(entry.id.0)),
             _ => None,
         }
     }
@@ -136,6 +155,23 @@ impl<'a> Fact<'a> {
                 ..
             } => vec![day_of(done.command)],
             _ => Vec::new(),
+        }
+    }
+
+    /// The day of the message it changes.
+    pub(super) fn message_day_told_of(&self) -> Option<Date> {
+        match &self.what {
+            What::Said { said, .. } => said.day_told_of(),
+            _ => None,
+        }
+    }
+
+    /// Forgets what it tells of a message whose day is gone.
+    pub(super) fn keep_message_days(&mut self, is_there: impl Fn(Date) -> bool) {
+        if self.message_day_told_of().is_some_and(|day| !is_there(day))
+            && let What::Said { said, .. } = &mut self.what
+        {
+            *said = Said::Nothing;
         }
     }
 
@@ -166,11 +202,11 @@ impl<'a> Fact<'a> {
 }
 
 /// When the id was minted, ms.
-fn minted(id: uuid::Uuid) -> i64 {
+pub(super) fn minted(id: uuid::Uuid) -> i64 {
     (id.as_u128() >> 80) as i64
 }
 
-fn day_of(id: uuid::Uuid) -> Date {
+pub(super) fn day_of(id: uuid::Uuid) -> Date {
     Timestamp(minted(id)).to_datetime().date()
 }
 
@@ -279,6 +315,10 @@ fn meaning(entry: &Entry) -> Result<What<'_>, String> {
                 Means::Over(end(entry, EVERYBODY, &status)),
             ))
         }
+        (Topic::Conversation(conversation), _) => said::read(entry, conversation, body),
+        (Topic::User(user), Kind::MessageNew | Kind::MessageEdited | Kind::MessageDeleted) => {
+            said::read_copy(entry, user, body)
+        }
         (Topic::User(user), Kind::Preferences) => Ok(event(user, Means::Chosen(parse(body)?))),
         // Administrators' data is written where it is changed.
         (Topic::Directory, Kind::DirectoryChange) => Ok(What::Nothing),
@@ -316,7 +356,7 @@ fn end(entry: &Entry, user: UserId, status: &CommandStatus) -> Ended {
     }
 }
 
-fn parse<'a, T: Deserialize<'a>>(body: &'a str) -> Result<T, String> {
+pub(super) fn parse<'a, T: Deserialize<'a>>(body: &'a str) -> Result<T, String> {
     // serde_json's messages name fields and places, and can quote a value of a wrong type.
     serde_json::from_str(body).map_err(|error| {
         format!(

@@ -13,7 +13,11 @@
 
 mod broadcasts;
 mod fact;
+mod inbox;
+mod messages;
+mod progress;
 mod quarantine;
+mod said;
 mod statements;
 mod states;
 
@@ -137,9 +141,14 @@ impl Postgres {
         let days = good.iter().filter_map(Fact::day).collect();
         let absurd = self.make_days(&days).await?;
         let told_of = good.iter().flat_map(Fact::days_told_of).collect();
-        let there = self.make_days_still_kept(&told_of).await?;
+        let there = self
+            .make_days_still_kept("command_assignments", &told_of)
+            .await?;
+        let told_of = good.iter().filter_map(Fact::message_day_told_of).collect();
+        let messages_there = self.make_days_still_kept("messages", &told_of).await?;
         for fact in &mut good {
             fact.keep_days(|day| there.contains(&day));
+            fact.keep_message_days(|day| messages_there.contains(&day));
         }
         for mut fact in good.extract_if(.., |fact| {
             fact.day().is_some_and(|day| absurd.contains(&day))

@@ -13,7 +13,7 @@ use sqlx::PgConnection;
 use super::{
     Changes, broadcasts,
     fact::{self, Fact, What},
-    states,
+    inbox, messages, progress, states,
 };
 use crate::{
     domain::{Category, Entry, UserId},
@@ -39,6 +39,9 @@ pub(super) async fn write(
     broadcasts::insert(connection, facts).await?;
     insert_events(connection, facts).await?;
     insert_revocations(connection, facts).await?;
+    messages::write(connection, facts).await?;
+    progress::write(connection, facts).await?;
+    inbox::write(connection, facts).await?;
     if states::mark_delivered(connection, facts, changes).await? == Written::Step {
         return Ok(Written::Step);
     }
