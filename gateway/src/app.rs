@@ -1,29 +1,38 @@
 //! What a command may reach. Small on purpose: a field here is a field every command sees.
 
 mod bans;
+pub mod conversations;
 mod directory;
 pub mod limiter;
 mod reused_ids;
+pub mod texts;
 mod users;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use shared::{domain::Durability, lifecycle::Lifecycle, postgres::Postgres, redis::Store};
 
+pub use conversations::{ConversationSettings, Conversations};
 pub use directory::Directory;
 pub use limiter::{Bucket, Limiter, Limits, Rate};
 pub use reused_ids::ReusedIds;
+pub use texts::Texts;
 pub use users::{Profile, Users};
 
 use crate::fanout::{CloseReason, Fanout};
 
 /// What commands obey.
-#[derive(Debug, Clone, Copy)]
 pub struct AppSettings {
     /// What "accepted" means where a request does not say.
     pub durability: Durability,
     /// How much a user may do.
     pub limits: Limits,
+    /// How conversations are treated.
+    pub conversations: ConversationSettings,
+    /// How long the sender of a message may change it.
+    pub edit_window: Duration,
+    /// What becomes of texts at rest and when they are shown.
+    pub texts: Arc<Texts>,
 }
 
 /// The context of commands and of REST.
@@ -38,6 +47,12 @@ pub struct App {
     pub users: Arc<Users>,
     /// The categories; hears what administrators change.
     pub directory: Arc<Directory>,
+    /// Who takes part in conversations, and what is said there.
+    pub conversations: Arc<Conversations>,
+    /// Texts at rest and as they are shown.
+    pub texts: Arc<Texts>,
+    /// How long the sender of a message may change it.
+    pub edit_window: Duration,
     /// How much users may do, over all nodes.
     pub limiter: Limiter,
     /// For whom senders' request ids were used, on this node.
@@ -61,9 +76,18 @@ impl App {
         let directory = Directory::start(postgres.clone(), users.clone(), lifecycle);
         let hearing = directory.clone();
         fanout.on_directory_change(Box::new(move |change| hearing.hear(&change)));
+        let conversations = Conversations::new(
+            store.clone(),
+            postgres.clone(),
+            settings.conversations,
+            lifecycle.clone(),
+        );
         Arc::new(Self {
             users,
             directory,
+            conversations,
+            texts: settings.texts,
+            edit_window: settings.edit_window,
             limiter: Limiter::start(store.clone(), settings.limits, lifecycle),
             reused_ids: ReusedIds::new(store.idempotency_ttl()),
             store,

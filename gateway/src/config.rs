@@ -160,6 +160,26 @@ section! {
     }
 }
 
+choice! {
+    /// What becomes of markup in messages.
+    pub enum Markup {
+        /// What could do harm is taken out where a message is shown; it is kept as it was sent.
+        Sanitised = "sanitised",
+        /// Messages are shown as they were sent; clients see to it that they do no harm.
+        Untouched = "untouched",
+    }
+}
+
+section! {
+    /// What is said in conversations.
+    pub struct MessagesSettings = "messages" {
+        /// How long whoever sent a message may change or delete it.
+        edit_window: Duration = seconds(15 * 60) => seconds(0)..=seconds(365 * 24 * 3600),
+        /// HTML in what is shown: `sanitised` or `untouched`.
+        markup: Markup = Markup::Sanitised,
+    }
+}
+
 section! {
     /// Stopping.
     pub struct DrainSettings = "drain" {
@@ -183,6 +203,7 @@ settings! {
         delivery: DeliverySettings,
         directory: DirectorySettings,
         drain: DrainSettings,
+        messages: MessagesSettings,
         conversations: ConversationsSettings,
         contents: ContentsSettings,
         log: LogSettings,
@@ -199,7 +220,7 @@ settings! {
     }
     elsewhere: &[
         "http", "ops", "node", "redis", "auth", "session", "delivery", "directory", "drain",
-        "conversations", "contents", "persist", "retention", "jobs",
+        "messages", "conversations", "contents", "persist", "retention", "jobs",
     ];
     check: |settings, problems| {
         settings.log.check(problems);

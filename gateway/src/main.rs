@@ -11,8 +11,8 @@ use std::{
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use gateway::{
-    app::{App, AppSettings, Directory, Limits, Rate},
-    config::{DeliverySettings, MigrateSettings, Settings},
+    app::{App, AppSettings, ConversationSettings, Directory, Limits, Rate, Texts},
+    config::{DeliverySettings, Markup, MigrateSettings, Settings},
     create_admin::create_admin,
     fanout::{Fanout, FanoutSettings},
     http::{self, Admission, Api, Backend, Door, Origins, Server},
@@ -23,9 +23,11 @@ use gateway::{
 use shared::{
     clock::Clock,
     config::Settings as _,
+    contents::Contents,
     logging::LogControl,
     postgres::Postgres,
     process::{self, Process},
+    redis::Copier,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -209,6 +211,12 @@ async fn start(
     let app_settings = AppSettings {
         durability: settings.delivery.durability,
         limits: user_limits(&settings.delivery),
+        conversations: ConversationSettings {
+            inbox_max_members: settings.conversations.inbox_max_members,
+            copier: Copier::new(&node, incarnation),
+        },
+        edit_window: settings.messages.edit_window,
+        texts: texts(settings)?,
     };
     seed(&postgres, settings).await;
     let app = App::start(
@@ -241,6 +249,13 @@ async fn start(
     process.watch_stores(stores, move || ready(probed.probe_status().shards));
     process.started();
     Ok(fanout)
+}
+
+/// How texts are kept and shown.
+fn texts(settings: &Settings) -> anyhow::Result<Arc<Texts>> {
+    let contents = Contents::new(&settings.contents)?;
+    let sanitises = settings.messages.markup == Markup::Sanitised;
+    Ok(Arc::new(Texts::new(contents, sanitises)))
 }
 
 /// How much a user may do, over all nodes.

@@ -11,6 +11,7 @@ pub mod auth;
 pub mod clock;
 pub mod config;
 pub mod contents;
+pub mod copies;
 pub mod domain;
 pub mod health;
 pub mod lifecycle;

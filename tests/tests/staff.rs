@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 use testkit::{Deployment, Plan, User};
 
-async fn with_role(tidegate: &Deployment, name: &str, role: &str) -> User {
+/// A user who is somebody.
+pub async fn with_role(tidegate: &Deployment, name: &str, role: &str) -> User {
     let user = tidegate.user(name).await;
     let make = format!("UPDATE users SET role = '{role}' WHERE id = '{}'", user.id);
     tidegate.database.query(&make).await;

@@ -88,7 +88,7 @@ settings! {
         contents: ContentsSettings,
         log: LogSettings,
     }
-    elsewhere: &["http", "auth", "session", "delivery", "directory", "drain"];
+    elsewhere: &["http", "auth", "session", "delivery", "directory", "drain", "messages"];
     check: check;
 }
 

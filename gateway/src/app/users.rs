@@ -43,6 +43,8 @@ pub struct Profile {
     pub status: UserStatus,
     /// Whether one of their groups may send to everybody.
     pub may_allcast: bool,
+    /// Whether they are a program.
+    pub is_bot: bool,
     read_at: Instant,
     /// How much was to be distrusted when it was read.
     distrusted: u64,
@@ -233,6 +235,7 @@ fn profile(user: User, distrusted: u64) -> Arc<Profile> {
         role: user.role,
         status: user.status,
         may_allcast: user.may_allcast,
+        is_bot: user.is_bot,
         read_at: Instant::now(),
         distrusted,
         refreshing: AtomicBool::new(false),

@@ -34,8 +34,8 @@ pub(super) async fn stored(app: &Arc<App>, id: MessageId) -> Result<StoredComman
     }
 }
 
-/// Only a command that is young, by the time in its id, can still be on its way.
-fn wait_for(id: MessageId, now_ms: i64) -> Duration {
+/// Only what is young, by the time in its id, can still be on its way.
+pub(super) fn wait_for(id: MessageId, now_ms: i64) -> Duration {
     const YOUNG_MS: i64 = 60_000;
     match minted_at(id.0) {
         Some(at) if (now_ms - at.0).abs() < YOUNG_MS => WRITE_BEHIND,

@@ -16,6 +16,11 @@ shared::label! {
         CommandCancel = "command.cancel",
         PreferencesGet = "preferences.get",
         PreferencesUpdate = "preferences.update",
+        ChatMessage = "chat.message",
+        MessageEdit = "message.edit",
+        MessageDelete = "message.delete",
+        MarkDelivered = "mark.delivered",
+        MarkRead = "mark.read",
         Unknown = "unknown",
     }
 }

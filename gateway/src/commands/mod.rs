@@ -9,6 +9,7 @@
 
 mod broadcast;
 mod cancel;
+pub mod chat;
 mod complete;
 mod create;
 mod end;
@@ -211,6 +212,36 @@ pub static TABLE: &[Command] = &[
         label: Label::PreferencesUpdate,
         cost: Cost::Message,
         run: |app, caller, request| Box::pin(preferences::update(app, caller, request)),
+    },
+    Command {
+        name: "chat.message",
+        label: Label::ChatMessage,
+        cost: Cost::Message,
+        run: |app, caller, request| Box::pin(chat::send(app, caller, request)),
+    },
+    Command {
+        name: "message.edit",
+        label: Label::MessageEdit,
+        cost: Cost::Message,
+        run: |app, caller, request| Box::pin(chat::edit(app, caller, request)),
+    },
+    Command {
+        name: "message.delete",
+        label: Label::MessageDelete,
+        cost: Cost::Message,
+        run: |app, caller, request| Box::pin(chat::delete(app, caller, request)),
+    },
+    Command {
+        name: "mark.delivered",
+        label: Label::MarkDelivered,
+        cost: Cost::Message,
+        run: |app, caller, request| Box::pin(chat::delivered(app, caller, request)),
+    },
+    Command {
+        name: "mark.read",
+        label: Label::MarkRead,
+        cost: Cost::Message,
+        run: |app, caller, request| Box::pin(chat::read(app, caller, request)),
     },
 ];
 

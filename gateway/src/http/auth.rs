@@ -26,6 +26,7 @@ use super::{
     bearer::Bearer,
     body::Body,
     idempotency::Idempotent,
+    key::Key,
     openapi::{BearerRefusals, ErrorAnswer, Refusals},
 };
 use crate::config::Registration;
@@ -34,6 +35,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::new()
         .routes(routes!(register))
         .routes(routes!(login))
+        .routes(routes!(token))
         .routes(routes!(refresh))
         .routes(routes!(logout))
         .routes(routes!(logout_all))
@@ -149,6 +151,21 @@ impl Api {
         Ok(())
     }
 
+    /// Withdraws every token of a user that was issued up to this second, which it answers.
+    pub(super) async fn revoke_all_of(&self, user: UserId) -> Result<i64, Failure> {
+        let second = self.clock.unix_seconds();
+        let longest = Timestamp((second + MAX_LIFETIME.as_secs() as i64) * 1000);
+        let revocation = Revocation {
+            user_id: user,
+            token_id: None,
+            issued_until: second,
+            expires_at: self.remember_until(longest),
+        };
+        self.revoke(&revocation, format!("logout-all:{user}:{second}"))
+            .await?;
+        Ok(second)
+    }
+
     /// A token's end for those who remember revocations: as late as any clock here may see it.
     fn remember_until(&self, end: Timestamp) -> Timestamp {
         let late = self.settings.auth.leeway + CLOCK_ERROR;
@@ -261,6 +278,41 @@ async fn login(
     Ok(Json(api.tokens.issue(user.id).into()))
 }
 
+/// What a bot presents.
+#[derive(Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct Presented {
+    /// Its key.
+    api_key: String,
+}
+
+/// Gives a bot a token.
+#[utoipa::path(
+    post, path = "/token", tag = "auth", request_body = Presented,
+    responses(
+        (status = 200, description = "A token", body = LoggedIn),
+        (status = 401, description = "No such key, or it was revoked (`unauthorized`)", body = ErrorAnswer),
+        (status = 403, description = "The bot is banned (`forbidden`)", body = ErrorAnswer),
+        Refusals,
+    )
+)]
+async fn token(
+    State(api): State<Arc<Api>>,
+    Extension(Peer(peer)): Extension<Peer>,
+    headers: HeaderMap,
+    Body(presented): Body<Presented>,
+) -> Result<Json<LoggedIn>, Failure> {
+    api.attempt_from(peer, &headers).await?;
+    let key = Key::presented(presented.api_key);
+    let Some(bot) = api.app()?.postgres.api_key(&key.hash()).await? else {
+        tracing::info!(address = %api.client_address(peer, &headers), "a key was refused");
+        return Err(Refusal::new(Code::Unauthorized, "no such key").into());
+    };
+    check_status(bot.status)?;
+    tracing::info!(user = %bot.id, "a bot got a token");
+    Ok(Json(api.tokens.issue(bot.id).into()))
+}
+
 fn check_status(status: UserStatus) -> Result<(), Refusal> {
     match status {
         UserStatus::Active => Ok(()),
@@ -320,19 +372,7 @@ async fn logout_all(
     State(api): State<Arc<Api>>,
     Bearer(identity): Bearer,
 ) -> Result<StatusCode, Failure> {
-    let second = api.clock.unix_seconds();
-    let longest = Timestamp((second + MAX_LIFETIME.as_secs() as i64) * 1000);
-    let revocation = Revocation {
-        user_id: identity.user,
-        token_id: None,
-        issued_until: second,
-        expires_at: api.remember_until(longest),
-    };
-    api.revoke(
-        &revocation,
-        format!("logout-all:{}:{second}", identity.user),
-    )
-    .await?;
+    let second = api.revoke_all_of(identity.user).await?;
     // Tokens count in seconds: one issued within this second would be withdrawn, too. The
     // answer waits until it is over, so that a log-in that follows it is good.
     let rest = (second + 1) * 1000 - api.clock.now().0;

@@ -12,10 +12,12 @@ mod bearer;
 mod body;
 mod categories;
 mod commands;
+mod conversations;
 mod cors;
 mod credentials;
 mod failure;
 mod idempotency;
+mod key;
 mod list;
 pub mod metrics;
 mod openapi;
@@ -178,6 +180,7 @@ fn routes() -> OpenApiRouter<Arc<Api>> {
         )
         .nest("/api/v1/categories", categories::routes())
         .nest("/api/v1/commands", commands::routes())
+        .nest("/api/v1/conversations", conversations::routes())
         .nest("/api/v1/admin", admin::routes())
 }
 

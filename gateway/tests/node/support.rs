@@ -10,7 +10,7 @@ use std::{
 };
 
 use gateway::{
-    app::{App, AppSettings, Limits, Rate},
+    app::{App, AppSettings, ConversationSettings, Limits, Rate, Texts},
     dialect::DialectId,
     fanout::{
         Attach, Attached, Batch, CloseReason, Fanout, FanoutSettings, Outbox, OutboxLimits, Taken,
@@ -19,10 +19,11 @@ use gateway::{
 };
 use parking_lot::Mutex;
 use shared::{
+    contents::Contents,
     domain::{Digest, Durability, Kind, Partition, Position, Refusal, SessionId, Topic, UserId},
     lifecycle::Lifecycle,
     postgres::Postgres,
-    redis::{Append, Appended, IdempotencyKey, Store, StoreSettings},
+    redis::{Append, Appended, Copier, IdempotencyKey, Store, StoreSettings},
 };
 use testkit::{Database, Redis};
 use uuid::Uuid;
@@ -89,6 +90,12 @@ impl World {
                 commands: rate,
                 broadcasts: rate,
             },
+            conversations: ConversationSettings {
+                inbox_max_members: 500,
+                copier: Copier::new(&"n".parse().unwrap(), 1),
+            },
+            edit_window: Duration::from_mins(15),
+            texts: Arc::new(Texts::new(Contents::default(), true)),
         };
         let (store, postgres) = (self.store.clone(), self.postgres.clone());
         App::start(store, postgres, self.node().await, settings, &self.life)

@@ -125,7 +125,7 @@ crate::section! {
         inbox_max_members: u32 = 500 => 2..=10_000,
         /// A conversation in which nothing was said for this long is archived: it can be read, and not be
         /// written to. Without it: never.
-        archive_after: Option<Duration> = None => Some(Duration::from_hours(24))..=Some(Duration::from_hours(24 * 3650)),
+        archive_after: Option<Duration> = None => Some(Duration::from_secs(1))..=Some(Duration::from_hours(24 * 3650)),
     }
 }
 

@@ -2,6 +2,7 @@
 //! audit log; what changes Postgres has it in the same transaction.
 
 mod audit;
+mod bots;
 mod broadcast;
 mod categories;
 mod connections;
@@ -17,6 +18,7 @@ use super::Api;
 pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
     OpenApiRouter::new()
         .merge(users::routes())
+        .merge(bots::routes())
         .merge(groups::routes())
         .merge(categories::routes())
         .merge(connections::routes())

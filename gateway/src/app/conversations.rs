@@ -1,0 +1,331 @@
+//! Who takes part in conversations, and what they may do there: this node's copy of the record.
+//!
+//! A copy may be old. That does no harm where something is written: Redis takes an entry only from
+//! whoever decided by the present version of the conversation, so whoever did not looks again.
+
+use std::{sync::Arc, time::Duration};
+
+use moka::future::Cache;
+use shared::{
+    copies::{announcement, copy_all},
+    domain::{
+        Code, ConversationId, Entry, Kind, Member, Members, ParticipantRole, Refusal, Timestamp,
+        Topic, UserId,
+    },
+    lifecycle::Lifecycle,
+    postgres::{Postgres, UntoldChange},
+    redis::{Append, Appended, Author, Copier, Copying, Store},
+};
+
+use crate::fanout::{postgres_refusal, store_refusal};
+
+/// Most participants that are remembered, over all conversations; about 64 bytes each.
+const CAPACITY: u64 = 2_000_000;
+/// After this long without use a conversation is forgotten.
+const FORGET_AFTER: Duration = Duration::from_hours(1);
+/// How often somebody decides anew because the conversation changed meanwhile.
+const TRIES: usize = 5;
+
+/// See the module.
+pub struct Conversations {
+    store: Store,
+    postgres: Postgres,
+    lifecycle: Lifecycle,
+    known: Cache<ConversationId, Arc<Members>>,
+    /// DIRECT conversations by their users, the lesser id first.
+    pairs: Cache<(UserId, UserId), ConversationId>,
+    inbox_max: u32,
+    copier: Copier,
+}
+
+/// How conversations are treated.
+#[derive(Debug, Clone)]
+pub struct ConversationSettings {
+    /// Most participants of a conversation whose messages are copied to their inboxes.
+    pub inbox_max_members: u32,
+    /// This node, as a maker of copies.
+    pub copier: Copier,
+}
+
+impl Conversations {
+    pub(super) fn new(
+        store: Store,
+        postgres: Postgres,
+        settings: ConversationSettings,
+        lifecycle: Lifecycle,
+    ) -> Arc<Self> {
+        let known = Cache::builder()
+            .max_capacity(CAPACITY)
+            .weigher(|_, members: &Arc<Members>| members.all.len() as u32 + 4)
+            .time_to_idle(FORGET_AFTER)
+            .build();
+        Arc::new(Self {
+            store,
+            postgres,
+            lifecycle,
+            known,
+            pairs: Cache::builder()
+                .max_capacity(CAPACITY / 20)
+                .time_to_idle(FORGET_AFTER)
+                .build(),
+            inbox_max: settings.inbox_max_members,
+            copier: settings.copier,
+        })
+    }
+
+    /// Who takes part, as far as this node knows; `not_found` if there is no such conversation.
+    pub async fn members(&self, id: ConversationId) -> Result<Arc<Members>, Refusal> {
+        // Many requests for the same conversation ask once.
+        let read = async {
+            match self.postgres.conversation_members(id).await {
+                Ok(Some(members)) => Ok(Arc::new(members)),
+                Ok(None) => Err(no_such_conversation()),
+                Err(error) => Err(postgres_refusal(&error)),
+            }
+        };
+        self.known
+            .try_get_with(id, read)
+            .await
+            .map_err(|refusal| (*refusal).clone())
+    }
+
+    /// Who takes part, as of this version or a later one.
+    pub async fn members_since(
+        &self,
+        id: ConversationId,
+        version: u64,
+    ) -> Result<Arc<Members>, Refusal> {
+        let members = self.members(id).await?;
+        if members.version >= version {
+            return Ok(members);
+        }
+        self.read_again(id).await
+    }
+
+    /// Remembers what was read or made elsewhere.
+    pub async fn remember(&self, members: Arc<Members>) {
+        let known = self.known.get(&members.conversation).await;
+        if known.is_none_or(|known| known.version < members.version) {
+            self.known.insert(members.conversation, members).await;
+        }
+    }
+
+    /// Who takes part, as the record has it now.
+    pub async fn read_again(&self, id: ConversationId) -> Result<Arc<Members>, Refusal> {
+        let read = self.postgres.conversation_members(id).await;
+        let members = read.map_err(|error| postgres_refusal(&error))?;
+        let members = Arc::new(members.ok_or_else(no_such_conversation)?);
+        self.remember(members.clone()).await;
+        Ok(members)
+    }
+
+    /// The same, and Redis is told of the version: it may know none, or an older one.
+    pub async fn read_for_writing(&self, id: ConversationId) -> Result<Arc<Members>, Refusal> {
+        let members = self.read_again(id).await?;
+        let kept = self.store.keep_version(id, members.version).await;
+        kept.map_err(|error| store_refusal(&error))?;
+        Ok(members)
+    }
+
+    /// Appends an entry, decided by who takes part now: `decide` sees that and makes the entry, or
+    /// refuses. It is asked again if the conversation changed meanwhile. Copies are made, if there
+    /// are any to make, beside the request.
+    pub async fn append(
+        self: &Arc<Self>,
+        id: ConversationId,
+        mut decide: impl FnMut(&Members) -> Result<Append, Refusal>,
+    ) -> Result<Appended, Refusal> {
+        let mut members = self.members(id).await?;
+        for _ in 0..TRIES {
+            let decided = decide(&members);
+            let entry = match decided {
+                Ok(entry) => entry,
+                // What is old may be what speaks against it.
+                Err(refusal) => {
+                    let read = self.read_again(id).await?;
+                    if read.version == members.version {
+                        return Err(refusal);
+                    }
+                    members = read;
+                    continue;
+                }
+            };
+            let author = Author::By {
+                version: members.version,
+                copier: self.copier_of(&members).filter(|_| is_copied(entry.kind)),
+            };
+            let entry = Append {
+                author: Some(author),
+                ..entry
+            };
+            let appended = self.append_as(id, members.version, entry).await?;
+            if appended != Appended::Outdated {
+                return Ok(appended);
+            }
+            members = self.read_for_writing(id).await?;
+        }
+        let refusal = Refusal::new(Code::Unavailable, "the conversation keeps changing");
+        Err(refusal.retry_after(Duration::from_secs(1)))
+    }
+
+    /// Tells Redis of changes that the record has, and the record that it was told. What fails here
+    /// a worker does: the change has happened.
+    pub async fn announce(self: &Arc<Self>, members: Members, untold: &[UntoldChange]) {
+        let id = members.conversation;
+        self.remember(Arc::new(members)).await;
+        for change in untold {
+            let Some(entry) = announcement(change, &self.copier) else {
+                return tracing::error!(conversation = %id, "a change cannot be read");
+            };
+            if let Err(refusal) = self.append_as(id, change.version, entry).await {
+                return tracing::warn!(conversation = %id, %refusal, "a worker tells of a change");
+            }
+            let told = self.postgres.conversation_change_told(id, change.version);
+            if let Err(error) = told.await {
+                tracing::debug!(conversation = %id, %error, "a worker tells of a change again");
+            }
+        }
+    }
+
+    /// `version`: whose participants get copies.
+    async fn append_as(
+        self: &Arc<Self>,
+        id: ConversationId,
+        version: u64,
+        entry: Append,
+    ) -> Result<Appended, Refusal> {
+        let (kind, body) = (entry.kind, entry.body.clone());
+        let appended = self.store.append(entry).await;
+        let appended = appended.map_err(|error| store_refusal(&error))?;
+        if let Appended::New {
+            id: message,
+            position,
+            at,
+            copying,
+            ..
+        } = &appended
+        {
+            let entry = Entry {
+                topic: Topic::Conversation(id),
+                position: *position,
+                id: *message,
+                kind,
+                at: *at,
+                body,
+            };
+            match copying {
+                Copying::NotMine => {}
+                Copying::Mine => self.copy(id, Some((entry, version))),
+                Copying::Abandoned => self.copy(id, None),
+            }
+        }
+        Ok(appended)
+    }
+
+    /// Makes copies, from an entry on or from where somebody stopped, in a task of its own. What it
+    /// leaves undone a worker does.
+    fn copy(self: &Arc<Self>, id: ConversationId, first: Option<(Entry, u64)>) {
+        let me = self.clone();
+        self.lifecycle.spawn("copy messages", async move {
+            let due = match first {
+                Some(first) => vec![first],
+                None => match me.store.take_over_copies(id, &me.copier).await {
+                    Ok(due) => due.unwrap_or_default(),
+                    Err(error) => {
+                        return tracing::warn!(conversation = %id, %error, "copies are left to others");
+                    }
+                },
+            };
+            let of = me.clone();
+            let copied = copy_all(&me.store, id, &me.copier, due, move |version| {
+                let of = of.clone();
+                async move { of.members_since(id, version).await }
+            });
+            if let Err(error) = copied.await {
+                tracing::warn!(conversation = %id, %error, "copies are left to others");
+            }
+        });
+    }
+
+    /// Who makes the copies of what this node appends; nobody where there are none to make.
+    fn copier_of(&self, members: &Members) -> Option<Copier> {
+        (!self.is_uncopied(members)).then(|| self.copier.clone())
+    }
+
+    /// Whether the conversation is too large for copies in inboxes.
+    pub fn is_uncopied(&self, members: &Members) -> bool {
+        members.present().count() > self.inbox_max as usize
+    }
+
+    /// The DIRECT conversation of two users, if this node knows it.
+    pub async fn pair(&self, one: UserId, other: UserId) -> Option<ConversationId> {
+        self.pairs.get(&(one.min(other), one.max(other))).await
+    }
+
+    /// Remembers the DIRECT conversation of two users.
+    pub async fn remember_pair(&self, one: UserId, other: UserId, id: ConversationId) {
+        let pair = (one.min(other), one.max(other));
+        self.pairs.insert(pair, id).await;
+    }
+
+    /// Whether a user may follow a conversation now, as of the version that is answered.
+    pub async fn may_follow(&self, id: ConversationId, user: UserId) -> Result<u64, Refusal> {
+        let members = self.read_for_writing(id).await?;
+        participant(&members, user)?;
+        if members.is_archived {
+            return Err(archived());
+        }
+        Ok(members.version)
+    }
+}
+
+/// Whether an entry of this kind is copied to inboxes.
+fn is_copied(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::MessageNew | Kind::MessageEdited | Kind::MessageDeleted
+    )
+}
+
+/// The user as a participant, or `forbidden`.
+pub fn participant(members: &Members, user: UserId) -> Result<&Member, Refusal> {
+    members
+        .get(user)
+        .ok_or_else(|| Refusal::new(Code::Forbidden, "you do not take part in this conversation"))
+}
+
+/// The user as somebody who may write at `now`, or `forbidden`.
+pub fn may_write(members: &Members, user: UserId, now: Timestamp) -> Result<&Member, Refusal> {
+    let member = participant(members, user)?;
+    if members.is_archived {
+        return Err(archived());
+    }
+    if member.muted_until.is_some_and(|until| until > now) {
+        return Err(Refusal::new(
+            Code::Forbidden,
+            "you are muted in this conversation",
+        ));
+    }
+    Ok(member)
+}
+
+/// The user as an administrator of the conversation, or `forbidden`.
+pub fn manager(members: &Members, user: UserId) -> Result<&Member, Refusal> {
+    let member = participant(members, user)?;
+    if member.role < ParticipantRole::Admin {
+        return Err(Refusal::new(
+            Code::Forbidden,
+            "only administrators of the conversation may do this",
+        ));
+    }
+    Ok(member)
+}
+
+/// What is told of a conversation that can be read only.
+pub fn archived() -> Refusal {
+    Refusal::new(Code::Forbidden, "the conversation is archived")
+}
+
+fn no_such_conversation() -> Refusal {
+    Refusal::new(Code::NotFound, "there is no such conversation")
+}
