@@ -24,24 +24,36 @@ impl TextFrame {
 
     pub(super) fn finish(self) -> Bytes {
         let mut buffer = self.0;
-        let length = buffer.len() - MAX_HEADER;
-        let start = if let Ok(short @ 0..=125) = u8::try_from(length) {
-            buffer[8] = TEXT;
-            buffer[9] = short;
-            8
-        } else if let Ok(medium) = u16::try_from(length) {
-            buffer[6] = TEXT;
-            buffer[7] = 126;
-            buffer[8..10].copy_from_slice(&medium.to_be_bytes());
-            6
-        } else {
-            buffer[0] = TEXT;
-            buffer[1] = 127;
-            buffer[2..10].copy_from_slice(&(length as u64).to_be_bytes());
-            0
-        };
+        let (header, length) = header_of(buffer.len() - MAX_HEADER);
+        let start = MAX_HEADER - length;
+        buffer[start..MAX_HEADER].copy_from_slice(&header[..length]);
         Bytes::from(buffer).slice(start..)
     }
+}
+
+/// The header of a text frame, and how much of the array it takes.
+fn header_of(payload: usize) -> ([u8; MAX_HEADER], usize) {
+    let mut header = [0; MAX_HEADER];
+    header[0] = TEXT;
+    let length = if let Ok(short @ 0..=125) = u8::try_from(payload) {
+        header[1] = short;
+        2
+    } else if let Ok(medium) = u16::try_from(payload) {
+        header[1] = 126;
+        header[2..4].copy_from_slice(&medium.to_be_bytes());
+        4
+    } else {
+        header[1] = 127;
+        header[2..].copy_from_slice(&(payload as u64).to_be_bytes());
+        10
+    };
+    (header, length)
+}
+
+/// Writes the header of a text frame whose payload follows.
+pub(super) fn text_header(payload: usize, out: &mut Vec<u8>) {
+    let (header, length) = header_of(payload);
+    out.extend_from_slice(&header[..length]);
 }
 
 /// A text frame of `payload`.

@@ -12,6 +12,7 @@ mod json;
 mod negotiate;
 mod request;
 mod subscribe;
+mod told;
 
 pub use answer::{Answer, Outcome, Subscribed};
 pub use dialogue::{Dialogue, Rhythm, Terms, Then};
@@ -20,6 +21,7 @@ pub use frame::{ping, text};
 pub use negotiate::{Negotiated, Unserved, negotiate, served};
 pub use request::{Authenticate, Body, Feed, Frame, Incoming, Request, Token, Unreadable};
 pub use subscribe::{AckMode, Interest, Messages, Settled, Subscribe, Wish};
+pub use told::{Told, head};
 
 use bytes::Bytes;
 
@@ -62,6 +64,12 @@ impl DialectId {
         (self.codec().open)(terms)
     }
 
+    /// Whether its sockets get their user's log as a whole, from the start. Otherwise they ask for
+    /// the queues it consists of, one by one.
+    pub fn takes_whole_log(self) -> bool {
+        self.codec().takes_whole_log
+    }
+
     fn codec(self) -> &'static Codec {
         &TABLE[self.index()]
     }
@@ -76,6 +84,8 @@ struct Codec {
     client_begins: bool,
     open: fn(Terms) -> Box<dyn Dialogue>,
     encode: fn(&Event<'_>) -> Bytes,
+    shared: fn(&Told<'_>) -> Bytes,
+    takes_whole_log: bool,
 }
 
 static TABLE: [Codec; DialectId::COUNT] = [json::CODEC];
@@ -84,6 +94,12 @@ static TABLE: [Codec; DialectId::COUNT] = [json::CODEC];
 /// bytes can be shared by every socket of the dialect.
 pub fn encode(dialect: DialectId, event: &Event<'_>) -> Bytes {
     (dialect.codec().encode)(event)
+}
+
+/// Writes what all sockets of the dialect share of something: whole, unmasked WebSocket frames, or,
+/// where a socket's frames begin with its own address, what follows the [`head`].
+pub fn shared(dialect: DialectId, told: &Told<'_>) -> Bytes {
+    (dialect.codec().shared)(told)
 }
 
 #[cfg(test)]

@@ -4,7 +4,9 @@ use std::fmt;
 
 use bytes::Bytes;
 use serde::Deserialize;
-use shared::domain::{ClientId, Code, Device, Digest, Position, Refusal, Topic, UserId};
+use shared::domain::{
+    ClientId, Code, ConversationId, Device, Digest, Position, Queue, Refusal, Topic, UserId,
+};
 
 use super::Subscribe;
 
@@ -17,32 +19,35 @@ pub enum Frame {
     Binary(Bytes),
 }
 
-/// One of the logs that come to a socket.
+/// One of the logs that come to a socket, or a part of one that it takes by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Feed {
-    /// The user's own.
+    /// The user's own, as a whole.
     User,
     /// That of broadcasts.
     Broadcast,
+    /// One of the queues that the user's own log consists of.
+    Queue(Queue),
+    /// That of a conversation, heard live.
+    Conversation(ConversationId),
 }
 
 impl Feed {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::User, Self::Broadcast];
-
     /// The log that a topic is, to a socket that gets its entries.
     pub fn of(topic: Topic) -> Self {
         match topic {
             Topic::Broadcast => Self::Broadcast,
-            _ => Self::User,
+            Topic::Conversation(conversation) => Self::Conversation(conversation),
+            Topic::User(_) | Topic::Directory | Topic::Revocations => Self::User,
         }
     }
 
     /// The topic behind it, of a user.
     pub fn topic(self, user: UserId) -> Topic {
         match self {
-            Self::User => Topic::User(user),
+            Self::User | Self::Queue(_) => Topic::User(user),
             Self::Broadcast => Topic::Broadcast,
+            Self::Conversation(conversation) => Topic::Conversation(conversation),
         }
     }
 }

@@ -12,7 +12,7 @@ use std::{
 
 use parking_lot::Mutex;
 use shared::{
-    domain::{Device, Position, Topic, UserId},
+    domain::{Device, Position, Queue, Topic, UserId},
     lifecycle::Lifecycle,
     redis::{Ack, Store, StoreError},
 };
@@ -29,7 +29,8 @@ const MAX_DEVICES: usize = 500_000;
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LAST_RETRY: Duration = Duration::from_secs(2);
 
-type Key = (UserId, Device);
+/// The third is the queue whose cursor it is; none means that of the whole log.
+type Key = (UserId, Device, Option<Queue>);
 
 /// See the module. One lane per Redis shard, so that one that is away holds up no other.
 pub(super) struct Acker {
@@ -58,12 +59,13 @@ impl Acker {
         &self,
         user: UserId,
         device: &Device,
+        queue: Option<Queue>,
         position: Position,
         skipped: Vec<Position>,
     ) {
         let lane = self.lane(user);
         let news = Upto { position, skipped };
-        let key = (user, device.clone());
+        let key = (user, device.clone(), queue);
         let added = lane.state.lock().add(key, news, Instant::now());
         self.see_to(&lane, added);
     }
@@ -71,9 +73,11 @@ impl Acker {
     /// The device leaves: what it confirmed is written now, and then forgotten here.
     pub(super) fn flush_now(&self, user: UserId, device: &Device) {
         let lane = self.lane(user);
-        let key = (user, device.clone());
-        let hurried = lane.state.lock().hurry(&key, Instant::now());
-        self.see_to(&lane, hurried);
+        for queue in Queue::ALL.map(Some).into_iter().chain([None]) {
+            let key = (user, device.clone(), queue);
+            let hurried = lane.state.lock().hurry(&key, Instant::now());
+            self.see_to(&lane, hurried);
+        }
     }
 
     /// Writes everything now; true once nothing waits, false if that takes longer than `wait`.
@@ -290,11 +294,11 @@ impl Pending {
             let slot = self.devices.get_mut(&key);
             if let Some(Upto { position, skipped }) = slot.and_then(|slot| slot.unwritten.take()) {
                 self.unwritten -= 1;
-                let (user, device) = key;
+                let (user, device, queue) = key;
                 acks.push(Ack {
                     user,
                     device,
-                    queue: None,
+                    queue,
                     position,
                     skipped,
                 });
@@ -314,7 +318,7 @@ impl Pending {
     fn written(&mut self, acks: &[Ack], now: Instant) {
         self.in_flight = 0;
         for ack in acks {
-            let key = (ack.user, ack.device.clone());
+            let key = (ack.user, ack.device.clone(), ack.queue);
             if let Some(slot) = self.devices.get_mut(&key) {
                 slot.written_at = Some(now);
                 if slot.leaving && slot.unwritten.is_none() {
@@ -329,12 +333,12 @@ impl Pending {
         for Ack {
             user,
             device,
+            queue,
             position,
             skipped,
-            ..
         } in acks
         {
-            let key = (user, device);
+            let key = (user, device, queue);
             // Not known any more: the device left while this was being written.
             let slot = self.devices.entry(key.clone()).or_insert(Slot {
                 leaving: true,
@@ -365,7 +369,7 @@ mod tests {
     use super::*;
 
     fn key(name: &str) -> Key {
-        (UserId(Uuid::nil()), name.parse().unwrap())
+        (UserId(Uuid::nil()), name.parse().unwrap(), None)
     }
 
     fn at(offset: u64) -> Position {

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use super::{
     Fanout, TokenRef,
-    backlog::Ended,
+    backlog::Stage,
     hub::{Left, Step},
     member::{Member, Seat},
     outbox::{CloseReason, Outbox},
@@ -26,6 +26,7 @@ use super::{
     reader::Walk,
     refusal::store_refusal,
     topic::{Advance, Effects},
+    track::Ended,
 };
 use crate::dialect::Feed;
 
@@ -73,14 +74,22 @@ impl Attached {
     /// Begins to deliver. Dropping what it answers ends the session.
     pub fn start(self) -> Attachment {
         let Attachment { fanout, outbox, .. } = &self.attachment;
-        let own = Topic::User(self.user);
-        let advance = fanout.hub.feed(own, outbox, self.first, self.walk.at());
-        if let Advance::Read { .. } = advance {
-            fanout.spawn_catch_up(outbox.clone(), Feed::User, Some(self.walk));
-        }
-        fanout.hub.join_broadcasts(self.user, outbox);
-        if let Advance::Read { .. } = fanout.hub.advance(Topic::Broadcast, outbox) {
-            fanout.spawn_catch_up(outbox.clone(), Feed::Broadcast, None);
+        // Who takes the log apart says first what of it.
+        if !outbox.is_by_queue() {
+            let (own, first) = (Topic::User(self.user), self.first);
+            let advance = fanout
+                .hub
+                .feed(own, outbox, Feed::User, first, self.walk.at());
+            if let Advance::Read { .. } = advance {
+                fanout.spawn_catch_up(outbox.clone(), Feed::User, Some(self.walk));
+            }
+            fanout.hub.join_broadcasts(self.user, outbox);
+            let advance = fanout
+                .hub
+                .advance(Topic::Broadcast, outbox, Feed::Broadcast);
+            if let Advance::Read { .. } = advance {
+                fanout.spawn_catch_up(outbox.clone(), Feed::Broadcast, None);
+            }
         }
         outbox.wake_if_queued();
         self.attachment
@@ -167,6 +176,7 @@ impl Fanout {
         self.follow(topic).await?;
         self.broadcasts_followed().await;
 
+        let by_queue = attachment.outbox.is_by_queue();
         let open = OpenSession {
             user,
             session,
@@ -175,8 +185,12 @@ impl Fanout {
             incarnation: self.settings.incarnation,
             max_sessions: self.settings.max_sessions,
             after,
-            by_queue: false,
-            page: self.settings.first_page,
+            by_queue,
+            page: if by_queue {
+                0
+            } else {
+                self.settings.first_page
+            },
         };
         attachment.is_open = true;
         let mut opened = self.open_session(topic, open.clone()).await?;
@@ -213,7 +227,7 @@ impl Fanout {
     }
 
     fn opened(
-        &self,
+        self: &Arc<Self>,
         user: UserId,
         opened: OpenedSession,
         preferences: Arc<Preferences>,
@@ -236,7 +250,12 @@ impl Fanout {
             cursor = Position::START;
             walk = Walk::from(cursor);
         }
-        attachment.outbox.begin(Feed::User, cursor);
+        attachment.outbox.enter(Stage::Open);
+        if attachment.outbox.is_by_queue() {
+            attachment.outbox.open_queues(opened.queues);
+        } else {
+            attachment.outbox.begin(Feed::User, cursor);
+        }
         Attached {
             cursor,
             head,
@@ -278,6 +297,10 @@ impl Fanout {
         let Some(member) = outbox.member() else {
             return;
         };
+        outbox.enter(Stage::Ended);
+        for conversation in outbox.conversations() {
+            self.stop_listening(outbox, conversation);
+        }
         let topic = member.topic();
         if let Some(left) = self.hub.leave(topic, outbox) {
             if left.is_unused {
@@ -296,20 +319,30 @@ impl Fanout {
     }
 
     /// A device that has confirmed everything, and from which the rest was kept, is done with
-    /// that.
+    /// that. One that follows queues is also done with what is in others: otherwise it would look at
+    /// that again whenever it comes back.
     fn confirm_kept(&self, member: &Member, left: Left) {
-        let Ended {
+        for Ended {
+            feed,
             mode,
             is_settled,
+            handed,
             skipped,
-            ..
-        } = left.ended;
-        if let Some(last) = skipped.last().copied()
-            && mode == Mode::Live
-            && is_settled
+        } in left.ended
         {
-            self.acker
-                .confirm(member.user, &member.device, last, skipped);
+            let last = skipped.last().copied();
+            let (queue, upto) = match feed {
+                Feed::Queue(queue) => (Some(queue), left.position.max(last)),
+                _ => (None, last),
+            };
+            if let Some(upto) = upto
+                && upto > handed
+                && mode == Mode::Live
+                && is_settled
+            {
+                self.acker
+                    .confirm(member.user, &member.device, queue, upto, skipped);
+            }
         }
     }
 
@@ -317,9 +350,10 @@ impl Fanout {
     /// otherwise it would look at them again whenever it comes back.
     fn confirm_passed(&self, member: &Member, left: &Left) {
         if let Some(position) = left.position
-            && left.ended.mode == Mode::Live
-            && left.ended.is_settled
-            && position > left.ended.handed
+            && let Some(ended) = left.ended.first()
+            && ended.mode == Mode::Live
+            && ended.is_settled
+            && position > ended.handed
         {
             self.receiver
                 .confirm(member.user, &member.device, position, Vec::new());

@@ -3,22 +3,29 @@
 //!
 //! [`Outbox`]: super::Outbox
 
-use std::{collections::VecDeque, io::IoSlice, sync::Arc};
+use std::{collections::VecDeque, io::IoSlice, ops::Range};
 
-use shared::domain::{MessageId, Position};
+use bytes::Bytes;
+use shared::domain::{Position, Queue};
 
 use super::{
+    chosen::{Chosen, Notice},
+    item::Item,
     line::{Lent, Written},
-    outbox::{CloseReason, MAX_FRAMES, OutboxLimits},
-    place::{Mode, Place, Reach, Receipts, Skipped, Window},
+    outbox::{Batch, CloseReason, MAX_FRAMES, OutboxLimits},
+    place::{Mode, Place},
+    reach::Reach,
     shared_entry::SharedEntry,
+    track::{Confirmed, Ended, Track},
 };
-use crate::dialect::{DialectId, Feed};
+use crate::dialect::{self, AckMode, DialectId, Feed};
+
+/// The only address of frames that have none.
+static WHOLE: [Bytes; 1] = [Bytes::new()];
 
 /// See the module.
-#[derive(Default)]
 pub(super) struct Backlog {
-    pub(super) queue: VecDeque<Arc<SharedEntry>>,
+    pub(super) queue: VecDeque<Item>,
     /// Of the frames in the queue.
     pub(super) bytes: usize,
     /// The session was woken and has not looked since, or a write is due: nobody else has to
@@ -26,96 +33,236 @@ pub(super) struct Backlog {
     pub(super) woken: bool,
     pub(super) lent: Lent,
     pub(super) took_entry: bool,
+    /// The user's log is followed queue by queue, as far as it was asked for.
+    by_queue: bool,
     pub(super) close: Option<CloseReason>,
-    /// By [`Feed`].
-    pub(super) places: [Place; 2],
-    /// What of the user's log is queued or sent and not confirmed.
-    pub(super) window: Window,
-    pub(super) skipped: Skipped,
-    pub(super) receipts: Receipts,
+    pub(super) stage: Stage,
+    /// Feeds that are read for the socket, or have to be.
+    unsettled: u32,
+    /// The user's log as a whole.
+    own: Track,
+    broadcasts: Track,
+    chosen: Option<Box<Chosen>>,
 }
 
-/// What a client has confirmed, and nobody was told of.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Confirmed {
-    /// Of the user's log: up to where, and what in between was kept from the user.
-    pub(super) user: Option<(Position, Vec<Position>)>,
-    /// Of the log of broadcasts: up to where, and the commands among it.
-    pub(super) broadcast: Option<(Position, Vec<MessageId>)>,
-}
-
-/// How a socket left a log.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Ended {
-    /// How it was brought its entries until then.
-    pub(super) mode: Mode,
-    /// It has confirmed all that was given to it.
-    pub(super) is_settled: bool,
-    /// The last entry given to it, or where it began.
-    pub(super) handed: Position,
-    /// What was kept from the user since it last confirmed anything.
-    pub(super) skipped: Vec<Position>,
+/// How far a session has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    Opening,
+    Open,
+    Ended,
 }
 
 impl Backlog {
-    pub(super) fn place(&mut self, feed: Feed) -> &mut Place {
-        &mut self.places[feed as usize]
-    }
-
-    /// How many entries of a log are unconfirmed.
-    pub(super) fn unconfirmed(&self, feed: Feed) -> u32 {
-        match feed {
-            Feed::User => self.window.count(),
-            Feed::Broadcast => self.receipts.count(),
+    pub(super) fn new(by_queue: bool) -> Self {
+        Self {
+            queue: VecDeque::new(),
+            bytes: 0,
+            woken: false,
+            lent: Lent::default(),
+            took_entry: false,
+            by_queue,
+            close: None,
+            stage: Stage::Opening,
+            unsettled: 0,
+            own: Track::new(Feed::User, AckMode::Auto),
+            broadcasts: Track::new(Feed::Broadcast, AckMode::Auto),
+            chosen: None,
         }
     }
 
-    pub(super) fn all_unconfirmed(&self) -> u32 {
-        self.window.count() + self.receipts.count()
+    pub(super) fn is_by_queue(&self) -> bool {
+        self.by_queue
+    }
+
+    /// The feed by which the socket may get an entry.
+    pub(super) fn feed_for(&self, entry: &SharedEntry) -> Feed {
+        match entry.feed() {
+            Feed::User if self.by_queue => Feed::Queue(Queue::of(entry.entry().kind)),
+            feed => feed,
+        }
+    }
+
+    pub(super) fn chosen(&self) -> Option<&Chosen> {
+        self.chosen.as_deref()
+    }
+
+    pub(super) fn chosen_mut(&mut self) -> &mut Chosen {
+        self.chosen.get_or_insert_default()
+    }
+
+    pub(super) fn track(&self, feed: Feed) -> Option<&Track> {
+        match feed {
+            Feed::User => Some(&self.own),
+            Feed::Broadcast => Some(&self.broadcasts),
+            Feed::Queue(queue) => {
+                let following = self.chosen.as_ref()?.queues[queue.index()].as_ref()?;
+                Some(&following.track)
+            }
+            Feed::Conversation(id) => {
+                let listening = self.chosen.as_ref()?.conversations.get(&id)?;
+                Some(&listening.track)
+            }
+        }
+    }
+
+    pub(super) fn track_mut(&mut self, feed: Feed) -> Option<&mut Track> {
+        match feed {
+            Feed::User => Some(&mut self.own),
+            Feed::Broadcast => Some(&mut self.broadcasts),
+            Feed::Queue(queue) => {
+                let following = self.chosen.as_mut()?.queues[queue.index()].as_mut()?;
+                Some(&mut following.track)
+            }
+            Feed::Conversation(id) => {
+                let listening = self.chosen.as_mut()?.conversations.get_mut(&id)?;
+                Some(&mut listening.track)
+            }
+        }
+    }
+
+    /// Who brings the socket the entries of a feed; nobody if it does not get it.
+    pub(super) fn mode(&self, feed: Feed) -> Mode {
+        self.track(feed).map_or(Mode::Gone, |it| it.place.mode)
+    }
+
+    pub(super) fn set_mode(&mut self, feed: Feed, mode: Mode) {
+        let Some(track) = self.track_mut(feed) else {
+            return;
+        };
+        let before = std::mem::replace(&mut track.place.mode, mode);
+        self.unsettled += u32::from(mode.is_unsettled());
+        self.unsettled -= u32::from(before.is_unsettled());
+    }
+
+    /// Begins to read a feed for the socket, from a place.
+    pub(super) fn begin(&mut self, feed: Feed, cursor: Position) {
+        if self.mode(feed) != Mode::Opening {
+            return;
+        }
+        self.set_mode(feed, Mode::CatchingUp);
+        if let Some(track) = self.track_mut(feed) {
+            track.place = Place {
+                sent: cursor,
+                handed: cursor,
+                mode: Mode::CatchingUp,
+            };
+        }
+    }
+
+    /// Takes a feed from the socket.
+    pub(super) fn end(&mut self, feed: Feed) -> Option<Ended> {
+        let track = self.track_mut(feed)?;
+        let ended = track.end(feed);
+        self.unsettled -= u32::from(ended.mode.is_unsettled());
+        Some(ended)
+    }
+
+    /// The feeds that the socket has of its user's log.
+    pub(super) fn feeds_of_user(&self) -> Vec<Feed> {
+        if !self.by_queue {
+            return vec![Feed::User];
+        }
+        let followed = |queue: &Queue| self.track(Feed::Queue(*queue)).is_some();
+        let queues = Queue::ALL.into_iter().filter(followed);
+        queues.map(Feed::Queue).collect()
+    }
+
+    /// Puts the log of broadcasts at its beginning again; they are confirmed so.
+    pub(super) fn reopen_broadcasts(&mut self, acks: AckMode) {
+        self.end(Feed::Broadcast);
+        self.broadcasts = Track::new(Feed::Broadcast, acks);
+    }
+
+    /// How many entries the transport has to confirm.
+    pub(super) fn awaits_transport(&self) -> u32 {
+        let of_queues = self.chosen.as_ref().map_or(0, |chosen| {
+            let followed = chosen.queues.iter().flatten();
+            followed.map(|it| it.track.awaits_transport()).sum()
+        });
+        self.own.awaits_transport() + self.broadcasts.awaits_transport() + of_queues
+    }
+
+    /// The furthest entries that were handed out and that the transport confirms.
+    pub(super) fn handed(&self) -> Reach {
+        let mut reach = Reach {
+            user: self.own.handed_to_transport(),
+            broadcast: self.broadcasts.handed_to_transport(),
+            ..Reach::default()
+        };
+        for queue in Queue::ALL {
+            let handed = self.track(Feed::Queue(queue));
+            let handed = handed.map_or(Position::START, Track::handed_to_transport);
+            if handed > Position::START {
+                reach = reach.with_queue(queue, handed);
+            }
+        }
+        reach
     }
 
     pub(super) fn has_room(&self, limits: &OutboxLimits, feed: Feed, bytes: usize) -> bool {
         self.queue.len() < limits.frames as usize
             && (self.queue.is_empty() || self.bytes + bytes <= limits.bytes as usize)
-            && self.unconfirmed(feed) < limits.window
-            && (feed == Feed::Broadcast || self.skipped.count() < limits.window)
+            && self
+                .track(feed)
+                .is_some_and(|track| track.is_below(limits.window))
     }
 
-    pub(super) fn push_entry(&mut self, entry: &Arc<SharedEntry>, bytes: usize) {
-        let (feed, position) = (entry.feed(), entry.position());
+    /// Whether something may be queued that nobody will miss.
+    pub(super) fn has_plenty_of_room(&self, limits: &OutboxLimits) -> bool {
+        self.queue.len() < limits.frames as usize / 2 && self.bytes < limits.bytes as usize / 2
+    }
+
+    pub(super) fn push(&mut self, item: Item, bytes: usize) {
         self.bytes += bytes;
-        self.place(feed).sent = position;
-        match feed {
-            Feed::User => self.window.push(position),
-            Feed::Broadcast => self.receipts.push(position, entry.receipt()),
+        if let Item::Entry(entry) = &item {
+            let turn = self.chosen.as_mut().map_or(0, |chosen| {
+                chosen.turn += 1;
+                chosen.turn
+            });
+            let feed = self.feed_for(entry);
+            if let Some(track) = self.track_mut(feed) {
+                track.push(entry.position(), entry.receipt(), turn);
+            }
         }
-        self.queue.push_back(entry.clone());
+        self.queue.push_back(item);
     }
 
     /// Takes out what is confirmed; what was not sent yet cannot be.
-    pub(super) fn confirm(&mut self, reach: Reach) -> Confirmed {
-        let [user, broadcast] = self.places;
-        let mut upto = reach.user.min(user.handed);
-        let before = self.window.count();
-        self.window.confirm(upto);
-        if self.window.count() == 0
-            && let Some(last) = self.skipped.last()
+    pub(super) fn confirm(&mut self, reach: &Reach) -> Vec<(Feed, Confirmed)> {
+        let mut all = Vec::new();
+        let mut confirm = |feed, track: &mut Track, upto| {
+            if track.acks().is_none()
+                && let Some(confirmed) = track.confirm(upto)
+            {
+                all.push((feed, confirmed));
+            }
+        };
+        confirm(Feed::User, &mut self.own, reach.user);
+        confirm(Feed::Broadcast, &mut self.broadcasts, reach.broadcast);
+        if let Some(chosen) = &mut self.chosen {
+            for (queue, following) in Queue::ALL.into_iter().zip(&mut chosen.queues) {
+                if let Some(following) = following {
+                    let feed = Feed::Queue(queue);
+                    confirm(feed, &mut following.track, reach.queue(queue));
+                }
+            }
+        }
+        all
+    }
+
+    /// What the session has to tell its client. A conversation that is not listened to any more is
+    /// forgotten only now, when all that came of it was taken.
+    pub(super) fn take_notice(&mut self) -> Option<Notice> {
+        let chosen = self.chosen.as_mut()?;
+        let notice = chosen.take_notice()?;
+        let Notice::Unsubscribed { conversation, .. } = notice;
+        if let Some(listening) = chosen.conversations.get(&conversation)
+            && listening.track.place.mode == Mode::Gone
         {
-            // Nothing is left to be confirmed: what was kept from the device does not wait for more.
-            upto = upto.max(last);
-            self.place(Feed::User).handed = user.handed.max(last);
+            chosen.conversations.remove(&conversation);
         }
-        let skipped = self.skipped.confirm(upto);
-        let moved = self.window.count() < before || !skipped.is_empty();
-        let of_user = moved.then_some((upto, skipped));
-        let upto = reach.broadcast.min(broadcast.handed);
-        let before = self.receipts.count();
-        let commands = self.receipts.confirm(upto);
-        let moved = self.receipts.count() < before;
-        Confirmed {
-            user: of_user,
-            broadcast: moved.then_some((upto, commands)),
-        }
+        Some(notice)
     }
 
     /// True if the session has to be woken.
@@ -125,9 +272,35 @@ impl Backlog {
 
     /// Whether what is queued may be written without the session.
     pub(super) fn may_write(&self) -> bool {
-        self.places.iter().all(|place| place.mode == Mode::Live)
+        self.unsettled == 0
             && self.close.is_none()
-            && self.lent.is_usable(self.all_unconfirmed())
+            && self.lent.is_usable(self.awaits_transport())
+            && !self.chosen().is_some_and(Chosen::has_notices)
+    }
+
+    /// Where frames of something are addressed to.
+    fn addresses(&self, item: &Item) -> &[Bytes] {
+        let Some(chosen) = &self.chosen else {
+            return &WHOLE;
+        };
+        match item {
+            Item::Entry(entry) => match self.feed_for(entry) {
+                Feed::User => &WHOLE,
+                Feed::Broadcast if !self.by_queue => &WHOLE,
+                // Broadcasts come with the queue that all other commands are in.
+                Feed::Broadcast => chosen.queues[Queue::Commands.index()]
+                    .as_ref()
+                    .map_or(&[], |it| &it.to),
+                Feed::Queue(queue) => chosen.queues[queue.index()]
+                    .as_ref()
+                    .map_or(&[], |it| &it.to),
+                Feed::Conversation(id) => chosen.conversations.get(&id).map_or(&[], |it| &it.to),
+            },
+            Item::Signal(signal) => chosen
+                .conversations
+                .get(&signal.conversation())
+                .map_or(&[], |it| &it.typing_to),
+        }
     }
 
     /// Writes the queue to the lent line. False if the session has to go on.
@@ -136,51 +309,164 @@ impl Backlog {
             if !self.may_write() {
                 return false;
             }
-            let mut slices = [IoSlice::new(&[]); MAX_FRAMES];
-            let count = self.queue.len().min(MAX_FRAMES);
-            for (slice, entry) in slices.iter_mut().zip(&self.queue) {
-                *slice = IoSlice::new(entry.frame(dialect));
-            }
-            let mut taken = self.lent.write(&slices[..count]);
-            written.bytes += taken as u64;
-            while taken > 0
-                && let Some(entry) = self.pop(dialect)
-            {
-                let frame = entry.frame(dialect);
-                let of_frame = taken.min(frame.len());
-                self.lent.wrote(frame, of_frame);
-                written.frames += u64::from(of_frame == frame.len());
-                taken -= of_frame;
+            if self.chosen.is_some() {
+                self.write_addressed(dialect, written);
+            } else {
+                self.write_whole(dialect, written);
             }
         }
         true
     }
 
-    pub(super) fn pop(&mut self, dialect: DialectId) -> Option<Arc<SharedEntry>> {
-        let entry = self.queue.pop_front()?;
-        self.bytes -= entry.frame(dialect).len();
-        self.took_entry = true;
-        self.place(entry.feed()).handed = entry.position();
-        Some(entry)
+    /// Writes what fits into one call, of a socket whose frames are all shared.
+    fn write_whole(&mut self, dialect: DialectId, written: &mut Written) {
+        let mut slices = [IoSlice::new(&[]); MAX_FRAMES];
+        let count = self.queue.len().min(MAX_FRAMES);
+        for (slice, item) in slices.iter_mut().zip(&self.queue) {
+            *slice = IoSlice::new(item.frame(dialect));
+        }
+        let mut taken = self.lent.write(&slices[..count]);
+        written.bytes += taken as u64;
+        while taken > 0
+            && let Some(item) = self.pop(dialect)
+        {
+            let frame = item.frame(dialect);
+            let of_frame = taken.min(frame.len());
+            if of_frame < frame.len() {
+                self.lent.keep_rest(frame.slice(of_frame..));
+            }
+            written.frames += u64::from(of_frame == frame.len());
+            taken -= of_frame;
+        }
     }
-}
 
-impl Backlog {
-    /// A socket behind in a log that has room for half of everything begins to catch up there;
+    /// The same for one some of whose frames begin with an address.
+    fn write_addressed(&mut self, dialect: DialectId, written: &mut Written) {
+        let mut heads = Vec::new();
+        // For each frame its head, what it shares, and how many items are done with once it is out.
+        let mut frames: Vec<(Range<usize>, &[u8], usize)> = Vec::new();
+        let mut items = 0;
+        for item in &self.queue {
+            if frames.len() >= MAX_FRAMES {
+                break;
+            }
+            let shared = item.frame(dialect);
+            for address in self.addresses(item) {
+                let begin = heads.len();
+                if !address.is_empty() {
+                    dialect::head(address, shared.len(), &mut heads);
+                }
+                frames.push((begin..heads.len(), shared, items));
+            }
+            items += 1;
+        }
+        let slices: Vec<IoSlice<'_>> = frames
+            .iter()
+            .flat_map(|(head, shared, _)| [&heads[head.clone()], shared])
+            .filter(|part| !part.is_empty())
+            .map(IoSlice::new)
+            .collect();
+        let mut left = 0;
+        if !slices.is_empty() {
+            left = self.lent.write(&slices);
+            if left == 0 {
+                return;
+            }
+        }
+        written.bytes += left as u64;
+        let (mut done, mut rest, mut last) = (items, Vec::new(), None);
+        let mut frames = frames.into_iter();
+        while let Some((head, shared, item)) = frames.next() {
+            let head = &heads[head];
+            let length = head.len() + shared.len();
+            if left >= length {
+                left -= length;
+                written.frames += 1;
+                last = Some(item);
+                continue;
+            }
+            done = item;
+            if left > 0 || last == Some(item) {
+                // What was begun goes on before anything else, with all of its frames.
+                done += 1;
+                rest.extend_from_slice(&head[left.min(head.len())..]);
+                rest.extend_from_slice(&shared[left.saturating_sub(head.len())..]);
+                for (head, shared, _) in frames.take_while(|(_, _, other)| *other == item) {
+                    rest.extend_from_slice(&heads[head]);
+                    rest.extend_from_slice(shared);
+                }
+            }
+            break;
+        }
+        for _ in 0..done {
+            self.pop(dialect);
+        }
+        if !rest.is_empty() {
+            self.lent.keep_rest(rest.into());
+        }
+    }
+
+    /// Takes the next frames out, each whole. None if there was nothing to take.
+    pub(super) fn take(&mut self, dialect: DialectId, batch: &mut Batch) -> Option<usize> {
+        let item = self.queue.front()?;
+        let shared = item.frame(dialect);
+        let before = batch.len();
+        for address in self.addresses(item) {
+            batch.push_back(if address.is_empty() {
+                shared.clone()
+            } else {
+                let mut frame = Vec::with_capacity(address.len() + shared.len() + 10);
+                dialect::head(address, shared.len(), &mut frame);
+                frame.extend_from_slice(shared);
+                frame.into()
+            });
+        }
+        let taken = batch.len() - before;
+        self.pop(dialect);
+        Some(taken)
+    }
+
+    fn pop(&mut self, dialect: DialectId) -> Option<Item> {
+        let item = self.queue.pop_front()?;
+        self.bytes -= item.frame(dialect).len();
+        if let Item::Entry(entry) = &item {
+            self.took_entry = true;
+            let feed = self.feed_for(entry);
+            if let Some(track) = self.track_mut(feed) {
+                track.place.handed = entry.position();
+            }
+        }
+        Some(item)
+    }
+
+    /// A socket behind in a feed that has room for half of everything begins to catch up there;
     /// less would read the log for one entry at a time.
-    pub(super) fn begin_catch_ups(&mut self, limits: &OutboxLimits) -> [Option<Feed>; 2] {
-        let has_room = self.close.is_none()
+    pub(super) fn begin_catch_ups(&mut self, limits: &OutboxLimits) -> Vec<Feed> {
+        let has_room = self.unsettled > 0
+            && self.close.is_none()
             && self.queue.len() <= limits.frames as usize / 2
             && self.bytes <= limits.bytes as usize / 2;
-        Feed::ALL.map(|feed| {
-            let begin = has_room
-                && self.place(feed).mode == Mode::Behind
-                && self.unconfirmed(feed) <= limits.window / 2
-                && (feed == Feed::Broadcast || self.skipped.count() <= limits.window / 2);
-            begin.then(|| {
-                self.place(feed).mode = Mode::CatchingUp;
-                feed
-            })
-        })
+        if !has_room {
+            return Vec::new();
+        }
+        let is_due = |track: &Track| {
+            track.place.mode == Mode::Behind
+                && track.unconfirmed() <= limits.window / 2
+                && track.skipped() <= limits.window / 2
+        };
+        let all = [Feed::User, Feed::Broadcast].into_iter();
+        let all = all.chain(Queue::ALL.map(Feed::Queue));
+        let mut due: Vec<Feed> = all
+            .filter(|feed| self.track(*feed).is_some_and(is_due))
+            .collect();
+        if let Some(chosen) = &self.chosen {
+            let listening = chosen.conversations.iter();
+            let behind = listening.filter(|(_, it)| is_due(&it.track));
+            due.extend(behind.map(|(id, _)| Feed::Conversation(*id)));
+        }
+        for feed in &due {
+            self.set_mode(*feed, Mode::CatchingUp);
+        }
+        due
     }
 }

@@ -107,7 +107,12 @@ impl Fanout {
         if !completed.is_empty() {
             *member.completed.lock() = Some(Box::new(completed));
         }
-        outbox.begin(Feed::Broadcast, begin);
+        if outbox.is_by_queue() {
+            // They come with a queue, once that is asked for.
+            outbox.open_broadcasts(begin);
+        } else {
+            outbox.begin(Feed::Broadcast, begin);
+        }
         Ok(())
     }
 

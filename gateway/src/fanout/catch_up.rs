@@ -11,6 +11,7 @@ use super::{
     topic::Advance,
 };
 use crate::dialect::Feed;
+use shared::domain::Topic;
 
 /// Entries per read.
 const CHUNK: u32 = 256;
@@ -29,6 +30,10 @@ impl Fanout {
         let fanout = self.clone();
         self.lifecycle.spawn("catch-up", async move {
             fanout.catch_up(&outbox, feed, walk).await;
+            if let Feed::Conversation(conversation) = feed {
+                // What was read may have taken its last listener.
+                fanout.linger_if_unused(Topic::Conversation(conversation));
+            }
         });
     }
 
@@ -38,7 +43,7 @@ impl Fanout {
         };
         let topic = feed.topic(member.user);
         let mut retry = FIRST_RETRY;
-        let mut advance = self.hub.advance(topic, outbox);
+        let mut advance = self.hub.advance(topic, outbox, feed);
         outbox.wake_if_queued();
         while let Advance::Read { after, target } = advance {
             // While in Postgres, a walk knows more than the position.
@@ -58,7 +63,7 @@ impl Fanout {
                 Ok(chunk) => {
                     retry = FIRST_RETRY;
                     at.expect(chunk.end, target);
-                    advance = self.hub.feed(topic, outbox, chunk.entries, at.at());
+                    advance = self.hub.feed(topic, outbox, feed, chunk.entries, at.at());
                     walk = Some(at);
                 }
                 Err(error) => {

@@ -31,7 +31,7 @@ impl Fanout {
     }
 
     /// Does what follows from entries that were applied.
-    pub(super) fn apply(&self, effects: Effects) {
+    pub(super) fn apply(self: &Arc<Self>, effects: Effects) {
         for outbox in effects.wake {
             outbox.wake();
         }
@@ -44,6 +44,12 @@ impl Fanout {
         }
         for entry in effects.revocations {
             self.revoke(&entry);
+        }
+        for (user, conversation) in effects.admitted {
+            self.admitted(user, conversation);
+        }
+        for topic in effects.unused {
+            self.linger.push(topic);
         }
         for shard in effects.gaps {
             self.gap(shard);

@@ -36,7 +36,7 @@ impl Fanout {
         }
     }
 
-    async fn compare_all(&self, topics: &[Topic]) -> Result<(), StoreError> {
+    async fn compare_all(self: &Arc<Self>, topics: &[Topic]) -> Result<(), StoreError> {
         let chunks: Vec<Vec<Topic>> = topics.chunks(CHUNK).map(<[Topic]>::to_vec).collect();
         let asked = stream::iter(chunks).map(async |chunk| self.compare(&chunk).await);
         asked
@@ -45,7 +45,7 @@ impl Fanout {
             .await
     }
 
-    async fn compare(&self, topics: &[Topic]) -> Result<(), StoreError> {
+    async fn compare(self: &Arc<Self>, topics: &[Topic]) -> Result<(), StoreError> {
         let heads = self.store.heads(topics).await?;
         let mut effects = Effects::default();
         for (topic, head) in topics.iter().zip(heads) {

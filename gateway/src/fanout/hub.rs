@@ -11,19 +11,22 @@ use std::{
 
 use parking_lot::Mutex;
 use shared::{
-    domain::{Entry, Position, Preferences, SessionId, Timestamp, Topic, UserId},
+    domain::{
+        ConversationId, Entry, Position, Preferences, Queue, SessionId, Timestamp, Topic, UserId,
+    },
     redis::BellEvent,
 };
 use tokio::sync::futures::OwnedNotified;
 
 use super::{
-    backlog::Ended,
     completed::Missed,
+    item::SharedSignal,
     outbox::{CloseReason, Outbox},
     shared_entry::SharedEntry,
-    topic::{Advance, Effects, Follow, TopicState, give},
+    topic::{Advance, Effects, Follow, TopicState, revokes},
+    track::Ended,
 };
-use crate::dialect::Feed;
+use crate::dialect::{AckMode, Feed};
 
 /// Locks of the map. A power of two, well above the number of threads.
 const SHARDS: usize = 64;
@@ -43,8 +46,8 @@ pub(super) struct Left {
     pub(super) is_unused: bool,
     /// The topic's position, if it is known.
     pub(super) position: Option<Position>,
-    /// How the socket ended.
-    pub(super) ended: Ended,
+    /// How the socket ended, in each of its feeds.
+    pub(super) ended: Vec<Ended>,
 }
 
 /// How a socket gets its topic followed.
@@ -90,8 +93,13 @@ impl Hub {
                     self.close(topic, session, CloseReason::Displaced);
                 }
                 BellEvent::Gap { shard } => effects.gaps.push(shard),
-                // Nobody here asks for them yet.
-                BellEvent::Signal { .. } => {}
+                BellEvent::Signal { topic, signal } => {
+                    let Topic::Conversation(conversation) = topic else {
+                        continue;
+                    };
+                    let signal = SharedSignal::new(conversation, signal);
+                    self.with(topic, |state| state.signal(&signal, effects));
+                }
                 // For publishers that wait for Postgres; the store itself hears it.
                 BellEvent::Stored { .. } => {}
             }
@@ -105,6 +113,46 @@ impl Hub {
             .entry(topic)
             .or_insert_with(TopicState::new)
             .join(outbox);
+    }
+
+    /// A socket that has joined its user's topic begins to follow a queue; see
+    /// [`TopicState::follow_queue`].
+    pub(super) fn follow_queue(
+        &self,
+        user: UserId,
+        outbox: &Arc<Outbox>,
+        queue: Queue,
+        acks: AckMode,
+    ) -> Option<Position> {
+        let follow = |state: &mut TopicState| state.follow_queue(outbox, queue, acks);
+        self.with(Topic::User(user), follow).flatten()
+    }
+
+    /// A socket follows a queue no more.
+    pub(super) fn leave_queue(&self, user: UserId, outbox: &Outbox, queue: Queue) -> Option<Ended> {
+        let leave = |state: &mut TopicState| state.leave_queue(outbox, queue);
+        self.with(Topic::User(user), leave).flatten()
+    }
+
+    /// A socket begins to listen to a conversation, or wants something else of it. True if it is
+    /// news, and somebody has to see to it that it hears something.
+    pub(super) fn listen(&self, conversation: ConversationId, outbox: &Arc<Outbox>) -> bool {
+        let topic = Topic::Conversation(conversation);
+        let mut shard = self.shard(topic).lock();
+        let is_new = shard
+            .entry(topic)
+            .or_insert_with(|| TopicState::of(topic))
+            .listen(outbox, conversation);
+        drop(shard);
+        self.forget_if_unused(topic);
+        is_new
+    }
+
+    /// Whether a topic is followed for nobody.
+    pub(super) fn is_unused(&self, topic: Topic) -> bool {
+        let is_unused =
+            |state: &mut TopicState| state.is_unused() && matches!(state.follow, Follow::Yes);
+        self.with(topic, is_unused).unwrap_or(false)
     }
 
     /// Adds a socket that has joined its user's topic to those that follow broadcasts.
@@ -147,7 +195,7 @@ impl Hub {
     /// Removes a socket, if it is here.
     pub(super) fn leave(&self, topic: Topic, outbox: &Arc<Outbox>) -> Option<Left> {
         let left = self.with(topic, |state| {
-            let ended = state.leave(outbox)?;
+            let ended = state.leave(outbox, Feed::of(topic))?;
             let is_unused = state.is_unused();
             Some(Left {
                 is_unused: is_unused && matches!(state.follow, Follow::Yes),
@@ -267,8 +315,8 @@ impl Hub {
     }
 
     /// See [`TopicState::advance`].
-    pub(super) fn advance(&self, topic: Topic, outbox: &Arc<Outbox>) -> Advance {
-        self.with(topic, |state| state.advance(outbox))
+    pub(super) fn advance(&self, topic: Topic, outbox: &Arc<Outbox>, feed: Feed) -> Advance {
+        self.with(topic, |state| state.advance(outbox, feed))
             .unwrap_or(Advance::Done)
     }
 
@@ -278,19 +326,27 @@ impl Hub {
         &self,
         topic: Topic,
         outbox: &Arc<Outbox>,
+        feed: Feed,
         entries: Vec<Entry>,
         at: Position,
     ) -> Advance {
         let entries: Vec<_> = entries.into_iter().map(SharedEntry::new).collect();
         // Asked one by one under the lock, so that a choice counts at once; encoded outside of it.
         let take = |entry: &Arc<SharedEntry>| {
-            let admits = self.with(topic, |state| state.admits(outbox, entry));
-            admits.is_some_and(|is_admitted| give(outbox, entry, is_admitted))
+            let handing = self.with(topic, |state| state.handing(outbox, feed, entry));
+            if !handing.is_some_and(|handing| handing.give(outbox, feed, entry)) {
+                return false;
+            }
+            let is_lost = revokes(entry, outbox);
+            if is_lost {
+                self.with(topic, |state| state.lose_if_revoked(outbox, feed));
+            }
+            !is_lost
         };
         if entries.iter().all(take) {
-            outbox.passed(Feed::of(topic), at);
+            outbox.passed(feed, at);
         }
-        let advance = self.advance(topic, outbox);
+        let advance = self.advance(topic, outbox, feed);
         outbox.wake_if_queued();
         advance
     }

@@ -84,11 +84,9 @@ impl Lent {
         written
     }
 
-    /// The line took this much of a frame.
-    pub(super) fn wrote(&mut self, frame: &Bytes, bytes: usize) {
-        if bytes < frame.len() {
-            self.rest = Some(Box::new(frame.slice(bytes..)));
-            self.below = 0;
-        }
+    /// The line took a frame only in part; this is what it lacks.
+    pub(super) fn keep_rest(&mut self, rest: Bytes) {
+        self.rest = Some(Box::new(rest));
+        self.below = 0;
     }
 }

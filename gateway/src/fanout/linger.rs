@@ -41,6 +41,13 @@ impl Linger {
 }
 
 impl Fanout {
+    /// If nobody needs a topic any more, it is given up in a moment.
+    pub(super) fn linger_if_unused(&self, topic: Topic) {
+        if self.hub.is_unused(topic) {
+            self.linger.push(topic);
+        }
+    }
+
     /// The task that unsubscribes.
     pub(super) async fn unsubscribe_idle(self: Arc<Self>) {
         let mut tick = tokio::time::interval(TICK);

@@ -7,7 +7,7 @@ use std::{
 
 use shared::domain::{Device, MessageId, SessionId, Topic, UserId};
 
-use super::{Fanout, backlog::Confirmed, outbox::Outbox};
+use super::{Fanout, outbox::Outbox, track::Confirmed};
 use crate::dialect::Feed;
 
 /// What a revocation looks for in a token.
@@ -67,27 +67,28 @@ impl Member {
         Topic::User(self.user)
     }
 
-    pub(super) fn confirmed(&self, confirmed: Confirmed) {
-        if confirmed == Confirmed::default() {
-            return;
-        }
+    pub(super) fn confirmed(&self, feed: Feed, confirmed: Confirmed) {
         let Some(fanout) = self.fanout.upgrade() else {
             return;
         };
-        if let Some((position, skipped)) = confirmed.user {
-            fanout
-                .acker
-                .confirm(self.user, &self.device, position, skipped);
-        }
-        if let Some((position, commands)) = confirmed.broadcast {
-            fanout
-                .receiver
-                .confirm(self.user, &self.device, position, commands);
+        let Confirmed {
+            upto,
+            skipped,
+            commands,
+        } = confirmed;
+        let (acker, receiver) = (&fanout.acker, &fanout.receiver);
+        match feed {
+            Feed::User => acker.confirm(self.user, &self.device, None, upto, skipped),
+            Feed::Queue(queue) => {
+                acker.confirm(self.user, &self.device, Some(queue), upto, skipped);
+            }
+            Feed::Broadcast => receiver.confirm(self.user, &self.device, upto, commands),
+            Feed::Conversation(_) => {}
         }
     }
 
-    pub(super) fn catch_up(&self, outbox: &Arc<Outbox>, feeds: [Option<Feed>; 2]) {
-        for feed in feeds.into_iter().flatten() {
+    pub(super) fn catch_up(&self, outbox: &Arc<Outbox>, feeds: Vec<Feed>) {
+        for feed in feeds {
             if let Some(fanout) = self.fanout.upgrade() {
                 fanout.spawn_catch_up(outbox.clone(), feed, None);
             }

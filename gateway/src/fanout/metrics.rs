@@ -34,6 +34,8 @@ shared::metrics! {
     pub static GAPS: Counter = "tidegate_fanout_gaps_total";
     /// Sockets that began to read for themselves, because their queue was longer than a page or they were slow.
     pub static CATCH_UPS: Counter = "tidegate_fanout_catch_ups_total";
+    /// Entries that a client refused so often that they do not come again.
+    pub static PARKED: Counter = "tidegate_fanout_parked_total";
     /// Confirmations that were dropped because too many devices wait; they cost duplicates later.
     pub static ACKS_DROPPED: Counter = "tidegate_fanout_acks_dropped_total";
     /// Ended sessions that were not closed in Redis because too many wait.

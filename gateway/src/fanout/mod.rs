@@ -10,11 +10,14 @@
 //! sockets or requests.
 
 mod acker;
+mod acknowledge;
+mod acks;
 mod attach;
 mod audiences;
 mod backlog;
 mod broadcasts;
 mod catch_up;
+mod chosen;
 mod closer;
 mod completed;
 mod directory;
@@ -22,14 +25,17 @@ mod follower;
 mod heads;
 mod heartbeat;
 mod hub;
+mod item;
 mod line;
 mod linger;
+mod listeners;
 mod member;
 pub mod metrics;
 mod outbox;
 mod place;
 mod preferences;
 mod probe;
+mod reach;
 mod reader;
 mod receiver;
 mod recent;
@@ -39,7 +45,10 @@ mod repair;
 mod revocations;
 mod shards;
 mod shared_entry;
+mod subscriptions;
 mod topic;
+mod track;
+mod wishes;
 
 #[cfg(test)]
 mod testing;
@@ -65,15 +74,17 @@ use tokio::{
 };
 
 pub use attach::{Attach, Attached, Attachment};
+pub use chosen::Notice;
 pub use directory::DirectoryListener;
 pub use line::Line;
 pub use member::TokenRef;
 pub use outbox::{Batch, CloseReason, MAX_FRAMES, Outbox, OutboxLimits, Taken};
-pub use place::Reach;
 pub use probe::ProbeStatus;
+pub use reach::Reach;
 pub use reader::{Chunk, ReadError, Reader, Source, Walk};
 pub use refusal::{postgres_refusal, store_refusal};
 pub use shared_entry::SharedEntry;
+pub use subscriptions::Rights;
 
 /// Sockets of a drain that close within this time close together.
 const DRAIN_STEP: Duration = Duration::from_millis(10);
@@ -135,6 +146,7 @@ pub struct Fanout {
     acker: acker::Acker,
     receiver: receiver::Receiver,
     directory: OnceLock<DirectoryListener>,
+    rights: OnceLock<Arc<dyn Rights>>,
     broadcasts_loaded: watch::Sender<bool>,
     closer: closer::Closer,
     unregistered: shards::Shards,
@@ -161,6 +173,7 @@ impl Fanout {
             postgres,
             receiver: receiver::Receiver::default(),
             directory: OnceLock::new(),
+            rights: OnceLock::new(),
             broadcasts_loaded: watch::Sender::new(false),
             acker: acker::Acker::new(store.clone(), lifecycle.clone()),
             catch_ups: Semaphore::new(settings.catch_ups),

@@ -1,7 +1,7 @@
 //! What waits to be written to one socket.
 //!
-//! A small queue of shared entries and a [`Place`] in each log that comes to the socket: the
-//! user's own, and that of broadcasts. The hub and catch-ups put entries in; the session's task
+//! A small queue of shared entries and a [`Track`] of each feed that comes to the socket: the
+//! user's own log, or queues of it, that of broadcasts, those of conversations. The hub and catch-ups put entries in; the session's task
 //! takes them out in batches, one write each. While the session has nothing to write it lends
 //! the [`Line`], and entries are written without waking it. Nothing is allocated while a socket
 //! is idle. Entries are bounded by number, by bytes and, for each log, by the window of
@@ -18,14 +18,18 @@ use std::{
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use parking_lot::{Mutex, MutexGuard};
-use shared::domain::{Code, MessageId, Position, Refusal};
+use shared::domain::{MessageId, Position};
 
 use super::{
-    backlog::{Backlog, Ended},
+    backlog::{Backlog, Stage},
+    chosen::Notice,
+    item::{Item, SharedSignal},
     line::{Lent, Line, Written},
     member::Member,
-    place::{Mode, Place, Reach},
+    place::Mode,
+    reach::Reach,
     shared_entry::SharedEntry,
+    track::{Confirmed, Ended, Track},
 };
 use crate::dialect::{DialectId, Feed};
 
@@ -85,6 +89,8 @@ pub enum CloseReason {
 pub enum Taken {
     /// The batch holds this many frames.
     Frames(usize),
+    /// Everything queued was taken, and the session has to tell its client something.
+    Notice(Notice),
     /// Everything queued was taken, and the socket has to close.
     Close(CloseReason),
 }
@@ -113,10 +119,10 @@ pub(super) enum Then {
 
 /// The queue of one socket. Shared by its session, the hub and its catch-up.
 pub struct Outbox {
-    dialect: DialectId,
-    limits: OutboxLimits,
-    state: Mutex<Backlog>,
-    waker: AtomicWaker,
+    pub(super) dialect: DialectId,
+    pub(super) limits: OutboxLimits,
+    pub(super) state: Mutex<Backlog>,
+    pub(super) waker: AtomicWaker,
     member: OnceLock<Member>,
 }
 
@@ -124,10 +130,14 @@ pub struct Outbox {
 impl Outbox {
     /// An empty queue of a socket that follows nothing yet.
     pub fn new(limits: OutboxLimits, dialect: DialectId) -> Arc<Self> {
+        Self::of(limits, dialect, !dialect.takes_whole_log())
+    }
+
+    pub(super) fn of(limits: OutboxLimits, dialect: DialectId, by_queue: bool) -> Arc<Self> {
         Arc::new(Self {
             dialect,
             limits,
-            state: Mutex::default(),
+            state: Mutex::new(Backlog::new(by_queue)),
             waker: AtomicWaker::new(),
             member: OnceLock::new(),
         })
@@ -155,21 +165,21 @@ impl Outbox {
         let mut state = self.state.lock();
         state.woken = false;
         state.lent.take_back(batch);
-        let (mut frames, mut bytes) = (0, 0);
-        while frames < MAX_FRAMES && bytes < BATCH_BYTES {
-            let Some(entry) = state.pop(self.dialect) else {
-                break;
-            };
-            let frame = entry.frame(self.dialect).clone();
-            frames += 1;
-            bytes += frame.len();
-            batch.push_back(frame);
+        let (mut frames, queued) = (0, state.bytes);
+        while frames < MAX_FRAMES
+            && queued - state.bytes < BATCH_BYTES
+            && let Some(taken) = state.take(self.dialect, batch)
+        {
+            frames += taken;
         }
         if frames > 0 {
             return Poll::Ready(Taken::Frames(frames));
         }
         if state.queue.capacity() > 8 {
             state.queue = VecDeque::new();
+        }
+        if let Some(notice) = state.take_notice() {
+            return Poll::Ready(Taken::Notice(notice));
         }
         match state.close {
             Some(reason) => Poll::Ready(Taken::Close(reason)),
@@ -192,50 +202,40 @@ impl Outbox {
         state.close.map_or(Poll::Pending, Poll::Ready)
     }
 
-    /// How many entries were queued or sent and are not confirmed.
+    /// How many entries were queued or sent and are not confirmed, of those that pongs confirm.
     pub fn unconfirmed(&self) -> u32 {
-        self.state.lock().all_unconfirmed()
+        self.state.lock().awaits_transport()
     }
 
-    /// The last entries that were taken out or written; `None` before the first. A ping queued
-    /// now is written after these entries.
+    /// The last entries that were taken out or written, of those that pongs confirm; `None` before
+    /// the first. A ping queued now is written after these entries.
     pub fn written(&self) -> Option<Reach> {
         let state = self.state.lock();
-        let [user, broadcast] = state.places;
-        state.took_entry.then_some(Reach {
-            user: user.handed,
-            broadcast: broadcast.handed,
-        })
+        state.took_entry.then(|| state.handed())
     }
 
     /// The client has everything up to `reach`: makes room in the windows and moves the
     /// device's cursors. What was not sent yet cannot be confirmed.
-    pub fn confirmed(self: &Arc<Self>, reach: Reach) {
+    pub fn confirmed(self: &Arc<Self>, reach: &Reach) {
         let mut state = self.state.lock();
         let confirmed = state.confirm(reach);
+        self.settled(state, confirmed);
+    }
+
+    /// Tells of what was confirmed. A socket that has room by it begins to catch up.
+    pub(super) fn settled(
+        self: &Arc<Self>,
+        mut state: MutexGuard<'_, Backlog>,
+        confirmed: Vec<(Feed, Confirmed)>,
+    ) {
         let begin = state.begin_catch_ups(&self.limits);
         drop(state);
         if let Some(member) = self.member.get() {
-            member.confirmed(confirmed);
+            for (feed, confirmed) in confirmed {
+                member.confirmed(feed, confirmed);
+            }
             member.catch_up(self, begin);
         }
-    }
-
-    /// The client says itself that it is done with everything of a log up to `position`.
-    pub fn acknowledged(self: &Arc<Self>, feed: Feed, position: Position) -> Result<(), Refusal> {
-        if position > self.state.lock().place(feed).handed {
-            return Err(Refusal::new(
-                Code::BadRequest,
-                "this position was not sent yet",
-            ));
-        }
-        let mut reach = Reach::default();
-        match feed {
-            Feed::User => reach.user = position,
-            Feed::Broadcast => reach.broadcast = position,
-        }
-        self.confirmed(reach);
-        Ok(())
     }
 
     /// Everything taken out has been written, and the session has nothing to write: the line is
@@ -308,125 +308,161 @@ impl Outbox {
         }
     }
 
-    /// The session is open: entries of a log after `cursor` are read for it.
+    /// Whether the user's log is followed queue by queue, as far as it was asked for.
+    pub(super) fn is_by_queue(&self) -> bool {
+        self.state.lock().is_by_queue()
+    }
+
+    /// The session is open in Redis, and did not end yet.
+    pub(super) fn is_open(&self) -> bool {
+        self.state.lock().stage == Stage::Open
+    }
+
+    pub(super) fn is_ended(&self) -> bool {
+        self.state.lock().stage == Stage::Ended
+    }
+
+    /// The session is open, or over.
+    pub(super) fn enter(&self, stage: Stage) {
+        self.state.lock().stage = stage;
+    }
+
+    /// Entries of a feed after `cursor` are read for the socket.
     pub(super) fn begin(&self, feed: Feed, cursor: Position) {
-        let mut state = self.state.lock();
-        let place = state.place(feed);
-        if place.mode == Mode::Opening {
-            *place = Place {
-                sent: cursor,
-                handed: cursor,
-                mode: Mode::CatchingUp,
-            };
-        }
+        self.state.lock().begin(feed, cursor);
+    }
+
+    /// The feed by which the socket may get an entry.
+    pub(super) fn feed_for(&self, entry: &SharedEntry) -> Feed {
+        self.state.lock().feed_for(entry)
     }
 
     /// An entry that was heard, for a live socket. `before` is the topic's position before it.
     pub(super) fn offer_live(&self, entry: &Arc<SharedEntry>, before: Position) -> Offered {
-        let (feed, bytes) = (entry.feed(), entry.frame(self.dialect).len());
         let mut state = self.state.lock();
-        let place = *state.place(feed);
-        if place.mode != Mode::Live || state.close.is_some() {
+        let feed = state.feed_for(entry);
+        let Some(sent) = state.track(feed).and_then(live_at) else {
+            return Offered::NotLive;
+        };
+        if state.close.is_some() {
             return Offered::NotLive;
         }
-        if entry.position() <= place.sent {
+        if entry.position() <= sent {
             return Offered::Taken(Then::Nothing);
         }
+        let bytes = entry.frame(self.dialect).len();
         if state.has_room(&self.limits, feed, bytes) {
-            state.push_entry(entry, bytes);
-            let then = match (state.wake(), state.may_write()) {
-                (false, _) => Then::Nothing,
-                (true, false) => Then::Wake,
-                (true, true) => Then::Write,
-            };
-            return Offered::Taken(then);
+            state.push(Item::Entry(entry.clone()), bytes);
+            return Offered::Taken(then(&mut state));
         }
-        let place = state.place(feed);
-        place.sent = place.sent.max(before);
-        place.mode = Mode::Behind;
+        if let Some(track) = state.track_mut(feed) {
+            track.place.sent = sent.max(before);
+        }
+        state.set_mode(feed, Mode::Behind);
         Offered::FellBehind
+    }
+
+    /// Something that nobody will miss, for a socket that has plenty of room.
+    pub(super) fn offer_signal(&self, signal: &Arc<SharedSignal>) -> Then {
+        let mut state = self.state.lock();
+        let feed = Feed::Conversation(signal.conversation());
+        let listens = !matches!(state.mode(feed), Mode::Opening | Mode::Gone);
+        if !listens || state.close.is_some() || !state.has_plenty_of_room(&self.limits) {
+            return Then::Nothing;
+        }
+        let item = Item::Signal(signal.clone());
+        let bytes = item.frame(self.dialect).len();
+        state.push(item, bytes);
+        then(&mut state)
     }
 
     /// A command that the user's preferences keep from a socket that is live in the user's log.
     /// False if the socket fell behind: so much may be kept from it before it confirms.
-    pub(super) fn keep_live(self: &Arc<Self>, at: Position) -> bool {
+    pub(super) fn keep_live(self: &Arc<Self>, entry: &SharedEntry) -> bool {
         let mut state = self.state.lock();
-        if state.places[Feed::User as usize].mode != Mode::Live || state.close.is_some() {
+        let feed = state.feed_for(entry);
+        let Some(track) = state.track(feed).filter(|it| live_at(it).is_some()) else {
+            return true;
+        };
+        if state.close.is_some() {
             return true;
         }
-        if state.skipped.count() < self.limits.window {
-            self.keep(state, at);
+        if track.may_skip(self.limits.window) {
+            self.keep(state, feed, entry.position());
             return true;
         }
-        state.place(Feed::User).mode = Mode::Behind;
+        state.set_mode(feed, Mode::Behind);
         false
     }
 
-    /// The same for a socket that catches up, in either log. False if it stopped doing so.
+    /// The same for a socket that catches up in the user's log. False if it stopped doing so.
     pub(super) fn keep_read(self: &Arc<Self>, feed: Feed, at: Position) -> bool {
         let mut state = self.state.lock();
-        let (has_room, place) = (
-            state.skipped.count() < self.limits.window,
-            state.place(feed),
-        );
-        if place.mode != Mode::CatchingUp {
+        let Some(track) = state.track(feed).filter(|it| it.is_catching_up()) else {
             return false;
+        };
+        if track.may_skip(self.limits.window) {
+            self.keep(state, feed, at);
+            return true;
         }
-        if feed == Feed::Broadcast {
-            // Only what was received is told of broadcasts.
-            place.sent = place.sent.max(at);
-        } else if !has_room {
-            place.mode = Mode::Behind;
-            return false;
-        } else {
-            self.keep(state, at);
-        }
-        true
+        state.set_mode(feed, Mode::Behind);
+        false
     }
 
     /// While nothing waits to be confirmed, the device's cursor goes with what is kept from it.
-    fn keep(self: &Arc<Self>, mut state: MutexGuard<'_, Backlog>, at: Position) {
-        let place = state.place(Feed::User);
-        if at <= place.sent {
+    fn keep(self: &Arc<Self>, mut state: MutexGuard<'_, Backlog>, feed: Feed, at: Position) {
+        let Some(track) = state.track_mut(feed).filter(|it| it.place.sent < at) else {
+            return;
+        };
+        track.skip(at);
+        if track.unconfirmed() > 0 || track.skipped() < SETTLE {
             return;
         }
-        place.sent = at;
-        state.skipped.push(at);
-        if state.window.count() > 0 || state.skipped.count() < SETTLE {
-            return;
-        }
-        let confirmed = state.confirm(Reach::default());
+        let confirmed = track.settle_skipped();
         drop(state);
-        if let Some(member) = self.member.get() {
-            member.confirmed(confirmed);
+        if let (Some(confirmed), Some(member)) = (confirmed, self.member.get()) {
+            member.confirmed(feed, confirmed);
         }
     }
 
     /// An entry that was read for a socket that catches up. False if it stopped doing so, for
     /// want of room or because it is closing.
-    pub(super) fn offer_read(&self, entry: &Arc<SharedEntry>) -> bool {
-        let (feed, bytes) = (entry.feed(), entry.frame(self.dialect).len());
+    pub(super) fn offer_read(&self, feed: Feed, entry: &Arc<SharedEntry>) -> bool {
         let mut state = self.state.lock();
-        let place = *state.place(feed);
-        if place.mode != Mode::CatchingUp || state.close.is_some() {
+        let Some(track) = state.track(feed).filter(|it| it.is_catching_up()) else {
+            return false;
+        };
+        if state.close.is_some() {
             return false;
         }
-        if entry.position() <= place.sent {
+        if entry.position() <= track.place.sent {
             return true;
         }
+        let bytes = entry.frame(self.dialect).len();
         if state.has_room(&self.limits, feed, bytes) {
-            state.push_entry(entry, bytes);
+            state.push(Item::Entry(entry.clone()), bytes);
             return true;
         }
-        state.place(feed).mode = Mode::Behind;
+        state.set_mode(feed, Mode::Behind);
         false
     }
 
-    /// Nothing more exists in a log up to `position`.
+    /// An entry that was read and is nothing for a socket that catches up. False if it stopped doing so.
+    pub(super) fn pass_read(&self, feed: Feed, at: Position) -> bool {
+        let mut state = self.state.lock();
+        let track = state.track_mut(feed).filter(|it| it.is_catching_up());
+        track.is_some_and(|track| {
+            track.place.sent = track.place.sent.max(at);
+            true
+        })
+    }
+
+    /// Nothing more exists in a feed up to `position`.
     pub(super) fn passed(&self, feed: Feed, position: Position) {
         let mut state = self.state.lock();
-        let place = state.place(feed);
-        place.sent = place.sent.max(position);
+        if let Some(track) = state.track_mut(feed) {
+            track.place.sent = track.place.sent.max(position);
+        }
     }
 
     /// A socket that catches up and stands at or beyond `position` becomes live; otherwise
@@ -437,38 +473,31 @@ impl Outbox {
         position: Position,
     ) -> Option<Result<(), Position>> {
         let mut state = self.state.lock();
-        let is_closing = state.close.is_some();
-        let place = state.place(feed);
-        if place.mode != Mode::CatchingUp || is_closing {
+        let track = state.track(feed).filter(|it| it.is_catching_up())?;
+        let sent = track.place.sent;
+        if state.close.is_some() {
             return None;
         }
-        if place.sent < position {
-            return Some(Err(place.sent));
+        if sent < position {
+            return Some(Err(sent));
         }
-        place.mode = Mode::Live;
+        state.set_mode(feed, Mode::Live);
         Some(Ok(()))
     }
 
-    /// Who brings the socket the entries of a log.
+    /// Who brings the socket the entries of a feed.
     pub(super) fn mode(&self, feed: Feed) -> Mode {
-        self.state.lock().place(feed).mode
+        self.state.lock().mode(feed)
     }
 
-    /// The session is over.
-    pub(super) fn end(&self, feed: Feed) -> Ended {
-        let mut state = self.state.lock();
-        let is_settled = state.unconfirmed(feed) == 0;
-        let skipped = match feed {
-            Feed::User => std::mem::take(&mut state.skipped).confirm(Position::END),
-            Feed::Broadcast => Vec::new(),
-        };
-        let place = state.place(feed);
-        Ended {
-            mode: std::mem::replace(&mut place.mode, Mode::Gone),
-            handed: place.handed,
-            is_settled,
-            skipped,
-        }
+    /// The socket gets nothing more of a feed.
+    pub(super) fn end(&self, feed: Feed) -> Option<Ended> {
+        self.state.lock().end(feed)
+    }
+
+    /// The feeds that the socket has of its user's log.
+    pub(super) fn feeds_of_user(&self) -> Vec<Feed> {
+        self.state.lock().feeds_of_user()
     }
 
     /// Wakes the session; once per batch, by whoever was told to.
@@ -500,12 +529,26 @@ impl Outbox {
     }
 }
 
+/// Up to where a live socket has been given everything.
+fn live_at(track: &Track) -> Option<Position> {
+    (track.place.mode == Mode::Live).then_some(track.place.sent)
+}
+
+/// How what was just queued gets on its way.
+fn then(state: &mut Backlog) -> Then {
+    match (state.wake(), state.may_write()) {
+        (false, _) => Then::Nothing,
+        (true, false) => Then::Wake,
+        (true, true) => Then::Write,
+    }
+}
+
 impl std::fmt::Debug for Outbox {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let state = self.state.lock();
         f.debug_struct("Outbox")
             .field("queued", &state.queue.len())
-            .field("places", &state.places)
+            .field("stage", &state.stage)
             .finish_non_exhaustive()
     }
 }

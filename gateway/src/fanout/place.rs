@@ -1,6 +1,4 @@
-//! Where a socket stands in a log.
-
-use std::collections::VecDeque;
+//! Where a socket stands in a log, and what of it is not confirmed.
 
 use shared::domain::{MessageId, Position};
 
@@ -15,8 +13,15 @@ pub(super) enum Mode {
     Behind,
     /// The hub, as entries are heard.
     Live,
-    /// Nobody any more: the socket is closing.
+    /// Nobody any more: the socket is closing, or does not follow the log.
     Gone,
+}
+
+impl Mode {
+    /// Whether it is read for the socket, or has to be.
+    pub(super) fn is_unsettled(self) -> bool {
+        matches!(self, Self::CatchingUp | Self::Behind)
+    }
 }
 
 /// A place in a log.
@@ -39,31 +44,6 @@ impl Default for Place {
     }
 }
 
-/// How far a client has confirmed, in each of the logs that come to it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Reach {
-    /// The user's own log.
-    pub user: Position,
-    /// The log of broadcasts.
-    pub broadcast: Position,
-}
-
-impl Reach {
-    /// The further of the two in each log.
-    #[must_use]
-    pub fn max(self, other: Self) -> Self {
-        Self {
-            user: self.user.max(other.user),
-            broadcast: self.broadcast.max(other.broadcast),
-        }
-    }
-
-    /// True if it is further in any log.
-    pub fn is_beyond(self, other: Self) -> bool {
-        self.user > other.user || self.broadcast > other.broadcast
-    }
-}
-
 /// Broadcasts that are queued or sent, and not confirmed, in order. Idle sockets keep nothing.
 #[derive(Debug, Default)]
 pub(super) struct Receipts(Vec<(Position, MessageId)>);
@@ -71,6 +51,10 @@ pub(super) struct Receipts(Vec<(Position, MessageId)>);
 impl Receipts {
     pub(super) fn count(&self) -> u32 {
         self.0.len() as u32
+    }
+
+    pub(super) fn first(&self) -> Option<Position> {
+        self.0.first().map(|(at, _)| *at)
     }
 
     pub(super) fn push(&mut self, position: Position, id: MessageId) {
@@ -90,26 +74,36 @@ impl Receipts {
 
 /// Entries that were kept from the user and lie behind what is confirmed, in order.
 #[derive(Debug, Default)]
-pub(super) struct Skipped(Vec<Position>);
+#[expect(
+    clippy::box_collection,
+    reason = "a list takes 24 bytes in each feed, and few sockets have one"
+)]
+pub(super) struct Skipped(Option<Box<Vec<Position>>>);
 
 impl Skipped {
     pub(super) fn count(&self) -> u32 {
-        self.0.len() as u32
+        self.0.as_ref().map_or(0, |all| all.len() as u32)
     }
 
     pub(super) fn push(&mut self, position: Position) {
-        self.0.push(position);
+        self.0.get_or_insert_default().push(position);
     }
 
     pub(super) fn last(&self) -> Option<Position> {
-        self.0.last().copied()
+        self.0.as_ref()?.last().copied()
     }
 
     /// Takes out everything up to `position`.
     pub(super) fn confirm(&mut self, position: Position) -> Vec<Position> {
-        let upto = self.0.partition_point(|at| *at <= position);
-        let rest = self.0.split_off(upto);
-        std::mem::replace(&mut self.0, rest)
+        let Some(all) = &mut self.0 else {
+            return Vec::new();
+        };
+        let upto = all.partition_point(|at| *at <= position);
+        let confirmed = all.drain(..upto).collect();
+        if all.is_empty() {
+            self.0 = None;
+        }
+        confirmed
     }
 }
 
@@ -117,7 +111,7 @@ impl Skipped {
 /// offsets: usually one, whatever its length.
 #[derive(Debug, Default)]
 pub(super) struct Window {
-    runs: VecDeque<Run>,
+    runs: Vec<Run>,
     count: u32,
 }
 
@@ -142,12 +136,16 @@ impl Window {
         self.count
     }
 
+    pub(super) fn first(&self) -> Option<Position> {
+        self.runs.first().map(|run| run.first)
+    }
+
     /// Adds a position beyond all others.
     pub(super) fn push(&mut self, position: Position) {
         self.count += 1;
-        match self.runs.back_mut() {
+        match self.runs.last_mut() {
             Some(run) if run.last().is_followed_by(position) => run.count += 1,
-            _ => self.runs.push_back(Run {
+            _ => self.runs.push(Run {
                 first: position,
                 count: 1,
             }),
@@ -156,26 +154,21 @@ impl Window {
 
     /// Removes everything up to `position`.
     pub(super) fn confirm(&mut self, position: Position) {
-        while let Some(run) = self.runs.front_mut() {
-            if run.first > position {
-                return;
-            }
-            let gone = if run.last() <= position {
-                run.count
-            } else {
-                // Same epoch: the position lies inside the run.
-                (position.offset - run.first.offset + 1) as u32
-            };
-            self.count -= gone;
-            if gone == run.count {
-                self.runs.pop_front();
-            } else {
+        let upto = self.runs.partition_point(|run| run.last() <= position);
+        let gone: u32 = self.runs.drain(..upto).map(|run| run.count).sum();
+        self.count -= gone;
+        match self.runs.first_mut() {
+            // Same epoch: the position lies inside the run.
+            Some(run) if run.first <= position => {
+                let gone = (position.offset - run.first.offset + 1) as u32;
+                self.count -= gone;
                 run.first.offset += u64::from(gone);
                 run.count -= gone;
             }
+            Some(_) => {}
+            // Idle sockets keep nothing.
+            None => self.runs = Vec::new(),
         }
-        // Idle sockets keep nothing.
-        self.runs = VecDeque::new();
     }
 }
 

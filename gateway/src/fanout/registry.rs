@@ -7,9 +7,7 @@ use std::sync::Arc;
 use super::{
     Fanout, metrics,
     outbox::{CloseReason, Outbox},
-    place::Mode,
 };
-use crate::dialect::Feed;
 use shared::{
     domain::Topic,
     redis::{OpenHere, StoreError},
@@ -43,8 +41,7 @@ impl Fanout {
         let mut open = self.hub.all_members();
         // One that is not open yet registers itself.
         open.retain(|outbox| {
-            !matches!(outbox.mode(Feed::User), Mode::Opening | Mode::Gone)
-                && outbox.member().is_some_and(|member| here(member.topic()))
+            outbox.is_open() && outbox.member().is_some_and(|member| here(member.topic()))
         });
         for chunk in open.chunks(CHUNK) {
             self.register_chunk(chunk).await?;
@@ -79,7 +76,7 @@ impl Fanout {
             if !kept {
                 metrics::DISPLACED_UNHEARD.increment(1);
                 outbox.request_close(CloseReason::Displaced);
-            } else if outbox.mode(Feed::User) == Mode::Gone {
+            } else if outbox.is_ended() {
                 // It ended meanwhile, and may have been taken off before it was told again.
                 self.closer.close(member.user, member.session);
             }

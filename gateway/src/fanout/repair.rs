@@ -70,7 +70,7 @@ impl Fanout {
     }
 
     /// Reads a topic until nothing is missing. Answers the topic if that has to be tried again.
-    async fn repair(&self, topic: Topic) -> Option<Topic> {
+    async fn repair(self: &Arc<Self>, topic: Topic) -> Option<Topic> {
         metrics::REPAIRS.increment(1);
         let mut walk: Option<Walk> = None;
         while let Some((after, target)) = self.hub.repair_from(topic) {

@@ -4,26 +4,49 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use serde::Deserialize;
-use shared::domain::{Category, Entry, Kind, MessageId, Position, Preferences, Topic};
+use shared::domain::{
+    Category, ConversationChange, ConversationId, Entry, Kind, MessageId, Position, Preferences,
+    Topic, UserId,
+};
 use uuid::Uuid;
 
 use super::metrics;
-use crate::dialect::{self, DialectId, Event, Feed};
+use crate::dialect::{self, DialectId, Feed, Told};
 
 /// An entry whose frame is encoded at most once per dialect and node.
 #[derive(Debug)]
 pub struct SharedEntry {
     entry: Entry,
-    /// `None` if they cannot be read.
-    tags: OnceLock<Option<Box<[Category]>>>,
+    /// `None` if it cannot be read.
+    meaning: OnceLock<Option<Meaning>>,
     frames: [OnceLock<Bytes>; DialectId::COUNT],
 }
 
-/// What of a body says whom an entry reaches.
-#[derive(Deserialize)]
-struct Tagged {
+/// What of a body says whom an entry reaches, and who has heard the last by it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Meaning {
+    /// The tags that preferences look at.
     #[serde(default)]
-    categories: Vec<Category>,
+    categories: Box<[Category]>,
+    /// It is in nobody's inbox.
+    #[serde(default)]
+    uncopied: bool,
+    /// Where it was said.
+    #[serde(default)]
+    conversation_id: Option<ConversationId>,
+    /// What changed there.
+    #[serde(default)]
+    change: Option<Box<ConversationChange>>,
+}
+
+/// Who may not hear what follows an entry in the log of a conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Revoked {
+    /// This user.
+    From(UserId),
+    /// Nobody may.
+    FromAll,
 }
 
 impl SharedEntry {
@@ -31,7 +54,7 @@ impl SharedEntry {
     pub fn new(entry: Entry) -> Arc<Self> {
         Arc::new(Self {
             entry,
-            tags: OnceLock::new(),
+            meaning: OnceLock::new(),
             frames: [const { OnceLock::new() }; DialectId::COUNT],
         })
     }
@@ -51,9 +74,51 @@ impl SharedEntry {
         &self.entry
     }
 
-    /// The tags that preferences look at, read once. `None` if the entry cannot be read or does not
-    /// belong where it stands: then it reaches nobody.
+    /// The tags that preferences look at. `None` if the entry cannot be read or does not belong
+    /// where it stands: then it reaches nobody.
     pub fn tags(&self) -> Option<&[Category]> {
+        self.meaning().map(|meaning| &*meaning.categories)
+    }
+
+    /// Whether the inboxes of a conversation's participants have it, too.
+    pub(super) fn is_copied(&self) -> bool {
+        let is_message = matches!(
+            self.entry.kind,
+            Kind::MessageNew | Kind::MessageEdited | Kind::MessageDeleted
+        );
+        is_message && self.meaning().is_some_and(|meaning| !meaning.uncopied)
+    }
+
+    /// Who may not hear what follows it in the log of its conversation.
+    pub(super) fn revoked(&self) -> Option<Revoked> {
+        match self.change()? {
+            ConversationChange::Left { user_id } | ConversationChange::Removed { user_id } => {
+                Some(Revoked::From(*user_id))
+            }
+            ConversationChange::Archived => Some(Revoked::FromAll),
+            _ => None,
+        }
+    }
+
+    /// The conversation that a user may hear from now on, if an entry of their log says so.
+    pub(super) fn admits(&self, user: UserId) -> Option<ConversationId> {
+        let admits = match self.change()? {
+            ConversationChange::Created | ConversationChange::Unarchived => true,
+            ConversationChange::Joined { user_ids } => user_ids.contains(&user),
+            _ => false,
+        };
+        self.meaning()?.conversation_id.filter(|_| admits)
+    }
+
+    fn change(&self) -> Option<&ConversationChange> {
+        if self.entry.kind != Kind::MessageNew {
+            return None;
+        }
+        self.meaning()?.change.as_deref()
+    }
+
+    /// Read once.
+    fn meaning(&self) -> Option<&Meaning> {
         let read = || {
             let Entry {
                 topic,
@@ -68,7 +133,7 @@ impl SharedEntry {
                 })
                 .ok()
         };
-        self.tags.get_or_init(read).as_deref()
+        self.meaning.get_or_init(read).as_ref()
     }
 
     /// What the record is told once a device has it: the command, or nothing (the nil id).
@@ -79,26 +144,29 @@ impl SharedEntry {
         }
     }
 
-    /// The complete WebSocket frame of the entry in a dialect.
+    /// What all sockets of a dialect share of it: the complete WebSocket frame, or all but the head.
     pub fn frame(&self, dialect: DialectId) -> &Bytes {
         self.frames[dialect.index()]
-            .get_or_init(|| dialect::encode(dialect, &Event::Entry(&self.entry)))
+            .get_or_init(|| dialect::shared(dialect, &Told::Entry(&self.entry)))
     }
 }
 
-fn understand(entry: &Entry) -> Result<Box<[Category]>, String> {
+fn understand(entry: &Entry) -> Result<Meaning, String> {
     let unreadable = |error: serde_json::Error| error.to_string();
     if !entry.body.starts_with(b"{") {
         return Err("the body is no object".to_owned());
     }
     match (entry.topic, entry.kind) {
-        (Topic::User(_) | Topic::Broadcast, Kind::CommandNew | Kind::CommandStatus) => {
-            serde_json::from_slice::<Tagged>(&entry.body)
-                .map(|tagged| tagged.categories.into())
-                .map_err(unreadable)
+        (Topic::User(_) | Topic::Broadcast, Kind::CommandNew | Kind::CommandStatus)
+        | (
+            Topic::User(_) | Topic::Conversation(_),
+            Kind::MessageNew | Kind::MessageEdited | Kind::MessageDeleted,
+        )
+        | (Topic::Conversation(_), Kind::MessageDelivered | Kind::MessageRead) => {
+            serde_json::from_slice(&entry.body).map_err(unreadable)
         }
         (Topic::User(_), Kind::Preferences) => serde_json::from_slice::<Preferences>(&entry.body)
-            .map(|_| Box::default())
+            .map(|_| Meaning::default())
             .map_err(unreadable),
         _ => Err("this kind does not belong here".to_owned()),
     }

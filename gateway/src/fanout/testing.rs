@@ -12,7 +12,7 @@ use crate::dialect::Feed;
 impl Outbox {
     /// From now on entries after `at` are taken.
     pub(crate) fn go_live(&self, at: Position) {
-        for feed in Feed::ALL {
+        for feed in [Feed::User, Feed::Broadcast] {
             self.begin(feed, at);
             self.go_live_at(feed, at);
         }

@@ -4,20 +4,23 @@
 use std::sync::Arc;
 
 use shared::domain::{
-    CommandState, CommandStatus, Entry, Kind, Position, Preferences, SessionId, Timestamp, Topic,
+    CommandState, CommandStatus, ConversationId, Entry, Kind, Position, Preferences, Queue,
+    SessionId, Timestamp, Topic, UserId,
 };
 use tokio::sync::Notify;
 
 use super::{
     audiences::Audiences,
-    backlog::Ended,
     completed::Missed,
+    item::SharedSignal,
+    listeners::Listeners,
     outbox::{Offered, Outbox, Then},
     place::Mode,
     recent::Recent,
-    shared_entry::SharedEntry,
+    shared_entry::{Revoked, SharedEntry},
+    track::Ended,
 };
-use crate::dialect::Feed;
+use crate::dialect::{AckMode, Feed};
 
 /// Whether bells ring for the topic.
 #[derive(Debug, Clone)]
@@ -41,6 +44,10 @@ pub(super) struct Effects {
     pub(super) repair: Vec<Topic>,
     /// Users who chose anew.
     pub(super) chose: Vec<Topic>,
+    /// Users who may hear a conversation from now on.
+    pub(super) admitted: Vec<(UserId, ConversationId)>,
+    /// Topics that lost their last socket.
+    pub(super) unused: Vec<Topic>,
     /// Revocations that came into force.
     pub(super) revocations: Vec<Entry>,
     /// Changes of what administrators manage.
@@ -66,9 +73,9 @@ pub(super) struct TopicState {
     /// Where in the log they were chosen, or learnt to be in force.
     chosen_at: Position,
     sockets: Sockets,
-    /// How many sockets are not live.
+    /// How many feeds of sockets are not live.
     not_live: usize,
-    /// Of a user's topic only while some socket is not live.
+    /// Except of broadcasts, only while some socket is not live.
     recent: Option<Box<Recent>>,
 }
 
@@ -77,8 +84,20 @@ pub(super) struct TopicState {
 enum Sockets {
     /// The sockets of one user, or none.
     Own(Vec<Arc<Outbox>>),
+    /// Those that want to hear a conversation.
+    Listening(Listeners),
     /// All sockets of the node.
     All(Box<Audiences>),
+}
+
+/// What becomes of an entry that was read for a socket.
+enum Verdict {
+    /// The socket gets it.
+    Give,
+    /// It is kept from its user.
+    Keep,
+    /// It is nothing to the socket.
+    Pass,
 }
 
 /// How a catch-up goes on.
@@ -110,6 +129,17 @@ impl TopicState {
         }
     }
 
+    /// As a topic is whose sockets come one by one.
+    pub(super) fn of(topic: Topic) -> Self {
+        match topic {
+            Topic::Conversation(_) => Self {
+                sockets: Sockets::Listening(Listeners::default()),
+                ..Self::new()
+            },
+            _ => Self::new(),
+        }
+    }
+
     /// That of broadcasts.
     pub(super) fn of_broadcasts() -> Self {
         Self {
@@ -131,26 +161,94 @@ impl TopicState {
     pub(super) fn members(&self) -> &[Arc<Outbox>] {
         match &self.sockets {
             Sockets::Own(members) => members,
-            Sockets::All(_) => &[],
+            Sockets::Listening(_) | Sockets::All(_) => &[],
         }
     }
 
     /// Whether nobody here wants entries.
     pub(super) fn is_unused(&self) -> bool {
-        matches!(&self.sockets, Sockets::Own(members) if members.is_empty())
+        match &self.sockets {
+            Sockets::Own(members) => members.is_empty(),
+            Sockets::Listening(listeners) => listeners.is_empty(),
+            Sockets::All(_) => false,
+        }
     }
 
     /// Adds a socket to its user's topic; nobody brings it entries yet.
     pub(super) fn join(&mut self, outbox: Arc<Outbox>) {
         if let Sockets::Own(members) = &mut self.sockets {
+            self.not_live += outbox.feeds_of_user().len();
             members.push(outbox);
-            self.not_live += 1;
+        }
+    }
+
+    /// A socket of the topic's user begins to follow a queue; nobody brings it entries yet. Answers
+    /// where its device stands there, if it is news.
+    pub(super) fn follow_queue(
+        &mut self,
+        outbox: &Arc<Outbox>,
+        queue: Queue,
+        acks: AckMode,
+    ) -> Option<Position> {
+        let is_here = |member: &Arc<Outbox>| Arc::ptr_eq(member, outbox);
+        if !self.members().iter().any(is_here) {
+            return None;
+        }
+        let cursor = outbox.follow_queue(queue, acks)?;
+        self.not_live += 1;
+        Some(cursor)
+    }
+
+    /// A socket follows a queue no more. Answers how it ended.
+    pub(super) fn leave_queue(&mut self, outbox: &Outbox, queue: Queue) -> Option<Ended> {
+        let ended = outbox.leave_queue(queue)?;
+        if ended.mode != Mode::Live {
+            self.one_less_behind();
+        }
+        Some(ended)
+    }
+
+    /// A socket begins to listen to the conversation, or wants something else of it; nobody brings
+    /// it entries yet. True if it is news.
+    pub(super) fn listen(&mut self, outbox: &Arc<Outbox>, conversation: ConversationId) -> bool {
+        let Sockets::Listening(listeners) = &mut self.sockets else {
+            return false;
+        };
+        let is_new = listeners.seat(outbox, conversation);
+        self.not_live += usize::from(is_new);
+        is_new
+    }
+
+    /// A socket that has lost the right to hear the conversation hears nothing more of it, and its
+    /// session is told.
+    fn lose(&mut self, outbox: &Arc<Outbox>, conversation: ConversationId) {
+        if self
+            .leave(outbox, Feed::Conversation(conversation))
+            .is_some()
+        {
+            outbox.lose(conversation);
+        }
+    }
+
+    /// A signal was heard.
+    pub(super) fn signal(&self, signal: &Arc<SharedSignal>, effects: &mut Effects) {
+        let Sockets::Listening(listeners) = &self.sockets else {
+            return;
+        };
+        for outbox in listeners.who_watch_typing(signal.signal().session) {
+            match outbox.offer_signal(signal) {
+                Then::Wake => effects.wake.push(outbox.clone()),
+                Then::Write => effects.write.push(outbox.clone()),
+                Then::Nothing => {}
+            }
         }
     }
 
     /// Adds a socket to those that follow broadcasts; nobody brings it any yet.
     pub(super) fn admit_socket(&mut self, outbox: &Arc<Outbox>, preferences: &Arc<Preferences>) {
-        if let Sockets::All(audiences) = &mut self.sockets {
+        if let Sockets::All(audiences) = &mut self.sockets
+            && !outbox.is_ended()
+        {
             audiences.seat(outbox, preferences);
             self.not_live += 1;
         }
@@ -165,10 +263,10 @@ impl TopicState {
         }
     }
 
-    /// Removes a socket. Answers how it ended, if it was here.
-    pub(super) fn leave(&mut self, outbox: &Arc<Outbox>) -> Option<Ended> {
-        let feed = match &mut self.sockets {
-            Sockets::Own(members) => {
+    /// Removes a socket. Answers how it ended, if it was here: once for each feed it had.
+    pub(super) fn leave(&mut self, outbox: &Arc<Outbox>, feed: Feed) -> Option<Vec<Ended>> {
+        let feeds = match (&mut self.sockets, feed) {
+            (Sockets::Own(members), _) => {
                 let index = members
                     .iter()
                     .position(|member| Arc::ptr_eq(member, outbox))?;
@@ -176,16 +274,23 @@ impl TopicState {
                 if members.is_empty() {
                     *members = Vec::new();
                 }
-                Feed::User
+                outbox.feeds_of_user()
             }
-            Sockets::All(audiences) => {
+            (Sockets::Listening(listeners), Feed::Conversation(conversation)) => {
+                listeners.leave(outbox, conversation).then_some(())?;
+                vec![feed]
+            }
+            (Sockets::Listening(_), _) => return None,
+            (Sockets::All(audiences), _) => {
                 audiences.leave(outbox).then_some(())?;
-                Feed::Broadcast
+                vec![Feed::Broadcast]
             }
         };
-        let ended = outbox.end(feed);
-        if ended.mode != Mode::Live {
-            self.one_less_behind();
+        let ended: Vec<Ended> = feeds.into_iter().filter_map(|it| outbox.end(it)).collect();
+        for it in &ended {
+            if it.mode != Mode::Live {
+                self.one_less_behind();
+            }
         }
         Some(ended)
     }
@@ -359,6 +464,12 @@ impl TopicState {
         let Some(tags) = entry.tags() else {
             return;
         };
+        if let Topic::User(user) = entry.entry().topic
+            && let Some(conversation) = entry.admits(user)
+        {
+            effects.admitted.push((user, conversation));
+        }
+        let losers = self.losers(&entry);
         let mut fell_behind = 0;
         let mut offer = |outbox: &Arc<Outbox>| match outbox.offer_live(&entry, before) {
             Offered::Taken(Then::Wake) => effects.wake.push(outbox.clone()),
@@ -368,10 +479,11 @@ impl TopicState {
         };
         match &self.sockets {
             Sockets::Own(members) if self.is_kept(&entry) => {
-                let keep = |outbox: &&Arc<Outbox>| !outbox.keep_live(entry.position());
+                let keep = |outbox: &&Arc<Outbox>| !outbox.keep_live(&entry);
                 fell_behind += members.iter().filter(keep).count();
             }
             Sockets::Own(members) => members.iter().for_each(&mut offer),
+            Sockets::Listening(listeners) => listeners.who_want(&entry).for_each(&mut offer),
             Sockets::All(audiences) => audiences.reached(tags).for_each(&mut offer),
         }
         self.not_live += fell_behind;
@@ -384,8 +496,31 @@ impl TopicState {
             let recent = self
                 .recent
                 .get_or_insert_with(|| Box::new(Recent::of_user(before)));
-            recent.push(entry);
+            recent.push(entry.clone());
         }
+        if let Topic::Conversation(conversation) = entry.entry().topic
+            && !losers.is_empty()
+        {
+            for outbox in losers {
+                self.lose(&outbox, conversation);
+            }
+            if self.is_unused() {
+                effects.unused.push(entry.entry().topic);
+            }
+        }
+    }
+
+    /// The sockets that have heard the last of the conversation once they have this entry. Those
+    /// that begin behind it were allowed to by what came after it.
+    fn losers(&self, entry: &SharedEntry) -> Vec<Arc<Outbox>> {
+        let (Some(revoked), Sockets::Listening(listeners)) = (entry.revoked(), &self.sockets)
+        else {
+            return Vec::new();
+        };
+        let feed = entry.feed();
+        let stands_before = |outbox: &&Arc<Outbox>| outbox.stands_before(feed, entry.position());
+        let all = listeners.all().filter(|it| concerns(revoked, it));
+        all.filter(stands_before).cloned().collect()
     }
 
     /// A broadcast that the user has completed goes to none of their sockets that is behind.
@@ -431,27 +566,41 @@ impl TopicState {
             .flatten()
     }
 
-    /// Whether an entry that was read may reach a socket.
-    pub(super) fn admits(&self, outbox: &Outbox, entry: &SharedEntry) -> bool {
+    /// What becomes of an entry that was read for a socket.
+    fn verdict(&self, outbox: &Outbox, feed: Feed, entry: &SharedEntry) -> Verdict {
+        let give_if = |is_wanted| {
+            if is_wanted {
+                Verdict::Give
+            } else {
+                Verdict::Pass
+            }
+        };
         match &self.sockets {
-            Sockets::Own(_) => entry.tags().is_some() && !self.is_kept(entry),
-            Sockets::All(audiences) => {
+            Sockets::Own(_) if outbox.feed_for(entry) != feed => Verdict::Pass,
+            Sockets::Own(_) if entry.tags().is_none() || self.is_kept(entry) => Verdict::Keep,
+            Sockets::Own(_) => Verdict::Give,
+            Sockets::Listening(listeners) => {
+                give_if(entry.tags().is_some() && listeners.wants(outbox, entry))
+            }
+            // Only what was received is told of broadcasts.
+            Sockets::All(audiences) => give_if(
                 entry
                     .tags()
                     .is_some_and(|tags| audiences.admit(outbox, tags))
-                    && !outbox.has_completed(entry.entry().id)
-            }
+                    && !outbox.has_completed(entry.entry().id),
+            ),
         }
+    }
+
+    /// How an entry that was read is to be given to a socket. Not under the topic's lock: it may
+    /// have to be encoded.
+    pub(super) fn handing(&self, outbox: &Outbox, feed: Feed, entry: &SharedEntry) -> Handing {
+        Handing(self.verdict(outbox, feed, entry))
     }
 
     /// Brings a socket that catches up as far as memory reaches, and makes it live if that is
     /// far enough.
-    pub(super) fn advance(&mut self, outbox: &Arc<Outbox>) -> Advance {
-        let feed = if self.is_of_all() {
-            Feed::Broadcast
-        } else {
-            Feed::User
-        };
+    pub(super) fn advance(&mut self, outbox: &Arc<Outbox>, feed: Feed) -> Advance {
         let Some(position) = self.position else {
             return Advance::Done;
         };
@@ -473,21 +622,58 @@ impl TopicState {
                     target: position,
                 };
             };
+            let mut is_lost = false;
             for entry in entries {
-                if !give(outbox, entry, self.admits(outbox, entry)) {
+                if !self.handing(outbox, feed, entry).give(outbox, feed, entry) {
                     return Advance::Done;
                 }
+                is_lost = revokes(entry, outbox);
+                if is_lost {
+                    break;
+                }
+            }
+            if is_lost {
+                self.lose_if_revoked(outbox, feed);
+                return Advance::Done;
             }
             outbox.passed(feed, position);
         }
     }
+
+    /// A socket was given the last it may hear.
+    pub(super) fn lose_if_revoked(&mut self, outbox: &Arc<Outbox>, feed: Feed) {
+        if let Feed::Conversation(conversation) = feed {
+            self.lose(outbox, conversation);
+        }
+    }
 }
 
-/// Gives a socket that catches up an entry, or passes it over. False if it stopped catching up.
-pub(super) fn give(outbox: &Arc<Outbox>, entry: &Arc<SharedEntry>, is_admitted: bool) -> bool {
-    if is_admitted {
-        outbox.offer_read(entry)
-    } else {
-        outbox.keep_read(entry.feed(), entry.position())
+/// See [`TopicState::handing`].
+pub(super) struct Handing(Verdict);
+
+impl Handing {
+    /// Gives a socket that catches up an entry, or passes it over. False if it stopped catching up.
+    pub(super) fn give(self, outbox: &Arc<Outbox>, feed: Feed, entry: &Arc<SharedEntry>) -> bool {
+        match self.0 {
+            Verdict::Give => outbox.offer_read(feed, entry),
+            Verdict::Keep => outbox.keep_read(feed, entry.position()),
+            Verdict::Pass => outbox.pass_read(feed, entry.position()),
+        }
+    }
+}
+
+/// Whether a socket's user may not hear what follows an entry of a conversation's log.
+pub(super) fn revokes(entry: &SharedEntry, outbox: &Outbox) -> bool {
+    let is_heard = matches!(entry.feed(), Feed::Conversation(_));
+    is_heard
+        && entry
+            .revoked()
+            .is_some_and(|revoked| concerns(revoked, outbox))
+}
+
+fn concerns(revoked: Revoked, outbox: &Outbox) -> bool {
+    match revoked {
+        Revoked::FromAll => true,
+        Revoked::From(user) => outbox.member().is_some_and(|member| member.user == user),
     }
 }

@@ -36,7 +36,7 @@ impl Confirmations {
             mark: 0,
             answered: 0,
             awaited: None,
-            handed: start,
+            handed: start.clone(),
             asked: start,
             next_at: now,
             urgent: (window / 2).max(1),
@@ -44,13 +44,13 @@ impl Confirmations {
     }
 
     /// Entries up to `reach` are on their way.
-    pub(super) fn handed(&mut self, reach: Reach) {
-        self.handed = self.handed.max(reach);
+    pub(super) fn handed(&mut self, reach: &Reach) {
+        self.handed.extend(reach);
     }
 
     /// When a ping should follow the entries. `unconfirmed` is how many there are.
     pub(super) fn due_at(&self, unconfirmed: u32, now: Instant) -> Option<Instant> {
-        if self.awaited.is_some() || !self.handed.is_beyond(self.asked) {
+        if self.awaited.is_some() || !self.handed.is_beyond(&self.asked) {
             return None;
         }
         Some(if unconfirmed >= self.urgent {
@@ -65,7 +65,7 @@ impl Confirmations {
     pub(super) fn covered(&self) -> u32 {
         if self.awaited.is_some() {
             u32::MAX
-        } else if self.handed.is_beyond(self.asked) {
+        } else if self.handed.is_beyond(&self.asked) {
             self.urgent
         } else {
             0
@@ -75,9 +75,9 @@ impl Confirmations {
     /// The mark of a ping that is queued now, behind everything handed out so far.
     pub(super) fn ping(&mut self, now: Instant) -> u64 {
         self.mark += 1;
-        if self.awaited.is_none() && self.handed.is_beyond(self.asked) {
-            self.awaited = Some((self.mark, self.handed));
-            self.asked = self.handed;
+        if self.awaited.is_none() && self.handed.is_beyond(&self.asked) {
+            self.awaited = Some((self.mark, self.handed.clone()));
+            self.asked = self.handed.clone();
             self.next_at = now + PACE;
         }
         self.mark
@@ -95,12 +95,11 @@ impl Confirmations {
         if mark <= self.mark {
             self.answered = self.answered.max(mark);
         }
-        let (awaited, reach) = self.awaited?;
-        if mark < awaited || mark > self.mark {
+        let (awaited, _) = self.awaited.as_ref()?;
+        if mark < *awaited || mark > self.mark {
             return None;
         }
-        self.awaited = None;
-        Some(reach)
+        self.awaited.take().map(|(_, reach)| reach)
     }
 }
 
@@ -126,10 +125,10 @@ mod tests {
         let now = Instant::now();
         let mut confirmations = Confirmations::new(at(3), 256, now);
         assert_eq!(confirmations.due_at(0, now), None);
-        confirmations.handed(at(5));
+        confirmations.handed(&at(5));
         assert_eq!(confirmations.due_at(2, now), Some(now));
         let mark = confirmations.ping(now);
-        confirmations.handed(at(9));
+        confirmations.handed(&at(9));
         assert_eq!(confirmations.due_at(6, now), None, "one ping at a time");
         assert_eq!(confirmations.pong(&mark.to_be_bytes()), Some(at(5)));
         assert_eq!(confirmations.due_at(4, now), Some(now + PACE));
@@ -146,9 +145,9 @@ mod tests {
             None,
             "nothing to confirm"
         );
-        confirmations.handed(at(1));
+        confirmations.handed(&at(1));
         confirmations.ping(now);
-        confirmations.handed(at(2));
+        confirmations.handed(&at(2));
         let later = confirmations.ping(now);
         assert_eq!(confirmations.pong(&later.to_be_bytes()), Some(at(1)));
     }
@@ -158,7 +157,7 @@ mod tests {
         let now = Instant::now();
         let mut confirmations = Confirmations::new(at(0), 256, now);
         let before = confirmations.ping(now);
-        confirmations.handed(at(1));
+        confirmations.handed(&at(1));
         let mark = confirmations.ping(now);
         assert_eq!(confirmations.pong(&before.to_be_bytes()), None);
         assert_eq!(confirmations.pong(&(mark + 1).to_be_bytes()), None);

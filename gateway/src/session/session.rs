@@ -25,8 +25,10 @@ use super::{
     socket::{Received, Socket},
 };
 use crate::{
-    dialect::{self, Answer, Authenticate, Dialogue, Event, Incoming, Then, Unreadable},
-    fanout::{self, Outbox, Taken},
+    dialect::{
+        self, Answer, Authenticate, Dialogue, Event, Incoming, Subscribed, Then, Unreadable,
+    },
+    fanout::{self, Notice, Outbox, Taken},
 };
 
 /// Frames a session reads before others have their turn.
@@ -102,7 +104,7 @@ impl<H: Host> Future for Session<H> {
         let (confirmations, outbox) = (&mut me.confirmations, &me.outbox);
         let closed = me.socket.poll_closed(cx, |payload| {
             if let Some(reach) = confirmations.pong(payload) {
-                outbox.confirmed(reach);
+                outbox.confirmed(&reach);
             }
         });
         if closed.is_ready() {
@@ -215,7 +217,7 @@ impl<H: Host> Session<H> {
             }
             Received::Pong(payload) => {
                 if let Some(reach) = self.confirmations.pong(&payload) {
-                    self.outbox.confirmed(reach);
+                    self.outbox.confirmed(&reach);
                 }
             }
             Received::Ping | Received::End(_) => {}
@@ -369,6 +371,7 @@ impl<H: Host> Session<H> {
             if self.socket.has_room() {
                 match self.outbox.poll_batch(cx, self.socket.queue()) {
                     Poll::Ready(Taken::Frames(_)) => {}
+                    Poll::Ready(Taken::Notice(notice)) => self.notify(notice)?,
                     Poll::Ready(Taken::Close(reason)) => return Err(self.asked_to_close(reason)),
                     Poll::Pending => dry = true,
                 }
@@ -401,12 +404,24 @@ impl<H: Host> Session<H> {
         }
     }
 
+    /// A right was lost, and with it what the client heard by it.
+    fn notify(&mut self, notice: Notice) -> Result<(), CloseReason> {
+        let subscribed = Subscribed {
+            granted: notice.interests(),
+            ..Subscribed::default()
+        };
+        self.tell(&Event::Unsubscribed {
+            to: None,
+            subscribed: &subscribed,
+        })
+    }
+
     fn ask_for_confirmation(&mut self, now: Instant) {
         if self.acks == AckMode::Client {
             return;
         }
         if let Some(reach) = self.outbox.written() {
-            self.confirmations.handed(reach);
+            self.confirmations.handed(&reach);
         }
         if self.confirmation_due(now).is_some_and(|at| at <= now) {
             self.ping(now);

@@ -133,7 +133,7 @@ async fn a_socket_that_confirms_nothing_gets_one_window_and_the_rest_when_it_doe
     let confirmed = client.seen.entries.lock()[19].0;
     assert_eq!(client.outbox.unconfirmed(), 20);
     client.seen.silent.store(false, Ordering::Relaxed);
-    client.outbox.confirmed(Reach {
+    client.outbox.confirmed(&Reach {
         user: confirmed,
         ..Reach::default()
     });

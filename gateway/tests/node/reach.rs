@@ -376,7 +376,7 @@ async fn many_commands_that_are_kept_from_a_user_do_not_hold_up_the_others() {
         direct(&world, anna, "kept", "adult").await;
     }
     client.seen.silent.store(false, Ordering::Relaxed);
-    client.outbox.confirmed(client.outbox.written().unwrap());
+    client.outbox.confirmed(&client.outbox.written().unwrap());
     direct(&world, anna, "last", "mild").await;
     client.sees(3).await;
     assert_eq!(client.seen.texts(), ["", "first", "last"]);

@@ -278,7 +278,7 @@ impl Client {
                     if !seen.silent.load(Ordering::Relaxed)
                         && let Some(reach) = outbox.written()
                     {
-                        outbox.confirmed(reach);
+                        outbox.confirmed(&reach);
                     }
                 }
             }

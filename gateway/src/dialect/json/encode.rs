@@ -5,12 +5,12 @@ use std::io::Write;
 use bytes::Bytes;
 use serde::Serialize;
 use shared::domain::{
-    Broadcast, ClientId, CommandState, CommandStatus, Entry, Kind, MessageId, Refusal, Timestamp,
-    Topic, UserId,
+    Broadcast, ClientId, CommandState, CommandStatus, ConversationId, Entry, Kind, MessageId,
+    Refusal, Timestamp, Topic, UserId,
 };
 
 use super::{topic_of, topics::Topics};
-use crate::dialect::{Event, Feed, frame::TextFrame};
+use crate::dialect::{Event, Feed, Told, frame::TextFrame};
 
 /// Room for an envelope around a payload.
 const ENVELOPE: usize = 256;
@@ -63,6 +63,27 @@ pub(super) fn is_told(event: &Event<'_>) -> bool {
         Event::Done | Event::Heartbeat => false,
         _ => true,
     }
+}
+
+pub(super) fn shared(told: &Told<'_>) -> Bytes {
+    match *told {
+        Told::Entry(entry) => entry_frame(entry),
+        Told::Signal(conversation_id, signal) => frame(
+            signal.kind.as_str(),
+            None,
+            &Typing {
+                conversation_id,
+                user_id: signal.user,
+            },
+        ),
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Typing {
+    conversation_id: ConversationId,
+    user_id: UserId,
 }
 
 #[derive(Serialize)]

@@ -20,12 +20,13 @@ use super::{Codec, Dialogue, Event, Feed, Frame, Incoming, Then, Unreadable};
 /// What clients call a log.
 pub(super) fn topic_of(feed: Feed) -> &'static str {
     match feed {
-        Feed::User => "user",
+        Feed::User | Feed::Queue(_) => "user",
         Feed::Broadcast => "broadcast",
+        Feed::Conversation(_) => "conversation",
     }
 }
 
-/// The log that clients call so.
+/// The log that clients call so, of those that they confirm.
 pub(super) fn feed_of(topic: &str) -> Option<Feed> {
     [Feed::User, Feed::Broadcast]
         .into_iter()
@@ -39,6 +40,8 @@ pub(super) const CODEC: Codec = Codec {
     client_begins: false,
     open: |_| Box::new(Json),
     encode: encode::encode,
+    shared: encode::shared,
+    takes_whole_log: true,
 };
 
 /// Each frame says one thing and is understood by itself, so nothing is kept.

@@ -31,6 +31,7 @@ fn reach(offset: u64) -> Reach {
         user: at(offset),
         // Where `go_live` begins.
         broadcast: at(0),
+        ..Reach::default()
     }
 }
 
@@ -71,10 +72,10 @@ fn entries_are_bounded_by_queue_and_window_and_the_socket_falls_behind() {
     // The window is more than half full: no catch-up yet.
     outbox.drained(0);
     assert_eq!(outbox.go_live_at(Feed::User, at(4)), None);
-    outbox.confirmed(reach(2));
+    outbox.confirmed(&reach(2));
     assert_eq!(outbox.go_live_at(Feed::User, at(6)), Some(Err(at(4))));
     for offset in 5..=6 {
-        assert!(outbox.offer_read(&SharedEntry::new(entry(at(offset)))));
+        assert!(outbox.offer_read(Feed::User, &SharedEntry::new(entry(at(offset)))));
     }
     assert_eq!(outbox.go_live_at(Feed::User, at(6)), Some(Ok(())));
     assert!(matches!(offer(&outbox, 7), Offered::Taken(_)));
@@ -254,12 +255,12 @@ fn what_is_kept_from_a_device_does_not_hold_it_up_once_it_has_confirmed_the_rest
     assert_eq!(frames(&outbox), 1);
     let window = u64::from(LIMITS.window);
     for offset in 2..2 + window {
-        assert!(outbox.keep_live(at(offset)));
+        assert!(outbox.keep_live(&SharedEntry::new(entry(at(offset)))));
     }
     // So much may be kept before the first is confirmed.
-    assert!(!outbox.keep_live(at(2 + window)));
+    assert!(!outbox.keep_live(&SharedEntry::new(entry(at(2 + window)))));
     assert_eq!(outbox.mode(Feed::User), Mode::Behind);
-    outbox.confirmed(reach(1));
+    outbox.confirmed(&reach(1));
     // Without a member nobody begins the catch-up, but it is due.
     assert_eq!(outbox.mode(Feed::User), Mode::CatchingUp);
     assert!(outbox.keep_read(Feed::User, at(2 + window)));

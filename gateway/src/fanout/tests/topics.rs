@@ -326,7 +326,7 @@ impl World {
             }
             Stage::Opened(page, at) => {
                 let page = std::mem::take(page);
-                let advance = self.hub.feed(TOPIC, &socket.outbox, page, *at);
+                let advance = self.hub.feed(TOPIC, &socket.outbox, Feed::User, page, *at);
                 let more = matches!(advance, Advance::Read { .. });
                 socket.stage = Stage::Started(more.then(CatchUp::default));
             }
@@ -338,8 +338,11 @@ impl World {
                     return;
                 };
                 let advance = match running.read.take() {
-                    Some((entries, at)) => self.hub.feed(TOPIC, &socket.outbox, entries, at),
-                    None => self.hub.advance(TOPIC, &socket.outbox),
+                    Some((entries, at)) => {
+                        self.hub
+                            .feed(TOPIC, &socket.outbox, Feed::User, entries, at)
+                    }
+                    None => self.hub.advance(TOPIC, &socket.outbox, Feed::User),
                 };
                 match advance {
                     Advance::Done => *catch_up = None,
@@ -406,7 +409,7 @@ impl World {
         socket.line.has_room_for(loan.room);
         socket.outbox.drained(loan.below);
         if confirm && let Some(reach) = socket.outbox.written() {
-            socket.outbox.confirmed(reach);
+            socket.outbox.confirmed(&reach);
         }
     }
 

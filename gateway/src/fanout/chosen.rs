@@ -1,0 +1,257 @@
+//! What a socket asked to hear, besides what it always hears. Most sockets have none of this.
+
+use std::collections::{HashMap, VecDeque};
+
+use bytes::Bytes;
+use shared::domain::{Code, ConversationId, Position, Queue, Refusal};
+
+use super::track::Track;
+use crate::dialect::{AckMode, Feed, Interest, Messages};
+
+/// Most wishes of a socket.
+pub(super) const MAX_WISHES: usize = 200;
+/// Most notices that wait for a session; beyond, the oldest go.
+const MAX_NOTICES: usize = MAX_WISHES;
+
+/// Something that a session has to tell its client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notice {
+    /// The user has lost the right to hear a conversation, so the socket hears it no more.
+    Unsubscribed {
+        /// Which.
+        conversation: ConversationId,
+        /// How much of its log was heard.
+        entries: Option<Messages>,
+        /// Whether it was heard who types.
+        typing: bool,
+    },
+}
+
+impl Notice {
+    /// What is not heard any more.
+    pub fn interests(self) -> Vec<Interest> {
+        let Self::Unsubscribed {
+            conversation,
+            entries,
+            typing,
+        } = self;
+        let id = Some(conversation);
+        let entries = entries.map(|messages| Interest::Conversation { id, messages });
+        // Who hears everything hears that, too, without a wish of its own.
+        let everything = matches!(
+            entries,
+            Some(Interest::Conversation {
+                messages: Messages::All,
+                ..
+            })
+        );
+        let typing = (typing && !everything).then_some(Interest::Typing(id));
+        entries.into_iter().chain(typing).collect()
+    }
+}
+
+/// How much of a conversation a socket wants.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Wants {
+    /// Of its log.
+    pub(super) entries: Option<Messages>,
+    /// Who types.
+    pub(super) typing: bool,
+}
+
+/// A wish, and where its frames are addressed to: empty if frames have no address.
+#[derive(Debug, PartialEq, Eq)]
+struct Wished {
+    interest: Interest,
+    address: Bytes,
+}
+
+/// A queue that a socket follows.
+#[derive(Debug)]
+pub(super) struct Following {
+    pub(super) track: Track,
+    /// The addresses of its frames.
+    pub(super) to: Vec<Bytes>,
+}
+
+/// A conversation that a socket listens to.
+#[derive(Debug)]
+pub(super) struct Listening {
+    pub(super) track: Track,
+    /// Where it sits among the conversation's listeners. Only touched under the topic's lock.
+    pub(super) seat: usize,
+    /// The addresses of frames of entries, and of signals.
+    pub(super) to: Vec<Bytes>,
+    pub(super) typing_to: Vec<Bytes>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Chosen {
+    wishes: Vec<Wished>,
+    /// By [`Queue::index`].
+    pub(super) queues: [Option<Box<Following>>; Queue::ALL.len()],
+    /// Where the device stands in each queue, until it follows that.
+    pub(super) cursors: [Position; Queue::ALL.len()],
+    /// Where it stands in the log of broadcasts, until it follows that.
+    pub(super) broadcasts_from: Position,
+    pub(super) conversations: HashMap<ConversationId, Listening>,
+    notices: VecDeque<Notice>,
+    /// How many entries the socket was given.
+    pub(super) turn: u64,
+}
+
+impl Chosen {
+    /// Remembers a wish. One that is there already is no second one.
+    pub(super) fn wish(&mut self, interest: Interest, address: Bytes) -> Result<(), Refusal> {
+        let wished = Wished { interest, address };
+        if self.wishes.contains(&wished) {
+            return Ok(());
+        }
+        if self.wishes.len() >= MAX_WISHES {
+            return Err(Refusal::new(
+                Code::BadRequest,
+                format!("a socket has at most {MAX_WISHES} subscriptions"),
+            ));
+        }
+        self.wishes.push(wished);
+        Ok(())
+    }
+
+    /// Forgets a wish.
+    pub(super) fn forget(&mut self, interest: Interest, address: &Bytes) {
+        self.wishes
+            .retain(|it| it.interest != interest || it.address != *address);
+        if self.wishes.is_empty() {
+            self.wishes = Vec::new();
+        }
+    }
+
+    /// Forgets everything that was wished of one conversation.
+    pub(super) fn forget_conversation(&mut self, conversation: ConversationId) {
+        self.wishes
+            .retain(|it| scope_of(it.interest) != Some(Scope::One(conversation)));
+    }
+
+    /// Whether every conversation of the user is wanted, also those to come.
+    pub(super) fn wants_all(&self) -> bool {
+        let mut interests = self.wishes.iter().map(|it| it.interest);
+        interests.any(|interest| scope_of(interest) == Some(Scope::All))
+    }
+
+    /// What is wanted of a conversation.
+    pub(super) fn wants(&self, conversation: ConversationId) -> Wants {
+        let mut wants = Wants::default();
+        for wished in self.of(conversation) {
+            match wished.interest {
+                Interest::Conversation { messages, .. } => {
+                    let all = messages == Messages::All || wants.entries == Some(Messages::All);
+                    wants.entries = Some(if all { Messages::All } else { messages });
+                    wants.typing |= messages == Messages::All;
+                }
+                Interest::Typing(_) => wants.typing = true,
+                Interest::Queue(_) => {}
+            }
+        }
+        wants
+    }
+
+    fn of(&self, conversation: ConversationId) -> impl Iterator<Item = &Wished> {
+        let covers = move |it: &&Wished| match scope_of(it.interest) {
+            Some(Scope::All) => true,
+            Some(Scope::One(id)) => id == conversation,
+            None => false,
+        };
+        self.wishes.iter().filter(covers)
+    }
+
+    /// Sees where frames of a conversation that is listened to are addressed to.
+    pub(super) fn address(&mut self, conversation: ConversationId) {
+        let (mut to, mut typing_to) = (Vec::new(), Vec::new());
+        let add = |list: &mut Vec<Bytes>, address: &Bytes| {
+            if !list.contains(address) {
+                list.push(address.clone());
+            }
+        };
+        for wished in self.of(conversation) {
+            match wished.interest {
+                Interest::Conversation { messages, .. } => {
+                    add(&mut to, &wished.address);
+                    if messages == Messages::All {
+                        add(&mut typing_to, &wished.address);
+                    }
+                }
+                Interest::Typing(_) => add(&mut typing_to, &wished.address),
+                Interest::Queue(_) => {}
+            }
+        }
+        if let Some(listening) = self.conversations.get_mut(&conversation) {
+            (listening.to, listening.typing_to) = (to, typing_to);
+        }
+    }
+
+    /// The addresses of a queue's wishes.
+    pub(super) fn addresses_of(&self, queue: Queue) -> Vec<Bytes> {
+        let of_queue = |it: &&Wished| it.interest == Interest::Queue(queue);
+        let found = self.wishes.iter().filter(of_queue);
+        found.map(|it| it.address.clone()).collect()
+    }
+
+    /// Begins to follow a queue. `None` if it does already; otherwise where the device stands.
+    pub(super) fn follow(&mut self, queue: Queue, acks: AckMode) -> Option<Position> {
+        let to = self.addresses_of(queue);
+        let slot = &mut self.queues[queue.index()];
+        if let Some(following) = slot {
+            following.to = to;
+            return None;
+        }
+        let track = Track::new(Feed::Queue(queue), acks);
+        *slot = Some(Box::new(Following { track, to }));
+        Some(self.cursors[queue.index()])
+    }
+
+    /// The session has to tell its client something.
+    pub(super) fn notify(&mut self, notice: Notice) {
+        if self.notices.len() >= MAX_NOTICES {
+            self.notices.pop_front();
+        }
+        self.notices.push_back(notice);
+    }
+
+    /// What was to be told is not true any more.
+    pub(super) fn withdraw(&mut self, which: ConversationId) {
+        self.notices.retain(|it| {
+            let Notice::Unsubscribed { conversation, .. } = it;
+            *conversation != which
+        });
+    }
+
+    pub(super) fn take_notice(&mut self) -> Option<Notice> {
+        let notice = self.notices.pop_front();
+        if self.notices.is_empty() {
+            self.notices = VecDeque::new();
+        }
+        notice
+    }
+
+    pub(super) fn has_notices(&self) -> bool {
+        !self.notices.is_empty()
+    }
+}
+
+/// The conversations that a wish is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    /// None of the user's is left out.
+    All,
+    One(ConversationId),
+}
+
+fn scope_of(interest: Interest) -> Option<Scope> {
+    match interest {
+        Interest::Conversation { id, .. } | Interest::Typing(id) => {
+            Some(id.map_or(Scope::All, Scope::One))
+        }
+        Interest::Queue(_) => None,
+    }
+}
