@@ -1,202 +1,381 @@
-//! Copies of what was said in a conversation, for the inboxes of its participants; and how a change
-//! of who takes part is told.
+//! Copies of what was said, for the queues of participants.
 //!
-//! One copier at a time works for a conversation, in the order of its log, so no inbox has
-//! anything in another order. A copier that dies leaves what is not copied to the next: copies are
-//! recognised by their key, so what it had done comes about once all the same.
+//! Made by one copier of a conversation at a time and in the order of its log, so nobody's queue is
+//! reordered. Whatever stops a copier, nothing is lost: Redis remembers how far it came, and whoever
+//! takes over begins there. A copy that is made twice is recognised by its key.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, future::Future, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use crate::{
     domain::{
-        ConversationChange, ConversationId, CopyReference, Digest, Durability, Entry, Kind,
-        Members, MessageBody, MessageDeleted, MessageEdited, MessageId, Topic, UserId,
+        ConversationChange, ConversationId, CopyReference, Digest, Durability, Entry, Kind, Members, MessageBody,
+        MessageDeleted, MessageEdited, Position, Topic, UserId,
     },
-    postgres::UntoldChange,
-    redis::{Append, Author, Copier, IdempotencyKey, Store, StoreError},
+    postgres::PgError,
+    redis::{Append, Copier, Copying, IdempotencyKey, Store, StoreError},
 };
 
-/// Inboxes that are written to side by side. The store's lanes make calls of many of them.
-const SIDE_BY_SIDE: usize = 256;
+/// Users who get copies at the same time; the store's lanes make batches of them.
+const AT_ONCE: usize = 256;
+/// Copies between two reports of how far they have come.
+const STEP: usize = 2048;
+/// While a step lasts, the lease of 5 s is renewed this often.
+const RENEW: Duration = Duration::from_secs(2);
 
-/// Why copying stopped. What is left is done by whoever takes over.
+/// Why copies were not made. What is missing is made by whoever takes over.
 #[derive(Debug, thiserror::Error)]
-pub enum CopyError<E> {
-    /// Redis did not take a copy.
+pub enum CopyError {
+    /// Redis did not take one.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Nobody could say who takes part.
-    #[error("the participants are not known: {0}")]
-    Members(E),
+    /// Who takes part cannot be found out.
+    #[error("cannot tell who takes part")]
+    Members(#[from] PgError),
+    /// The record knows an older version than Redis.
+    #[error("the record is at version {known}, an entry at {wanted}")]
+    Behind {
+        /// Of the record.
+        known: u64,
+        /// Of the entry.
+        wanted: u64,
+    },
 }
 
-/// Copies what is due and whatever comes meanwhile, until nothing is left or somebody else has
-/// taken over. `members_of` answers who takes part, as of the version it is given or a later one.
-pub async fn copy_all<M, F, E>(
-    store: &Store,
-    conversation: ConversationId,
-    copier: &Copier,
-    mut due: Vec<(Entry, u64)>,
-    members_of: M,
-) -> Result<(), CopyError<E>>
-where
-    M: Fn(u64) -> F,
-    F: Future<Output = Result<Arc<Members>, E>>,
-{
-    while let (Some((last, _)), Some(newest)) = (due.last(), due.iter().map(|(_, v)| *v).max()) {
-        let upto = last.position;
-        let members = members_of(newest).await.map_err(CopyError::Members)?;
-        copy(store, &members, &due).await?;
-        match store.copied(conversation, copier, upto).await? {
-            Some(next) => due = next,
-            None => break,
+/// Who makes copies, and from where.
+#[derive(Clone, Copy)]
+pub struct Copies<'a> {
+    /// The logs.
+    pub store: &'a Store,
+    /// This process.
+    pub copier: &'a Copier,
+    /// Of which conversation.
+    pub conversation: ConversationId,
+}
+
+impl Copies<'_> {
+    /// What follows from an append that answered `copying`: makes copies of this entry, with the
+    /// version it was appended by, and of what comes after it. `members_of` answers who takes part
+    /// and did, at this version or a later one; nothing if there is no such conversation. Answers how
+    /// many copies were made.
+    pub async fn of_appended<F>(
+        self,
+        entry: Entry,
+        version: u64,
+        copying: Copying,
+        members_of: impl Fn(ConversationId, u64) -> F,
+    ) -> Result<u64, CopyError>
+    where
+        F: Future<Output = Result<Option<Arc<Members>>, PgError>>,
+    {
+        match copying {
+            Copying::NotMine => Ok(0),
+            Copying::Mine => self.of_all(vec![(entry, version)], members_of).await,
+            Copying::Abandoned => self.take_over(members_of).await,
         }
     }
-    Ok(())
+
+    /// Goes on where somebody has stopped; nothing is done where somebody is at it.
+    pub async fn take_over<F>(
+        self,
+        members_of: impl Fn(ConversationId, u64) -> F,
+    ) -> Result<u64, CopyError>
+    where
+        F: Future<Output = Result<Option<Arc<Members>>, PgError>>,
+    {
+        let left = self
+            .store
+            .take_over_copies(self.conversation, self.copier)
+            .await?;
+        match left {
+            Some(left) => self.of_all(left, members_of).await,
+            None => Ok(0),
+        }
+    }
+
+    /// Copies of these, and of what comes next, until nothing does or somebody else is the copier.
+    async fn of_all<F>(
+        self,
+        mut next: Vec<(Entry, u64)>,
+        members_of: impl Fn(ConversationId, u64) -> F,
+    ) -> Result<u64, CopyError>
+    where
+        F: Future<Output = Result<Option<Arc<Members>>, PgError>>,
+    {
+        let mut made = 0;
+        while let Some(wanted) = next.iter().map(|(_, version)| *version).max() {
+            let members = members_of(self.conversation, wanted).await?;
+            if let Some(members) = &members
+                && members.version < wanted
+            {
+                let known = members.version;
+                return Err(CopyError::Behind { known, wanted });
+            }
+            let mut upto = Position::START;
+            for step in steps(&next, members.as_deref()) {
+                if upto > Position::START && !self.go_on(upto).await? {
+                    return Ok(made);
+                }
+                let last = step.upto;
+                match self.make(step, upto).await? {
+                    Some(count) => made += count,
+                    None => return Ok(made),
+                }
+                upto = last;
+            }
+            let told = self.store.copied(self.conversation, self.copier, upto);
+            match told.await? {
+                Some(more) => next = more,
+                None => return Ok(made),
+            }
+        }
+        Ok(made)
+    }
+
+    async fn go_on(self, upto: Position) -> Result<bool, StoreError> {
+        self.store
+            .still_copying(self.conversation, self.copier, upto)
+            .await
+    }
+
+    /// Makes the copies of a step, users side by side, of each in order. `None`: it took so long that
+    /// somebody else has taken over.
+    async fn make(self, step: Step, before: Position) -> Result<Option<u64>, CopyError> {
+        let making = stream::iter(step.of_users)
+            .map(|(user, copies)| async move {
+                for copy in &copies {
+                    self.store.append(copy.for_user(user)).await?;
+                }
+                Ok::<_, StoreError>(copies.len() as u64)
+            })
+            .buffer_unordered(AT_ONCE)
+            .try_fold(0, |sum, made| async move { Ok(sum + made) });
+        tokio::pin!(making);
+        loop {
+            tokio::select! {
+                made = &mut making => return Ok(Some(made?)),
+                () = tokio::time::sleep(RENEW) => {
+                    if !self.go_on(before).await? {
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+    }
 }
 
-/// The entry by which Redis learns of a change: its system message, and with it the version that
-/// counts from there on. Said again, it is recognised. `None` if it cannot be read.
-pub fn announcement(untold: &UntoldChange, copier: &Copier) -> Option<Append> {
+/// As many entries as make not too many copies at once, but at least one.
+struct Step {
+    /// The last of them.
+    upto: Position,
+    of_users: BTreeMap<UserId, Vec<Arc<Copy>>>,
+}
+
+/// Entries in steps, in their order.
+fn steps(entries: &[(Entry, u64)], members: Option<&Members>) -> Vec<Step> {
+    let mut steps: Vec<Step> = Vec::new();
+    let mut room = 0;
+    for (entry, version) in entries {
+        let present = members
+            .into_iter()
+            .flat_map(|members| members.at(*version))
+            .map(|member| member.user);
+        let users: Vec<UserId> = present.chain(gone(entry)).collect();
+        if users.len() > room || steps.is_empty() {
+            room = STEP.max(users.len());
+            let (upto, of_users) = (entry.position, BTreeMap::new());
+            steps.push(Step { upto, of_users });
+        }
+        room -= users.len();
+        let Some(step) = steps.last_mut() else {
+            continue;
+        };
+        step.upto = entry.position;
+        let copy = match Copy::new(entry) {
+            Ok(copy) => Arc::new(copy),
+            // Whatever it is, it must not hold up what comes after it.
+            Err(error) => {
+                tracing::error!(topic = %entry.topic, position = %entry.position, %error, "an entry cannot be copied");
+                continue;
+            }
+        };
+        for user in users {
+            step.of_users.entry(user).or_default().push(copy.clone());
+        }
+    }
+    steps
+}
+
+/// Who is told, too, though they take part no more: the entry says so.
+fn gone(entry: &Entry) -> Option<UserId> {
     #[derive(serde::Deserialize)]
     struct Told {
-        #[serde(default)]
-        uncopied: bool,
+        change: Option<ConversationChange>,
     }
-    let told: Told = serde_json::from_str(&untold.body).ok()?;
-    let UntoldChange {
-        conversation,
-        version,
-        body,
-    } = untold;
-    let key = format!("change:{conversation}:{version}");
-    let author = Author::Change {
-        version: *version,
-        copier: (!told.uncopied).then(|| copier.clone()),
-    };
-    Some(Append {
-        author: Some(author),
-        ..Append::new(
-            Topic::Conversation(*conversation),
-            Kind::MessageNew,
-            body.clone(),
-            IdempotencyKey(key.clone()),
-            Digest::of(key.as_bytes()),
-            Durability::Durable,
-        )
-    })
-}
-
-/// Each inbox gets its copies one after the other, all inboxes side by side.
-async fn copy(store: &Store, members: &Members, due: &[(Entry, u64)]) -> Result<(), StoreError> {
-    let mut inboxes: BTreeMap<UserId, Vec<Arc<Copy>>> = BTreeMap::new();
-    let copies: Vec<(Arc<Copy>, u64)> = due
-        .iter()
-        .filter_map(|(entry, version)| Some((Arc::new(Copy::of(entry)?), *version)))
-        .collect();
-    for (copy, version) in &copies {
-        let present = members.at(*version).map(|member| member.user);
-        for user in present.chain(copy.gone) {
-            inboxes.entry(user).or_default().push(copy.clone());
+    if entry.kind != Kind::MessageNew {
+        return None;
+    }
+    let told: Told = serde_json::from_slice(&entry.body).ok()?;
+    match told.change? {
+        ConversationChange::Left { user_id } | ConversationChange::Removed { user_id } => {
+            Some(user_id)
         }
+        _ => None,
     }
-    stream::iter(inboxes)
-        .map(|(user, copies)| {
-            let store = store.clone();
-            async move {
-                for copy in copies {
-                    store.append_from_reserve(copy.for_inbox(user)).await?;
-                }
-                Ok(())
-            }
-        })
-        .buffer_unordered(SIDE_BY_SIDE)
-        .try_collect()
-        .await
 }
 
-/// What is the same in every inbox.
+/// What stands in everybody's queue.
+#[derive(Debug)]
 struct Copy {
-    id: MessageId,
-    kind: Kind,
+    entry: Entry,
     body: Bytes,
-    reference: Bytes,
-    /// Who is told, too, though they take part no more: it says so.
-    gone: Option<UserId>,
+    persisted: Bytes,
+    digest: Digest,
 }
 
 impl Copy {
-    /// `None` for what is not copied, or cannot be read: the record has it in quarantine.
-    fn of(entry: &Entry) -> Option<Self> {
-        let mut gone = None;
-        let (reference, body) = match entry.kind {
-            Kind::MessageNew => {
-                let mut body: MessageBody = serde_json::from_slice(&entry.body).ok()?;
-                (body.message_id, body.created_at) = (Some(entry.id), Some(entry.at));
-                gone = match body.change {
-                    Some(
-                        ConversationChange::Left { user_id }
-                        | ConversationChange::Removed { user_id },
-                    ) => Some(user_id),
-                    _ => None,
-                };
-                (reference(entry.id, body.conversation_id), to_json(&body)?)
-            }
+    /// Fills in what the entry itself says of a message elsewhere: its id and time.
+    fn new(entry: &Entry) -> Result<Self, serde_json::Error> {
+        let (message_id, conversation_id, body) = match entry.kind {
             Kind::MessageEdited => {
-                let mut body: MessageEdited = serde_json::from_slice(&entry.body).ok()?;
+                let mut body: MessageEdited = serde_json::from_slice(&entry.body)?;
                 body.edited_at = Some(entry.at);
-                (
-                    reference(body.message_id, body.conversation_id),
-                    to_json(&body)?,
-                )
+                let of = (body.message_id, body.conversation_id);
+                (of.0, of.1, serde_json::to_vec(&body)?)
             }
             Kind::MessageDeleted => {
-                let mut body: MessageDeleted = serde_json::from_slice(&entry.body).ok()?;
+                let mut body: MessageDeleted = serde_json::from_slice(&entry.body)?;
                 body.deleted_at = Some(entry.at);
-                (
-                    reference(body.message_id, body.conversation_id),
-                    to_json(&body)?,
-                )
+                let of = (body.message_id, body.conversation_id);
+                (of.0, of.1, serde_json::to_vec(&body)?)
             }
-            _ => return None,
+            _ => {
+                let mut body: MessageBody = serde_json::from_slice(&entry.body)?;
+                body.message_id = Some(entry.id);
+                body.created_at = Some(entry.at);
+                let of = (entry.id, body.conversation_id);
+                (of.0, of.1, serde_json::to_vec(&body)?)
+            }
         };
-        Some(Self {
-            id: entry.id,
-            kind: entry.kind,
-            body,
-            reference: to_json(&reference)?,
-            gone,
+        let reference = CopyReference {
+            message_id,
+            conversation_id,
+        };
+        Ok(Self {
+            digest: Digest::of(&body),
+            body: body.into(),
+            persisted: serde_json::to_vec(&reference)?.into(),
+            entry: entry.clone(),
         })
     }
 
-    fn for_inbox(&self, user: UserId) -> Append {
-        let key = IdempotencyKey(format!("copy:{}:{user}", self.id));
-        let digest = Digest::of(self.kind.as_str().as_bytes());
+    fn for_user(&self, user: UserId) -> Append {
+        let id = self.entry.id;
         Append {
-            id: Some(self.id),
-            persisted: Some(self.reference.clone()),
+            id: Some(id),
+            persisted: Some(self.persisted.clone()),
             ..Append::new(
                 Topic::User(user),
-                self.kind,
+                self.entry.kind,
                 self.body.clone(),
-                key,
-                digest,
+                IdempotencyKey(format!("copy:{id}:{user}")),
+                self.digest,
+                // What is reported as copied is not copied again.
                 Durability::Durable,
             )
         }
     }
 }
 
-fn reference(message_id: MessageId, conversation_id: ConversationId) -> CopyReference {
-    CopyReference {
-        message_id,
-        conversation_id,
-    }
-}
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
 
-fn to_json(value: &impl serde::Serialize) -> Option<Bytes> {
-    serde_json::to_vec(value).ok().map(Bytes::from)
+    use super::*;
+    use crate::domain::{
+        ConversationType, Member, MessageId, MessageType, ParticipantRole, SenderType, Timestamp,
+    };
+
+    fn entry(offset: u64) -> Entry {
+        let conversation_id = ConversationId(Uuid::nil());
+        let body = MessageBody {
+            message_id: None,
+            created_at: None,
+            conversation_id,
+            sender_id: UserId(Uuid::nil()),
+            sender_name: "ann".into(),
+            sender_type: SenderType::User,
+            content: "hello".into(),
+            sealed: None,
+            message_type: MessageType::Text,
+            files: vec![],
+            uncopied: false,
+            change: None,
+        };
+        Entry {
+            topic: Topic::Conversation(conversation_id),
+            position: Position { epoch: 1, offset },
+            id: MessageId(Uuid::from_u128(offset.into())),
+            kind: Kind::MessageNew,
+            at: Timestamp(7),
+            body: serde_json::to_vec(&body).unwrap().into(),
+        }
+    }
+
+    fn members(count: u128, joined: u64) -> Members {
+        let all = (0..count).map(|n| Member {
+            user: UserId(Uuid::from_u128(n)),
+            role: ParticipantRole::Member,
+            joined,
+            left: None,
+            muted_until: None,
+        });
+        Members {
+            conversation: ConversationId(Uuid::nil()),
+            kind: ConversationType::Group,
+            version: 9,
+            is_archived: false,
+            all: all.collect(),
+        }
+    }
+
+    #[test]
+    fn a_step_has_at_least_one_entry_and_otherwise_not_too_many_copies() {
+        let entries: Vec<_> = (1..=5).map(|n| (entry(n), 1)).collect();
+        let lengths = |count| {
+            let steps = steps(&entries, Some(&members(count, 1)));
+            steps
+                .iter()
+                .map(|step| (step.upto.offset, step.of_users.values().map(Vec::len).sum()))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(lengths(2), [(5, 10)]);
+        assert_eq!(lengths(1000), [(2, 2000), (4, 2000), (5, 1000)]);
+        assert_eq!(lengths(3000).len(), 5);
+        assert_eq!(lengths(0), [(5, 0)]);
+        assert_eq!(steps(&entries, None).len(), 1);
+    }
+
+    #[test]
+    fn who_joined_later_gets_no_copy() {
+        let entries = [(entry(1), 1), (entry(2), 2)];
+        let steps = steps(&entries, Some(&members(1, 2)));
+        let copies = &steps[0].of_users[&UserId(Uuid::nil())];
+        assert_eq!(copies.len(), 1);
+        assert_eq!(copies[0].entry.position.offset, 2);
+        let body: MessageBody = serde_json::from_slice(&copies[0].body).unwrap();
+        assert_eq!(body.message_id, Some(copies[0].entry.id));
+        assert_eq!(body.created_at, Some(Timestamp(7)));
+    }
+
+    #[test]
+    fn what_is_no_message_is_passed_over() {
+        let mut odd = entry(1);
+        odd.body = Bytes::from_static(b"{}");
+        let steps = steps(&[(odd, 1), (entry(2), 1)], Some(&members(1, 1)));
+        assert_eq!(steps[0].upto.offset, 2);
+        assert_eq!(steps[0].of_users[&UserId(Uuid::nil())].len(), 1);
+    }
 }

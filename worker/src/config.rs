@@ -69,6 +69,12 @@ section! {
         trim_interval: Duration = seconds(600) => Duration::from_millis(100)..=seconds(DAY),
         /// Looking for gateways that died without closing their sessions.
         reap_interval: Duration = seconds(10) => Duration::from_millis(100)..=seconds(3600),
+        /// Telling Redis of changes of conversations that a gateway left.
+        changes_interval: Duration = seconds(5) => Duration::from_millis(100)..=seconds(3600),
+        /// Making copies of messages that a gateway left.
+        copies_interval: Duration = seconds(10) => Duration::from_millis(100)..=seconds(3600),
+        /// Archiving idle conversations, if that is switched on.
+        archive_interval: Duration = seconds(3600) => Duration::from_millis(100)..=seconds(DAY),
         /// Making the daily partitions of Postgres ahead of time, and dropping old ones.
         partitions_interval: Duration = seconds(3600) => seconds(1)..=seconds(DAY),
     }

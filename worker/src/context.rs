@@ -1,15 +1,19 @@
 //! What every part of the worker may reach.
 
 use std::{
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
+use futures_util::future::BoxFuture;
 use shared::{
-    domain::{NodeId, Timestamp},
+    domain::{ConversationId, Members, NodeId, Timestamp},
     lifecycle::Lifecycle,
-    postgres::Postgres,
-    redis::Store,
+    postgres::{PgError, Postgres},
+    redis::{Copier, Store},
 };
 
 use crate::{config::Settings, reaper::Reaper};
@@ -34,6 +38,9 @@ pub struct Context {
     pub outage: Outage,
 }
 
+/// Who takes part in a conversation, on its way.
+pub type Asked = BoxFuture<'static, Result<Option<Arc<Members>>, PgError>>;
+
 /// What names of workers begin with among the nodes; gateways' do not.
 pub const WORKER_PREFIX: &str = "worker.";
 
@@ -55,6 +62,23 @@ impl Context {
             lifecycle,
             reaper: tokio::sync::Mutex::default(),
             outage: Outage::default(),
+        }
+    }
+
+    /// This process among those that make copies of messages.
+    pub fn copier(&self) -> Copier {
+        Copier::new(&self.me, self.incarnation)
+    }
+
+    /// Who takes part in a conversation: for copies, asked anew for each page of them.
+    pub fn members_of(&self) -> impl Fn(ConversationId, u64) -> Asked + use<> {
+        let postgres = self.postgres.clone();
+        move |conversation, _| {
+            let postgres = postgres.clone();
+            Box::pin(async move {
+                let members = postgres.conversation_members(conversation).await?;
+                Ok(members.map(Arc::new))
+            })
         }
     }
 

@@ -9,5 +9,6 @@ pub mod context;
 pub mod jobs;
 pub mod metrics;
 pub mod reaper;
+pub mod rotate;
 pub mod runner;
 pub mod sweep;

@@ -7,11 +7,12 @@ use clap::{Parser, Subcommand};
 use shared::{
     clock::Clock,
     config::Settings as _,
+    contents::Contents,
     logging::LogControl,
     process::{self, Process},
     redis::Store,
 };
-use worker::{config::Settings, context::Context, metrics, runner, sweep::Sweep};
+use worker::{config::Settings, context::Context, metrics, rotate, runner, sweep::Sweep};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -45,6 +46,8 @@ enum Command {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Encrypt what was said in conversations with the current key, where it is not
+    RotateKeys,
     /// Print the effective settings with secrets masked, and fail if one is wrong
     CheckConfig,
 }
@@ -62,6 +65,12 @@ fn main() -> ExitCode {
         }
         Command::Sweep { dry_run } => process::run(&settings.log.clone(), async |_| {
             sweep(&settings, dry_run).await
+        }),
+        Command::RotateKeys => process::run(&settings.log.clone(), async |_| {
+            let postgres = process::postgres(&settings.postgres)?;
+            let contents = Contents::new(&settings.contents)?;
+            print!("{}", rotate::run(&postgres, &contents).await?);
+            anyhow::Ok(())
         }),
         Command::Run => process::run(&settings.log.clone(), async |log| run(settings, log).await),
     }

@@ -27,6 +27,9 @@ shared::label! {
         ExpireCommands = "expire_commands",
         TrimLogs = "trim_logs",
         ReapNodes = "reap_nodes",
+        TellChanges = "tell_changes",
+        RepairCopies = "repair_copies",
+        ArchiveIdle = "archive_idle",
     }
 }
 
@@ -114,6 +117,12 @@ shared::metrics! {
     pub static SWEPT: Counter<Step> = "tidegate_swept_total";
     /// Commands that expired.
     pub static EXPIRED: Counter = "tidegate_commands_expired_total";
+    /// Changes of conversations that whoever made them had not told Redis.
+    pub static CHANGES_TOLD: Counter = "tidegate_conversation_changes_told_total";
+    /// Copies of messages made where whoever made them had stopped.
+    pub static COPIES_REPAIRED: Counter = "tidegate_message_copies_repaired_total";
+    /// Conversations archived for being idle.
+    pub static ARCHIVED: Counter = "tidegate_conversations_archived_total";
     /// Entries removed from logs in Redis.
     pub static TRIMMED: Counter = "tidegate_log_entries_trimmed_total";
     /// Sessions of dead nodes that were removed.

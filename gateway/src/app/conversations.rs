@@ -7,13 +7,14 @@ use std::{sync::Arc, time::Duration};
 
 use moka::future::Cache;
 use shared::{
-    copies::{announcement, copy_all},
+    changes,
+    copies::Copies,
     domain::{
         Code, ConversationId, Entry, Kind, Member, Members, ParticipantRole, Refusal, Timestamp,
         Topic, UserId,
     },
     lifecycle::Lifecycle,
-    postgres::{Postgres, UntoldChange},
+    postgres::{PgError, Postgres, UntoldChange},
     redis::{Append, Appended, Author, Copier, Copying, Store},
 };
 
@@ -90,16 +91,21 @@ impl Conversations {
     }
 
     /// Who takes part, as of this version or a later one.
-    pub async fn members_since(
+    async fn as_of(
         &self,
         id: ConversationId,
         version: u64,
-    ) -> Result<Arc<Members>, Refusal> {
-        let members = self.members(id).await?;
-        if members.version >= version {
-            return Ok(members);
+    ) -> Result<Option<Arc<Members>>, PgError> {
+        let known = self.known.get(&id).await;
+        if let Some(known) = known.filter(|known| known.version >= version) {
+            return Ok(Some(known));
         }
-        self.read_again(id).await
+        let read = self.postgres.conversation_members(id).await?;
+        let read = read.map(Arc::new);
+        if let Some(members) = &read {
+            self.remember(members.clone()).await;
+        }
+        Ok(read)
     }
 
     /// Remembers what was read or made elsewhere.
@@ -174,15 +180,14 @@ impl Conversations {
         let id = members.conversation;
         self.remember(Arc::new(members)).await;
         for change in untold {
-            let Some(entry) = announcement(change, &self.copier) else {
-                return tracing::error!(conversation = %id, "a change cannot be read");
-            };
-            if let Err(refusal) = self.append_as(id, change.version, entry).await {
-                return tracing::warn!(conversation = %id, %refusal, "a worker tells of a change");
-            }
-            let told = self.postgres.conversation_change_told(id, change.version);
-            if let Err(error) = told.await {
-                tracing::debug!(conversation = %id, %error, "a worker tells of a change again");
+            let told = changes::tell(&self.store, &self.postgres, change, &self.copier);
+            match told.await {
+                Ok(Some((entry, copying))) => self.copy(entry, change.version, copying),
+                Ok(None) => {}
+                // In their order: a worker tells of what is left.
+                Err(error) => {
+                    return tracing::warn!(conversation = %id, %error, "a change is told later");
+                }
             }
         }
     }
@@ -213,36 +218,34 @@ impl Conversations {
                 at: *at,
                 body,
             };
-            match copying {
-                Copying::NotMine => {}
-                Copying::Mine => self.copy(id, Some((entry, version))),
-                Copying::Abandoned => self.copy(id, None),
-            }
+            self.copy(entry, version, *copying);
         }
         Ok(appended)
     }
 
-    /// Makes copies, from an entry on or from where somebody stopped, in a task of its own. What it
-    /// leaves undone a worker does.
-    fn copy(self: &Arc<Self>, id: ConversationId, first: Option<(Entry, u64)>) {
+    /// Makes the copies that follow from an append, in a task of its own. What it leaves undone a
+    /// worker does.
+    fn copy(self: &Arc<Self>, entry: Entry, version: u64, copying: Copying) {
+        let Topic::Conversation(conversation) = entry.topic else {
+            return;
+        };
+        if copying == Copying::NotMine {
+            return;
+        }
         let me = self.clone();
         self.lifecycle.spawn("copy messages", async move {
-            let due = match first {
-                Some(first) => vec![first],
-                None => match me.store.take_over_copies(id, &me.copier).await {
-                    Ok(due) => due.unwrap_or_default(),
-                    Err(error) => {
-                        return tracing::warn!(conversation = %id, %error, "copies are left to others");
-                    }
-                },
+            let copies = Copies {
+                store: &me.store,
+                copier: &me.copier,
+                conversation,
             };
             let of = me.clone();
-            let copied = copy_all(&me.store, id, &me.copier, due, move |version| {
+            let made = copies.of_appended(entry, version, copying, move |id, least| {
                 let of = of.clone();
-                async move { of.members_since(id, version).await }
+                async move { of.as_of(id, least).await }
             });
-            if let Err(error) = copied.await {
-                tracing::warn!(conversation = %id, %error, "copies are left to others");
+            if let Err(error) = made.await {
+                tracing::warn!(%conversation, %error, "copies are left to a worker");
             }
         });
     }

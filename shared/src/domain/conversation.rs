@@ -3,6 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::{ConversationId, FileRef, MessageId, Timestamp, UserId};
 
@@ -137,6 +138,33 @@ pub struct MessageBody {
     /// What changed, in a system message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub change: Option<ConversationChange>,
+}
+
+impl MessageBody {
+    /// The system message of a change, for who takes part after it. Nobody's doing where `by` is
+    /// nobody. `inbox_max_members`: of a larger conversation nothing is copied.
+    pub fn of_change(
+        change: &ConversationChange,
+        members: &Members,
+        by: Option<(UserId, &str)>,
+        inbox_max_members: u32,
+    ) -> Self {
+        let (sender_id, sender_name) = by.unwrap_or((UserId(Uuid::nil()), ""));
+        Self {
+            message_id: None,
+            created_at: None,
+            conversation_id: members.conversation,
+            sender_id,
+            sender_name: sender_name.to_owned(),
+            sender_type: SenderType::System,
+            content: String::new(),
+            sealed: None,
+            message_type: MessageType::System,
+            files: Vec::new(),
+            uncopied: members.present().count() > inbox_max_members as usize,
+            change: Some(change.clone()),
+        }
+    }
 }
 
 /// What changed in a conversation. Nodes that hear it drop the subscriptions of whoever lost the
@@ -319,8 +347,6 @@ impl Members {
 
 #[cfg(test)]
 mod tests {
-    use uuid::Uuid;
-
     use super::*;
 
     #[test]

@@ -23,6 +23,7 @@ mod pool;
 mod positions;
 mod preferences;
 mod recipients;
+mod resealing;
 mod revocations;
 mod rows;
 mod users;
@@ -44,6 +45,7 @@ pub use partitions::{DroppedPartitions, KeptFrom};
 pub use pointers::LowestPointers;
 pub use pool::Postgres;
 pub use recipients::{RecipientCounts, RecipientState};
+pub use resealing::{KeptContent, KeptContents};
 pub use users::{NewProfile, Role, User, UserChange, UserChanged, UserStatus};
 pub use write::{Buried, PartitionBatch, PendingBatch, StateChange};
 

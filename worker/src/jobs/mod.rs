@@ -3,11 +3,14 @@
 //!
 //! Persisting is the one that never rests: it is run by lanes, not by the clock.
 
+pub mod archive_idle;
 pub mod drop_partitions;
 pub mod expire_commands;
 pub mod make_partitions;
 pub mod persist;
 pub mod reap_nodes;
+pub mod repair_copies;
+pub mod tell_changes;
 pub mod trim_logs;
 
 use std::{sync::Arc, time::Duration};
@@ -69,5 +72,23 @@ pub const JOBS: &[Job] = &[
         interval: |settings| settings.reap_interval,
         who: Who::Leader,
         run: |context| Box::pin(reap_nodes::run(context)),
+    },
+    Job {
+        name: JobName::TellChanges,
+        interval: |settings| settings.changes_interval,
+        who: Who::Leader,
+        run: |context| Box::pin(tell_changes::run(context)),
+    },
+    Job {
+        name: JobName::RepairCopies,
+        interval: |settings| settings.copies_interval,
+        who: Who::Leader,
+        run: |context| Box::pin(repair_copies::run(context)),
+    },
+    Job {
+        name: JobName::ArchiveIdle,
+        interval: |settings| settings.archive_interval,
+        who: Who::Leader,
+        run: |context| Box::pin(archive_idle::run(context)),
     },
 ];

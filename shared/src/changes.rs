@@ -1,0 +1,90 @@
+//! Telling Redis what changed in a conversation.
+//!
+//! A change is in Postgres first, with a note of what is still to be told. Telling is one append: the
+//! system message, and the version by which everybody is judged from then on. Then the note goes.
+//! Whoever made the change tells it at once, workers tell what was left; the second time is recognised
+//! by its key.
+
+use serde::Deserialize;
+
+use crate::{
+    domain::{Digest, Durability, Entry, Kind, Topic},
+    postgres::{PgError, Postgres, UntoldChange},
+    redis::{Append, Appended, Author, Copier, Copying, IdempotencyKey, Store, StoreError},
+};
+
+/// Why a change was not told. A worker tells it later.
+#[derive(Debug, thiserror::Error)]
+pub enum TellError {
+    /// Redis did not take it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// It was told, but the note of it is still there.
+    #[error("cannot remove the note of a change")]
+    Note(#[from] PgError),
+}
+
+/// What of a system message decides how it is told.
+#[derive(Deserialize)]
+struct Head {
+    #[serde(default)]
+    uncopied: bool,
+}
+
+/// Tells a change. Answers its entry, unless it was told before, and who makes copies of it: what
+/// follows is for [`crate::copies::Copies::of_appended`].
+pub async fn tell(
+    store: &Store,
+    postgres: &Postgres,
+    change: &UntoldChange,
+    copier: &Copier,
+) -> Result<Option<(Entry, Copying)>, TellError> {
+    let UntoldChange {
+        conversation,
+        version,
+        body,
+    } = change;
+    let (conversation, version) = (*conversation, *version);
+    let topic = Topic::Conversation(conversation);
+    let head = serde_json::from_str(body).unwrap_or(Head { uncopied: true });
+    let append = Append {
+        author: Some(Author::Change {
+            version,
+            copier: (!head.uncopied).then(|| copier.clone()),
+        }),
+        ..Append::new(
+            topic,
+            Kind::MessageNew,
+            body.clone(),
+            IdempotencyKey(format!("change:{conversation}:{version}")),
+            Digest::of(body.as_bytes()),
+            Durability::Durable,
+        )
+    };
+    let body = append.body.clone();
+    // A right that was lost counts also when memory is short.
+    let told = match store.append_from_reserve(append).await? {
+        Appended::New {
+            id,
+            position,
+            at,
+            copying,
+            ..
+        } => {
+            let entry = Entry {
+                topic,
+                position,
+                id,
+                kind: Kind::MessageNew,
+                at,
+                body,
+            };
+            Some((entry, copying))
+        }
+        _ => None,
+    };
+    postgres
+        .conversation_change_told(conversation, version)
+        .await?;
+    Ok(told)
+}
