@@ -6,9 +6,7 @@ redis.register_function{
   function_name = 'tidegate_v1_begin_queue',
   callback = function(_, a)
     local known, mine, now = key(a[1], 'user', a[2]), a[4] .. ':' .. a[3], now_ms()
-    if redis.call('HEXISTS', known, mine) == 1 then return 0 end
-    make_room(known, now)
-    return redis.call('HSET', known, mine, a[5] .. ':' .. int(now))
+    return redis.call('HSETNX', known, mine, a[5] .. ':' .. int(now))
   end,
   flags = {'allow-oom'}, -- as session_open
 }

@@ -32,7 +32,7 @@ local function start_of(tag, user, device, after, by_queue, now)
   local known, broadcasts = key(tag, 'user', user), 'b:' .. device
   local at = redis.call('HMGET', known, device, '*', broadcasts, 'b:*', '=', unpack(queue_fields(device)))
   local e, n = cursor_of(at[1] or at[2] or least(at[9], at[10], at[11]))
-  if not at[1] then make_room(known, now) end
+  if not (at[1] or at[6] or at[7] or at[8]) then make_room(known, now) end
   local ae, an = e, n
   if after ~= '' then ae, an = pair(after) end
   if not at[1] and is_before(ae, an, e, n) then e, n = ae, an end

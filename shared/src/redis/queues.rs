@@ -31,7 +31,7 @@ impl Store {
     }
 
     /// A device of the user refused an entry. Answers how often that happened by now, on any device.
-    /// Of a user, 256 entries are remembered, the furthest in the log, and none longer than two weeks.
+    /// Of a user, 256 entries are remembered, and none for longer than two weeks.
     pub async fn nack(
         &self,
         user: UserId,

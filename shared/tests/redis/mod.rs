@@ -1,10 +1,13 @@
 mod append;
 mod bells;
 mod connections;
+mod conversations;
+mod copies;
 mod cursors;
 mod faults;
 mod fleets;
 mod limits;
+mod queues;
 mod reading;
 mod receipts;
 mod support;

@@ -4,8 +4,13 @@ use std::{future::Future, time::Duration};
 
 use bytes::Bytes;
 use shared::{
-    domain::{Digest, Durability, Kind, MessageId, Position, SessionId, Topic, UserId},
-    redis::{Append, Appended, BellEvent, IdempotencyKey, OpenSession, Page, Store, StoreSettings},
+    domain::{
+        ConversationId, Digest, Durability, Kind, MessageId, Position, SessionId, Topic, UserId,
+    },
+    redis::{
+        Append, Appended, Author, BellEvent, Copier, IdempotencyKey, OpenSession, Page, Store,
+        StoreSettings,
+    },
 };
 use tokio::{sync::mpsc, time::timeout};
 use uuid::Uuid;
@@ -37,6 +42,45 @@ pub fn entry(user: UserId, body: &str) -> Append {
         Digest::of(body.as_bytes()),
         Durability::Durable,
     )
+}
+
+pub fn conversation() -> ConversationId {
+    ConversationId(Uuid::now_v7())
+}
+
+/// An entry of a conversation with a key of its own.
+pub fn said(conversation: ConversationId, author: Author, body: &str) -> Append {
+    Append {
+        author: Some(author),
+        ..Append::new(
+            Topic::Conversation(conversation),
+            Kind::MessageNew,
+            Bytes::copy_from_slice(body.as_bytes()),
+            IdempotencyKey(format!("test:{}", Uuid::now_v7())),
+            Digest::of(body.as_bytes()),
+            Durability::Durable,
+        )
+    }
+}
+
+/// Somebody who decided by this version.
+pub fn by(version: u64) -> Author {
+    Author::By {
+        version,
+        copier: None,
+    }
+}
+
+/// A change to this version.
+pub fn change(version: u64) -> Author {
+    Author::Change {
+        version,
+        copier: None,
+    }
+}
+
+pub fn copier(node: &str) -> Copier {
+    Copier::new(&node.parse().unwrap(), 1)
 }
 
 pub fn session(user: UserId) -> OpenSession {
