@@ -82,6 +82,7 @@ impl App {
             settings.conversations,
             lifecycle.clone(),
         );
+        fanout.ask_for_rights(conversations.clone());
         Arc::new(Self {
             users,
             directory,

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use shared::{
-    domain::{Code, MAX_CONTENT_BYTES, NodeId, Position, Refusal, Timestamp},
+    domain::{Code, MAX_CONTENT_BYTES, NodeId, Position, Refusal, SessionId, Timestamp, UserId},
     lifecycle::Lifecycle,
 };
 use tokio_util::sync::CancellationToken;
@@ -98,6 +98,11 @@ pub fn admit(fanout: &Fanout, identity: &Identity) -> Result<(), Refusal> {
     Ok(())
 }
 
+fn ids_of(socket: &Listener) -> (SessionId, UserId) {
+    let caller = &socket.peer.caller;
+    (caller.session, caller.user)
+}
+
 fn token_ref(identity: &Identity) -> TokenRef {
     TokenRef {
         id: identity.token_id.as_deref().unwrap_or_default().into(),
@@ -186,29 +191,60 @@ impl Host for Node {
         })
     }
 
-    /// Nothing can be heard yet but what every socket hears.
-    fn subscribe(self: &Arc<Self>, _: Listener, wanted: Subscribe) -> Pending<Answer> {
-        let refused = wanted
-            .wishes
-            .into_iter()
-            .map(|wish| (wish.interest, Code::BadRequest));
-        let answer = Answer {
-            to: wanted.id,
-            outcome: Ok(Outcome::Subscribed(Subscribed {
-                granted: Vec::new(),
-                refused: refused.collect(),
-                settled: wanted.settled,
-            })),
-        };
-        Box::pin(async { answer })
+    fn subscribe(self: &Arc<Self>, socket: Listener, wanted: Subscribe) -> Pending<Answer> {
+        let app = self.app.clone();
+        Box::pin(async move {
+            let Subscribe {
+                id,
+                wishes,
+                settled,
+            } = wanted;
+            let (mut granted, mut refused) = (Vec::new(), Vec::new());
+            for wish in wishes {
+                match app.fanout.subscribe(&socket.outbox, &wish).await {
+                    Ok(()) => {
+                        let (session, user) = ids_of(&socket);
+                        let topic = wish.interest;
+                        tracing::info!(event = "subscribe", %session, %user, %topic, "subscribed");
+                        granted.push(topic);
+                    }
+                    Err(refusal) => {
+                        let (session, user) = ids_of(&socket);
+                        let (topic, code) = (wish.interest, refusal.code);
+                        tracing::info!(event = "denied", %session, %user, asked = "subscribe", %topic, %code, "subscription refused");
+                        refused.push((topic, code));
+                    }
+                }
+            }
+            Answer {
+                to: id,
+                outcome: Ok(Outcome::Subscribed(Subscribed {
+                    granted,
+                    refused,
+                    settled,
+                })),
+            }
+        })
     }
 
-    fn unsubscribe(self: &Arc<Self>, _: Listener, wanted: Subscribe) -> Pending<Answer> {
-        let answer = Answer {
-            to: wanted.id,
-            outcome: Ok(Outcome::Unsubscribed(Subscribed::default())),
-        };
-        Box::pin(async { answer })
+    fn unsubscribe(self: &Arc<Self>, socket: Listener, wanted: Subscribe) -> Pending<Answer> {
+        let app = self.app.clone();
+        Box::pin(async move {
+            for wish in &wanted.wishes {
+                let ((session, user), topic) = (ids_of(&socket), wish.interest);
+                tracing::info!(event = "unsubscribe", %session, %user, %topic, "unsubscribed");
+                app.fanout.unsubscribe(&socket.outbox, wish);
+            }
+            let granted = wanted.wishes.into_iter().map(|wish| wish.interest);
+            Answer {
+                to: wanted.id,
+                outcome: Ok(Outcome::Unsubscribed(Subscribed {
+                    granted: granted.collect(),
+                    refused: Vec::new(),
+                    settled: wanted.settled,
+                })),
+            }
+        })
     }
 
     fn spawn(&self, task: Pending<()>) {

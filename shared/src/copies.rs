@@ -11,8 +11,8 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use crate::{
     domain::{
-        ConversationChange, ConversationId, CopyReference, Digest, Durability, Entry, Kind, Members, MessageBody,
-        MessageDeleted, MessageEdited, Position, Topic, UserId,
+        ConversationChange, ConversationId, CopyReference, Digest, Durability, Entry, Kind,
+        Members, MessageBody, MessageDeleted, MessageEdited, Position, Topic, UserId,
     },
     postgres::PgError,
     redis::{Append, Copier, Copying, IdempotencyKey, Store, StoreError},

@@ -5,6 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures_util::future::BoxFuture;
 use moka::future::Cache;
 use shared::{
     changes,
@@ -18,12 +19,14 @@ use shared::{
     redis::{Append, Appended, Author, Copier, Copying, Store},
 };
 
-use crate::fanout::{postgres_refusal, store_refusal};
+use crate::fanout::{Rights, postgres_refusal, store_refusal};
 
 /// Most participants that are remembered, over all conversations; about 64 bytes each.
 const CAPACITY: u64 = 2_000_000;
 /// After this long without use a conversation is forgotten.
 const FORGET_AFTER: Duration = Duration::from_hours(1);
+/// Most conversations that a socket hears because it wants all of its user's.
+const MOST_HEARD: u32 = 1_000;
 /// How often somebody decides anew because the conversation changed meanwhile.
 const TRIES: usize = 5;
 
@@ -270,15 +273,41 @@ impl Conversations {
         let pair = (one.min(other), one.max(other));
         self.pairs.insert(pair, id).await;
     }
+}
 
-    /// Whether a user may follow a conversation now, as of the version that is answered.
-    pub async fn may_follow(&self, id: ConversationId, user: UserId) -> Result<u64, Refusal> {
-        let members = self.read_for_writing(id).await?;
-        participant(&members, user)?;
-        if members.is_archived {
-            return Err(archived());
-        }
-        Ok(members.version)
+/// Who may hear what is said.
+impl Rights for Conversations {
+    fn version(
+        &self,
+        user: UserId,
+        conversation: ConversationId,
+        least: u64,
+    ) -> BoxFuture<'_, Result<u64, Refusal>> {
+        Box::pin(async move {
+            let mut members = self.members(conversation).await?;
+            let may = |members: &Members| {
+                participant(members, user)?;
+                if members.is_archived {
+                    return Err(archived());
+                }
+                Ok(members.version)
+            };
+            // What is old may be what speaks against it.
+            if members.version < least || may(&members).is_err() {
+                members = self.read_again(conversation).await?;
+            }
+            may(&members)
+        })
+    }
+
+    fn conversations(
+        &self,
+        user: UserId,
+    ) -> BoxFuture<'_, Result<Vec<(ConversationId, u64)>, Refusal>> {
+        Box::pin(async move {
+            let open = self.postgres.open_conversations_of(user, MOST_HEARD).await;
+            open.map_err(|error| postgres_refusal(&error))
+        })
     }
 }
 

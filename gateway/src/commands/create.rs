@@ -89,7 +89,7 @@ pub(super) async fn run(
     {
         Appended::New { id, .. } | Appended::Duplicate { id, .. } => {
             // Not at `info`: a line takes a fifth of the time of everything else.
-            tracing::debug!(command = %id, to = %topic, "command accepted");
+            tracing::debug!(event = "publish", command = %id, to = %topic, "command accepted");
             if let Some(slot) = reused {
                 slot.remember(topic);
             }

@@ -274,6 +274,13 @@ pub async fn run(
         }
         None => Err(Refusal::new(Code::UnknownType, "no request has this name")),
     };
+    if let Err(refusal) = &result
+        && matches!(refusal.code, Code::Forbidden | Code::Unauthorized)
+    {
+        let (user, asked, code) = (asker.user, &*request.name, refusal.code);
+        let session = asker.session.map(tracing::field::display);
+        tracing::info!(event = "denied", session, %user, asked, %code, "request refused");
+    }
     let outcome = result
         .as_ref()
         .map_or_else(|refusal| refusal.code.into(), |_| Outcome::Ok);

@@ -1,5 +1,7 @@
 //! What a client asks to hear, freed from its dialect.
 
+use std::fmt;
+
 use bytes::Bytes;
 use shared::domain::{ClientId, Code, ConversationId, Queue};
 
@@ -41,6 +43,19 @@ pub enum Interest {
     },
     /// Who types in a conversation; `None` are all those of the user.
     Typing(Option<ConversationId>),
+}
+
+/// As it stands in logs.
+impl fmt::Display for Interest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Queue(queue) => write!(f, "queue:{queue}"),
+            Self::Conversation { id: Some(id), .. } => write!(f, "conversation:{id}"),
+            Self::Conversation { id: None, .. } => f.write_str("conversation"),
+            Self::Typing(Some(id)) => write!(f, "typing:{id}"),
+            Self::Typing(None) => f.write_str("typing"),
+        }
+    }
 }
 
 /// How much of a conversation is heard.

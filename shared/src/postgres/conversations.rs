@@ -121,6 +121,31 @@ impl Postgres {
         members(&mut connection, conversation).await
     }
 
+    /// Conversations that a user takes part in and that are not archived, each with its version; those
+    /// first in which something was said last.
+    pub async fn open_conversations_of(
+        &self,
+        user: UserId,
+        limit: u32,
+    ) -> Result<Vec<(ConversationId, u64)>, PgError> {
+        let rows = sqlx::query(
+            "SELECT c.id, c.version FROM conversation_participants p, LATERAL ( \
+                 SELECT * FROM conversations WHERE id = p.conversation_id OFFSET 0 \
+             ) AS c \
+             WHERE p.user_id = $1 AND p.left_version IS NULL AND c.archived_at IS NULL \
+             ORDER BY c.active_at DESC, c.id DESC LIMIT $2",
+        )
+        .bind(user.0)
+        .bind(i64::from(limit))
+        .fetch_all(&self.pool)
+        .await?;
+        let found = rows.iter().map(|row| {
+            let version: i64 = row.try_get("version")?;
+            Ok((ConversationId(row.try_get("id")?), version as u64))
+        });
+        found.collect()
+    }
+
     /// Every conversation that a user takes part in now, in the order of their ids, behind `after`.
     pub async fn conversation_ids_of(
         &self,

@@ -142,7 +142,8 @@ pub(in crate::commands) async fn run(
     if let Some(slot) = reused {
         slot.remember(topic);
     }
-    tracing::debug!(message = %accepted.id, %conversation, "message accepted");
+    // Not at `info`: a line takes a fifth of the time of everything else.
+    tracing::debug!(event = "publish", message = %accepted.id, %conversation, "message accepted");
     let payload = json!({
         "messageId": accepted.id,
         "conversationId": conversation,
