@@ -293,11 +293,12 @@ impl Fanout {
         }
     }
 
-    fn leave(&self, outbox: &Arc<Outbox>, is_open: bool) {
+    fn leave(self: &Arc<Self>, outbox: &Arc<Outbox>, is_open: bool) {
         let Some(member) = outbox.member() else {
             return;
         };
         outbox.enter(Stage::Ended);
+        self.leave_typing(member.session);
         for conversation in outbox.conversations() {
             self.stop_listening(outbox, conversation);
         }

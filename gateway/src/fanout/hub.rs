@@ -22,6 +22,7 @@ use super::{
     completed::Missed,
     item::SharedSignal,
     outbox::{CloseReason, Outbox},
+    reveal::Revealing,
     shared_entry::SharedEntry,
     topic::{Advance, Effects, Follow, TopicState, revokes},
     track::Ended,
@@ -37,6 +38,7 @@ pub(super) struct Hub {
     hasher: RandomState,
     shards: Vec<Mutex<HashMap<Topic, TopicState>>>,
     broadcasts: Mutex<TopicState>,
+    revealing: Revealing,
 }
 
 /// How a socket left a topic.
@@ -66,7 +68,12 @@ impl Hub {
             hasher: RandomState::new(),
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             broadcasts: Mutex::new(TopicState::of_broadcasts()),
+            revealing: Revealing::default(),
         }
+    }
+
+    pub(super) fn revealing(&self) -> &Revealing {
+        &self.revealing
     }
 
     fn shard(&self, topic: Topic) -> &Mutex<HashMap<Topic, TopicState>> {
@@ -86,6 +93,7 @@ impl Hub {
             match event {
                 BellEvent::Entry(entry) => {
                     let topic = entry.topic;
+                    let entry = self.revealing.reveal(entry);
                     self.with(topic, |state| state.hear(entry, effects));
                     self.reseat_who_chose(effects);
                 }
@@ -330,7 +338,8 @@ impl Hub {
         entries: Vec<Entry>,
         at: Position,
     ) -> Advance {
-        let entries: Vec<_> = entries.into_iter().map(SharedEntry::new).collect();
+        let shared = |entry| SharedEntry::new(self.revealing.reveal(entry));
+        let entries: Vec<_> = entries.into_iter().map(shared).collect();
         // Asked one by one under the lock, so that a choice counts at once; encoded outside of it.
         let take = |entry: &Arc<SharedEntry>| {
             let handing = self.with(topic, |state| state.handing(outbox, feed, entry));
@@ -365,6 +374,8 @@ impl Hub {
         target: Position,
         effects: &mut Effects,
     ) -> bool {
+        let revealed = |entry| self.revealing.reveal(entry);
+        let entries = entries.into_iter().map(revealed).collect();
         let whole = self.with(topic, |state| state.repaired(entries, end, target, effects));
         self.reseat_who_chose(effects);
         whole.unwrap_or(true)

@@ -42,12 +42,14 @@ mod recent;
 mod refusal;
 mod registry;
 mod repair;
+mod reveal;
 mod revocations;
 mod shards;
 mod shared_entry;
 mod subscriptions;
 mod topic;
 mod track;
+mod typing;
 mod wishes;
 
 #[cfg(test)]
@@ -83,6 +85,7 @@ pub use probe::ProbeStatus;
 pub use reach::Reach;
 pub use reader::{Chunk, ReadError, Reader, Source, Walk};
 pub use refusal::{postgres_refusal, store_refusal};
+pub use reveal::Reveal;
 pub use shared_entry::SharedEntry;
 pub use subscriptions::Rights;
 
@@ -147,6 +150,7 @@ pub struct Fanout {
     receiver: receiver::Receiver,
     directory: OnceLock<DirectoryListener>,
     rights: OnceLock<Arc<dyn Rights>>,
+    typing: typing::Typing,
     broadcasts_loaded: watch::Sender<bool>,
     closer: closer::Closer,
     unregistered: shards::Shards,
@@ -174,6 +178,7 @@ impl Fanout {
             receiver: receiver::Receiver::default(),
             directory: OnceLock::new(),
             rights: OnceLock::new(),
+            typing: typing::Typing::default(),
             broadcasts_loaded: watch::Sender::new(false),
             acker: acker::Acker::new(store.clone(), lifecycle.clone()),
             catch_ups: Semaphore::new(settings.catch_ups),
@@ -201,6 +206,7 @@ impl Fanout {
         lifecycle.spawn_essential("close sessions", fanout.clone().close_sessions());
         lifecycle.spawn_essential("keep sessions registered", fanout.clone().keep_registered());
         lifecycle.spawn_essential("keep revocations", fanout.clone().keep_revocations());
+        lifecycle.spawn_essential("lapse typing", fanout.clone().lapse_typing());
         lifecycle.spawn_essential("write receipts", fanout.clone().write_receipts());
         lifecycle.spawn("follow broadcasts", fanout.clone().follow_broadcasts());
         lifecycle.spawn("follow the directory", fanout.clone().follow_directory());

@@ -12,8 +12,11 @@ use shared::domain::{Code, ConversationId, Position, Queue, Refusal, Topic, User
 use tokio::time::timeout;
 
 use super::{
-    Fanout, metrics,
+    Fanout,
+    chosen::Wants,
+    metrics,
     outbox::Outbox,
+    place::Mode,
     refusal::store_refusal,
     topic::{Advance, Effects},
 };
@@ -265,9 +268,10 @@ impl Fanout {
 
     /// Looks whether a socket still wants anything of a conversation.
     fn reconsider(&self, outbox: &Arc<Outbox>, conversation: ConversationId) {
-        let is_wanted = outbox.wants(conversation) != super::chosen::Wants::default();
-        // It may have lost it meanwhile: then it is not taken in again.
-        if !is_wanted || self.hub.listen(conversation, outbox) {
+        let is_wanted = outbox.wants(conversation) != Wants::default();
+        // It may have lost it meanwhile, or be stuck on the way: then it is not taken in again.
+        let is_stuck = || outbox.mode(Feed::Conversation(conversation)) == Mode::Opening;
+        if !is_wanted || self.hub.listen(conversation, outbox) || is_stuck() {
             self.stop_listening(outbox, conversation);
         }
     }
