@@ -119,7 +119,7 @@ impl Hub {
         let mut shard = self.shard(topic).lock();
         shard
             .entry(topic)
-            .or_insert_with(TopicState::new)
+            .or_insert_with(|| TopicState::of(topic))
             .join(outbox);
     }
 
@@ -197,7 +197,7 @@ impl Hub {
     /// Keeps a topic without sockets. That of broadcasts is always kept.
     pub(super) fn pin(&self, topic: Topic) {
         let mut shard = self.shard(topic).lock();
-        shard.entry(topic).or_insert_with(TopicState::new);
+        shard.entry(topic).or_insert_with(|| TopicState::of(topic));
     }
 
     /// Removes a socket, if it is here.

@@ -115,7 +115,7 @@ pub(super) enum Advance {
 }
 
 impl TopicState {
-    pub(super) fn new() -> Self {
+    fn new() -> Self {
         Self {
             follow: Follow::No,
             position: None,

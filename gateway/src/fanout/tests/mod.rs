@@ -3,6 +3,7 @@
 mod audiences;
 mod outbox;
 mod topics;
+mod wishes;
 
 use std::{
     io::{self, IoSlice},
@@ -108,7 +109,7 @@ impl Pipe {
                 (126, [high, low, rest @ ..]) => (u16::from_be_bytes([*high, *low]).into(), rest),
                 (length, rest) => (usize::from(*length), rest),
             };
-            texts.push(String::from_utf8(rest[..length].to_vec()).unwrap());
+            texts.push(String::from_utf8_lossy(&rest[..length]).into_owned());
             bytes = &rest[length..];
         }
         assert!(bytes.is_empty(), "a frame begins in another one");

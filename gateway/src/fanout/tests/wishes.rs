@@ -1,0 +1,635 @@
+//! Sockets that follow queues and listen to conversations, without servers.
+
+use std::{
+    sync::{Arc, Weak, atomic::AtomicU64},
+    task::{Context, Poll, Waker},
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use shared::{
+    domain::{
+        ConversationId, Device, Entry, Kind, MessageId, Position, Queue, SessionId, Signal,
+        SignalKind, Timestamp, Topic, UserId,
+    },
+    redis::BellEvent,
+};
+use uuid::Uuid;
+
+use super::{Pipe, entry};
+use crate::{
+    dialect::{AckMode, DialectId, Feed, Interest, Messages},
+    fanout::{
+        Batch, Fanout, Notice, Outbox, OutboxLimits, SharedEntry, Taken, TokenRef,
+        hub::Hub,
+        item::SharedSignal,
+        line::Written,
+        member::{Member, Seat},
+        outbox::{Offered, Then},
+        place::Mode,
+        topic::{Advance, Effects},
+    },
+};
+
+const LIMITS: OutboxLimits = OutboxLimits {
+    frames: 4,
+    bytes: 10_000,
+    window: 6,
+};
+const GROUP: ConversationId = ConversationId(Uuid::from_u128(77));
+const ALL: Interest = Interest::Conversation {
+    id: Some(GROUP),
+    messages: Messages::All,
+};
+const RECEIPTS: Interest = Interest::Conversation {
+    id: Some(GROUP),
+    messages: Messages::Uncopied,
+};
+
+fn at(offset: u64) -> Position {
+    Position { epoch: 1, offset }
+}
+
+fn user(number: u128) -> UserId {
+    UserId(Uuid::from_u128(number))
+}
+
+fn socket_of(number: u128, by_queue: bool) -> Arc<Outbox> {
+    let outbox = Outbox::of(LIMITS, DialectId::Json, by_queue);
+    let member = Member {
+        fanout: Weak::<Fanout>::new(),
+        user: user(number),
+        session: SessionId(Uuid::from_u128(number)),
+        device: Device::default(),
+        token: Mutex::new(TokenRef {
+            id: "t".into(),
+            issued_at: 0,
+        }),
+        seat: AtomicU64::new(Seat::NONE),
+        completed: Mutex::default(),
+    };
+    outbox.set_member(member).unwrap();
+    outbox
+}
+
+fn said(offset: u64, fields: &str) -> Entry {
+    Entry {
+        topic: Topic::Conversation(GROUP),
+        kind: Kind::MessageNew,
+        body: format!(r#"{{"content":"{}"{fields}}}"#, at(offset)).into(),
+        ..entry(at(offset))
+    }
+}
+
+fn removed(offset: u64, who: UserId) -> Entry {
+    said(
+        offset,
+        &format!(r#","change":{{"what":"removed","userId":"{who}"}}"#),
+    )
+}
+
+/// Takes everything queued: the texts of frames, and what else there was.
+fn take_all(outbox: &Outbox) -> (Vec<String>, Vec<Notice>) {
+    let (mut texts, mut notices) = (Vec::new(), Vec::new());
+    let mut cx = Context::from_waker(Waker::noop());
+    loop {
+        let mut batch = Batch::new();
+        let taken = outbox.poll_batch(&mut cx, &mut batch);
+        let pipe = Pipe::default();
+        pipe.write_all(batch);
+        texts.extend(pipe.texts());
+        match taken {
+            Poll::Ready(Taken::Notice(notice)) => notices.push(notice),
+            Poll::Ready(Taken::Frames(_)) => {}
+            Poll::Ready(Taken::Close(_)) | Poll::Pending => return (texts, notices),
+        }
+    }
+}
+
+/// The positions that frames of entries name in their contents.
+fn offsets(texts: &[String]) -> Vec<u64> {
+    let offset = |text: &String| {
+        let content = text.split(r#""content":"1:"#).nth(1)?;
+        content.split('"').next()?.parse().ok()
+    };
+    texts.iter().filter_map(offset).collect()
+}
+
+/// A conversation on a node, whose log is at 1:0.
+struct Group {
+    hub: Hub,
+}
+
+impl Group {
+    fn new() -> Self {
+        let hub = Hub::new();
+        hub.pin(Topic::Conversation(GROUP));
+        Self { hub }
+    }
+
+    /// A socket that hears everything from here on.
+    fn listener(
+        &self,
+        number: u128,
+        wishes: &[(Interest, &'static str)],
+        head: u64,
+    ) -> Arc<Outbox> {
+        let outbox = socket_of(number, false);
+        outbox.go_live(at(0));
+        for (interest, address) in wishes {
+            let address = Bytes::from_static(address.as_bytes());
+            outbox.wish(*interest, address).unwrap();
+        }
+        self.begin(&outbox, head);
+        outbox
+    }
+
+    fn begin(&self, outbox: &Arc<Outbox>, head: u64) {
+        let topic = Topic::Conversation(GROUP);
+        assert!(self.hub.listen(GROUP, outbox));
+        self.hub
+            .learn_head(topic, at(head), None, &mut Effects::default());
+        outbox.begin(Feed::Conversation(GROUP), at(head));
+        let advance = self.hub.advance(topic, outbox, Feed::Conversation(GROUP));
+        assert_eq!(advance, Advance::Done);
+    }
+
+    fn hear(&self, entries: impl IntoIterator<Item = Entry>) {
+        let events = entries.into_iter().map(BellEvent::Entry);
+        self.hub.hear(events, &mut Effects::default());
+    }
+}
+
+fn lost(entries: Option<Messages>, typing: bool) -> Vec<Notice> {
+    vec![Notice::Unsubscribed {
+        conversation: GROUP,
+        entries,
+        typing,
+    }]
+}
+
+#[test]
+fn who_is_removed_hears_that_and_nothing_after_it() {
+    let group = Group::new();
+    let anna = group.listener(1, &[(ALL, "")], 0);
+    let ben = group.listener(2, &[(ALL, "")], 0);
+    let all = [said(1, ""), removed(2, user(1)), said(3, "")];
+    group.hear(all);
+    let (texts, notices) = take_all(&anna);
+    assert_eq!(offsets(&texts), [1, 2]);
+    assert_eq!(notices, lost(Some(Messages::All), true));
+    let (texts, notices) = take_all(&ben);
+    assert_eq!(offsets(&texts), [1, 2, 3]);
+    assert_eq!(notices, []);
+    assert!(anna.conversations().is_empty());
+}
+
+#[test]
+fn an_archived_conversation_has_no_listeners_any_more() {
+    let group = Group::new();
+    let anna = group.listener(1, &[(ALL, "")], 0);
+    let mut effects = Effects::default();
+    let archived = said(1, r#","change":{"what":"archived"}"#);
+    let events = [archived, said(2, "")].map(BellEvent::Entry);
+    group.hub.hear(events, &mut effects);
+    let (texts, notices) = take_all(&anna);
+    assert_eq!(offsets(&texts), [1]);
+    assert_eq!(notices.len(), 1);
+    assert_eq!(effects.unused, [Topic::Conversation(GROUP)]);
+}
+
+#[test]
+fn whoever_is_behind_when_the_right_is_lost_is_not_brought_what_follows() {
+    let group = Group::new();
+    let anna = group.listener(1, &[(ALL, "")], 0);
+    group.hear((1..=4).map(|offset| said(offset, "")));
+    group.hear([said(5, "")]);
+    assert_eq!(anna.mode(Feed::Conversation(GROUP)), Mode::Behind);
+    group.hear([removed(6, user(1)), said(7, "")]);
+    let (texts, notices) = take_all(&anna);
+    assert_eq!(offsets(&texts), [1, 2, 3, 4]);
+    assert_eq!(notices, lost(Some(Messages::All), true));
+    anna.drained(0);
+    assert_eq!(take_all(&anna), (vec![], vec![]));
+}
+
+#[test]
+fn what_is_read_ends_where_the_right_does() {
+    let group = Group::new();
+    let anna = group.listener(1, &[(ALL, "")], 0);
+    let topic = Topic::Conversation(GROUP);
+    group.hear((1..=5).map(|offset| said(offset, "")));
+    take_all(&anna);
+    anna.drained(0);
+    // What this node has not heard of yet stands in the log.
+    let page = vec![said(5, ""), removed(6, user(1)), said(7, "")];
+    let feed = Feed::Conversation(GROUP);
+    let advance = group.hub.feed(topic, &anna, feed, page, at(7));
+    assert_eq!(advance, Advance::Done);
+    let (texts, notices) = take_all(&anna);
+    assert_eq!(offsets(&texts), [5, 6]);
+    assert_eq!(notices.len(), 1);
+}
+
+#[test]
+fn who_comes_back_is_not_sent_away_by_what_was_before() {
+    let group = Group::new();
+    let ben = group.listener(2, &[(ALL, "")], 0);
+    group.hear([said(1, "")]);
+    // Removed by the second entry, and brought in again by the third, before this node heard of it.
+    let anna = socket_of(1, false);
+    anna.go_live(at(0));
+    anna.wish(ALL, Bytes::new()).unwrap();
+    group.begin(&anna, 3);
+    group.hear([removed(2, user(1)), said(3, ""), said(4, "")]);
+    let (texts, notices) = take_all(&anna);
+    assert_eq!(offsets(&texts), [4]);
+    assert_eq!(notices, []);
+    assert_eq!(offsets(&take_all(&ben).0), [1, 2, 3, 4]);
+}
+
+#[test]
+fn a_gap_is_read_again_before_anybody_gets_what_follows() {
+    let group = Group::new();
+    let anna = group.listener(1, &[(ALL, "")], 0);
+    let topic = Topic::Conversation(GROUP);
+    group.hear([said(1, "")]);
+    let mut effects = Effects::default();
+    let late = [said(3, "")].map(BellEvent::Entry);
+    group.hub.hear(late, &mut effects);
+    assert_eq!(effects.repair, [topic]);
+    assert_eq!(offsets(&take_all(&anna).0), [1]);
+    let read = vec![removed(2, user(1)), said(3, "")];
+    let whole = group
+        .hub
+        .repaired(topic, read, Some(at(3)), at(3), &mut effects);
+    assert!(whole);
+    let (texts, notices) = take_all(&anna);
+    assert_eq!(offsets(&texts), [2]);
+    assert_eq!(notices.len(), 1);
+}
+
+#[test]
+fn what_comes_by_the_inbox_does_not_come_twice() {
+    let group = Group::new();
+    let anna = group.listener(1, &[(RECEIPTS, "")], 0);
+    let read = Entry {
+        kind: Kind::MessageRead,
+        ..said(3, "")
+    };
+    group.hear([said(1, ""), said(2, r#","uncopied":true"#), read]);
+    assert_eq!(offsets(&take_all(&anna).0), [2, 3]);
+}
+
+#[test]
+fn a_socket_with_several_subscriptions_gets_a_frame_for_each() {
+    let group = Group::new();
+    let anna = group.listener(1, &[(ALL, "one\n"), (ALL, "two\n")], 0);
+    group.hear([said(1, "")]);
+    let texts = take_all(&anna).0;
+    assert_eq!(offsets(&texts), [1, 1]);
+    assert!(texts[0].starts_with("one\n") && texts[1].starts_with("two\n"));
+    anna.forget(ALL, &Bytes::from_static(b"one\n"));
+    assert!(!group.hub.listen(GROUP, &anna), "it is here");
+    group.hear([said(2, "")]);
+    let texts = take_all(&anna).0;
+    assert_eq!(texts.len(), 1);
+    assert!(texts[0].starts_with("two\n"));
+}
+
+#[test]
+fn addressed_frames_stay_whole_wherever_the_line_stops() {
+    let whole = {
+        let group = Group::new();
+        let anna = group.listener(1, &[(ALL, "one\n"), (ALL, "two\n")], 0);
+        group.hear([said(1, ""), said(2, "")]);
+        take_all(&anna).0
+    };
+    assert_eq!(whole.len(), 4);
+    for room in 1..=whole.iter().map(|text| text.len() + 4).sum::<usize>() + 1 {
+        let group = Group::new();
+        let anna = group.listener(1, &[(ALL, "one\n"), (ALL, "two\n")], 0);
+        let line = Arc::new(Pipe::default());
+        anna.connect(line.clone());
+        assert_eq!(take_all(&anna).0.len(), 0);
+        line.has_room_for(room);
+        anna.drained(u32::MAX);
+        let mut effects = Effects::default();
+        let events = [said(1, ""), said(2, "")].map(BellEvent::Entry);
+        group.hub.hear(events, &mut effects);
+        assert_eq!(effects.write.len(), 1);
+        let mut written = Written::default();
+        anna.write(&mut written);
+        let mut batch = Batch::new();
+        let mut cx = Context::from_waker(Waker::noop());
+        let _ = anna.poll_batch(&mut cx, &mut batch);
+        line.write_all(batch);
+        assert_eq!(line.texts(), whole, "with room for {room}");
+    }
+}
+
+fn signal(session: u128) -> Arc<SharedSignal> {
+    let signal = Signal {
+        kind: SignalKind::TypingStart,
+        user: user(session),
+        session: Some(SessionId(Uuid::from_u128(session))),
+    };
+    SharedSignal::new(GROUP, signal)
+}
+
+#[test]
+fn who_types_is_told_to_others_and_only_to_those_who_have_room() {
+    let group = Group::new();
+    let typing = Interest::Typing(Some(GROUP));
+    let [anna, ben, carl] = [1, 2, 3].map(|number| group.listener(number, &[(typing, "")], 0));
+    let dora = group.listener(4, &[(RECEIPTS, "")], 0);
+    let tell = |from| {
+        let event = BellEvent::Signal {
+            topic: Topic::Conversation(GROUP),
+            signal: *signal(from).signal(),
+        };
+        group.hub.hear([event], &mut Effects::default());
+    };
+    // Two of four: no plenty of room.
+    for offset in 1..=2 {
+        let own = SharedEntry::new(entry(at(offset)));
+        assert!(matches!(
+            carl.offer_live(&own, at(offset - 1)),
+            Offered::Taken(_)
+        ));
+    }
+    tell(1);
+    let texts = take_all(&ben).0;
+    assert_eq!(texts.len(), 1);
+    assert!(texts[0].contains("typing.start"), "{}", texts[0]);
+    assert_eq!(take_all(&anna).0.len(), 0, "it is anna who types");
+    assert_eq!(take_all(&dora).0.len(), 0, "dora did not ask");
+    assert_eq!(take_all(&carl).0.len(), 2);
+    assert_eq!(carl.mode(Feed::Conversation(GROUP)), Mode::Live);
+    assert_eq!(carl.unconfirmed(), 2);
+    tell(1);
+    assert_eq!(take_all(&carl).0.len(), 1);
+    assert_eq!(carl.unconfirmed(), 2, "nobody has to confirm a signal");
+}
+
+#[test]
+fn a_socket_has_so_many_wishes_and_no_more() {
+    let outbox = socket_of(1, false);
+    for number in 0..200 {
+        let id = Some(ConversationId(Uuid::from_u128(number)));
+        outbox.wish(Interest::Typing(id), Bytes::new()).unwrap();
+    }
+    // The same again is none more.
+    let first = Interest::Typing(Some(ConversationId(Uuid::nil())));
+    outbox.wish(first, Bytes::new()).unwrap();
+    let refusal = outbox.wish(ALL, Bytes::new()).unwrap_err();
+    assert_eq!(refusal.code, shared::domain::Code::BadRequest);
+    outbox.forget(first, &Bytes::new());
+    outbox.wish(ALL, Bytes::new()).unwrap();
+}
+
+#[test]
+fn who_wants_all_is_left_those_that_were_asked_for_by_name() {
+    let group = Group::new();
+    let all = Interest::Conversation {
+        id: None,
+        messages: Messages::Uncopied,
+    };
+    let anna = group.listener(1, &[(all, ""), (RECEIPTS, "")], 0);
+    assert!(anna.wants_all());
+    anna.forget(all, &Bytes::new());
+    assert!(!anna.wants_all());
+    assert_eq!(anna.wants(GROUP).entries, Some(Messages::Uncopied));
+    anna.forget(RECEIPTS, &Bytes::new());
+    assert_eq!(anna.wants(GROUP).entries, None);
+}
+
+/// A socket that follows this queue of its user's log from 1:0 on.
+fn follower(queue: Queue, acks: AckMode) -> (Hub, Arc<Outbox>) {
+    let (hub, outbox) = (Hub::new(), socket_of(7, true));
+    hub.join(super::TOPIC, outbox.clone());
+    hub.learn_head(super::TOPIC, at(0), None, &mut Effects::default());
+    outbox.open_queues([at(0); 3]);
+    outbox
+        .wish(Interest::Queue(queue), Bytes::from_static(b"q\n"))
+        .unwrap();
+    let cursor = hub.follow_queue(user(7), &outbox, queue, acks).unwrap();
+    assert_eq!(cursor, at(0));
+    outbox.begin(Feed::Queue(queue), cursor);
+    let advance = hub.advance(super::TOPIC, &outbox, Feed::Queue(queue));
+    assert_eq!(advance, Advance::Done);
+    (hub, outbox)
+}
+
+fn hear(hub: &Hub, entries: impl IntoIterator<Item = Entry>) {
+    let events = entries.into_iter().map(BellEvent::Entry);
+    hub.hear(events, &mut Effects::default());
+}
+
+fn copied(offset: u64) -> Entry {
+    Entry {
+        topic: super::TOPIC,
+        ..said(offset, "")
+    }
+}
+
+#[test]
+fn a_socket_gets_the_queues_it_follows_and_nothing_else_of_its_log() {
+    let (hub, outbox) = follower(Queue::Messages, AckMode::Auto);
+    hear(&hub, [entry(at(1)), copied(2), entry(at(3)), copied(4)]);
+    let texts = take_all(&outbox).0;
+    assert_eq!(offsets(&texts), [2, 4]);
+    assert!(texts.iter().all(|text| text.starts_with("q\n")));
+    let reach = outbox.written().unwrap();
+    assert_eq!(reach.queue(Queue::Messages), at(4));
+    assert_eq!(reach.user, Position::START);
+    assert_eq!(outbox.unconfirmed(), 2);
+    outbox.confirmed(&reach);
+    assert_eq!(outbox.unconfirmed(), 0);
+}
+
+#[test]
+fn what_was_not_confirmed_of_a_queue_comes_when_it_is_followed_again() {
+    let (hub, outbox) = follower(Queue::Messages, AckMode::Auto);
+    hear(&hub, [copied(1), copied(2), copied(3)]);
+    take_all(&outbox);
+    outbox
+        .acknowledged(Feed::Queue(Queue::Messages), at(1))
+        .unwrap();
+    hub.leave_queue(user(7), &outbox, Queue::Messages).unwrap();
+    hear(&hub, [copied(4)]);
+    assert_eq!(take_all(&outbox).0.len(), 0);
+    let again = hub.follow_queue(user(7), &outbox, Queue::Messages, AckMode::Auto);
+    assert_eq!(again, Some(at(1)));
+}
+
+/// How far the cursor may go.
+fn stands(outbox: &Outbox) -> Position {
+    let state = outbox.state.lock();
+    state
+        .track(Feed::Queue(Queue::Messages))
+        .unwrap()
+        .confirmed_up_to()
+}
+
+#[test]
+fn what_is_confirmed_out_of_order_counts_once_all_before_it_is() {
+    let (hub, outbox) = follower(Queue::Messages, AckMode::Client);
+    let feed = Feed::Queue(Queue::Messages);
+    hear(&hub, (1..=4).map(copied));
+    take_all(&outbox);
+    assert_eq!(outbox.unconfirmed(), 0, "no pong confirms any of it");
+    assert_eq!(
+        outbox.written().unwrap().queue(Queue::Messages),
+        Position::START
+    );
+    outbox.acknowledged_one(feed, at(2)).unwrap();
+    outbox.acknowledged_one(feed, at(4)).unwrap();
+    assert_eq!(stands(&outbox), at(0));
+    outbox.acknowledged_one(feed, at(1)).unwrap();
+    assert_eq!(stands(&outbox), at(2));
+    outbox.acknowledged_one(feed, at(3)).unwrap();
+    assert_eq!(stands(&outbox), at(4));
+    assert!(outbox.acknowledged_one(feed, at(5)).is_err());
+}
+
+#[test]
+fn the_window_holds_what_is_confirmed_ahead_of_a_hole() {
+    let (hub, outbox) = follower(Queue::Messages, AckMode::Client);
+    let feed = Feed::Queue(Queue::Messages);
+    for offset in 1..=6 {
+        hear(&hub, [copied(offset)]);
+        take_all(&outbox);
+        if offset > 1 {
+            outbox.acknowledged_one(feed, at(offset)).unwrap();
+        }
+    }
+    hear(&hub, [copied(7)]);
+    assert_eq!(outbox.mode(feed), Mode::Behind);
+    outbox.acknowledged_one(feed, at(1)).unwrap();
+    assert_eq!(stands(&outbox), at(6));
+    assert_eq!(outbox.mode(feed), Mode::CatchingUp);
+}
+
+#[test]
+fn what_is_refused_holds_the_cursor_until_it_is_parked() {
+    let (hub, outbox) = follower(Queue::Messages, AckMode::Client);
+    let feed = Feed::Queue(Queue::Messages);
+    hear(&hub, (1..=4).map(copied));
+    take_all(&outbox);
+    outbox.nacked(feed, at(2)).unwrap();
+    outbox.acknowledged(feed, at(4)).unwrap();
+    assert_eq!(stands(&outbox), at(1));
+    outbox.park(feed, at(1));
+    assert_eq!(stands(&outbox), at(1), "that one was not refused");
+    let mut state = outbox.state.lock();
+    let track = state.track_mut(feed).unwrap();
+    track.acks().unwrap().park(at(2));
+    let confirmed = track.settle().unwrap();
+    assert_eq!(confirmed.upto, at(4));
+    assert_eq!(confirmed.skipped, [at(2)]);
+}
+
+#[test]
+fn nothing_but_what_a_client_confirms_can_be_refused() {
+    let (hub, outbox) = follower(Queue::Messages, AckMode::Auto);
+    hear(&hub, [copied(1)]);
+    take_all(&outbox);
+    let feed = Feed::Queue(Queue::Messages);
+    assert!(outbox.nacked(feed, at(1)).is_err());
+    assert!(outbox.nacked(Feed::Conversation(GROUP), at(1)).is_err());
+}
+
+#[test]
+fn confirming_the_last_of_a_subscription_confirms_what_came_by_both_of_its_logs() {
+    let (hub, outbox) = follower(Queue::Commands, AckMode::Client);
+    outbox.reopen_broadcasts(AckMode::Client);
+    hub.join_broadcasts(user(7), &outbox);
+    hub.learn_head(Topic::Broadcast, at(0), None, &mut Effects::default());
+    outbox.begin(Feed::Broadcast, at(0));
+    hub.advance(Topic::Broadcast, &outbox, Feed::Broadcast);
+    let broadcast = |offset| Entry {
+        topic: Topic::Broadcast,
+        ..entry(at(offset))
+    };
+    hear(
+        &hub,
+        [entry(at(1)), broadcast(1), broadcast(2), entry(at(2))],
+    );
+    assert_eq!(take_all(&outbox).0.len(), 4);
+    outbox.acknowledged(Feed::Broadcast, at(1)).unwrap();
+    let left = |feed| {
+        let state = outbox.state.lock();
+        state.track(feed).unwrap().unconfirmed()
+    };
+    assert_eq!(left(Feed::Broadcast), 1);
+    assert_eq!(
+        left(Feed::Queue(Queue::Commands)),
+        1,
+        "the second came later"
+    );
+    outbox
+        .acknowledged(Feed::Queue(Queue::Commands), at(2))
+        .unwrap();
+    assert_eq!(left(Feed::Broadcast), 0);
+    assert_eq!(left(Feed::Queue(Queue::Commands)), 0);
+}
+
+#[test]
+fn a_socket_that_ended_is_not_taken_in_again() {
+    let group = Group::new();
+    let anna = group.listener(1, &[(ALL, "")], 0);
+    let topic = Topic::Conversation(GROUP);
+    assert!(group.hub.leave(topic, &anna).is_some());
+    anna.unlisten(GROUP);
+    anna.enter(crate::fanout::backlog::Stage::Ended);
+    assert!(!group.hub.listen(GROUP, &anna));
+    assert!(anna.conversations().is_empty());
+}
+
+#[test]
+fn seats_are_found_again_after_others_left() {
+    let group = Group::new();
+    let all: Vec<_> = (1..=5)
+        .map(|number| group.listener(number, &[(ALL, "")], 0))
+        .collect();
+    let topic = Topic::Conversation(GROUP);
+    for gone in [0, 4, 1] {
+        assert!(group.hub.leave(topic, &all[gone]).is_some());
+        assert!(group.hub.leave(topic, &all[gone]).is_none());
+    }
+    group.hear([said(1, "")]);
+    let heard: Vec<usize> = all.iter().map(|it| take_all(it).0.len()).collect();
+    assert_eq!(heard, [0, 0, 1, 1, 0]);
+}
+
+#[test]
+fn a_signal_wakes_a_session_that_sleeps() {
+    let group = Group::new();
+    let anna = group.listener(1, &[(Interest::Typing(Some(GROUP)), "")], 0);
+    assert_eq!(anna.offer_signal(&signal(2)), Then::Wake);
+    assert_eq!(anna.offer_signal(&signal(2)), Then::Nothing);
+}
+
+#[test]
+fn a_user_who_is_brought_in_is_told_by_their_own_log() {
+    let hub = Hub::new();
+    let outbox = socket_of(7, false);
+    hub.join(super::TOPIC, outbox.clone());
+    hub.learn_head(super::TOPIC, at(0), None, &mut Effects::default());
+    let joined = |offset, who: UserId| {
+        let change = format!(
+            r#","conversationId":"{GROUP}","change":{{"what":"joined","userIds":["{who}"]}}"#
+        );
+        Entry {
+            topic: super::TOPIC,
+            id: MessageId(Uuid::from_u128(9)),
+            at: Timestamp(0),
+            ..said(offset, &change)
+        }
+    };
+    let mut effects = Effects::default();
+    let events = [joined(1, user(8)), joined(2, user(7))].map(BellEvent::Entry);
+    hub.hear(events, &mut effects);
+    assert_eq!(effects.admitted, [(user(7), GROUP)]);
+}
