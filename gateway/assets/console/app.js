@@ -2,11 +2,14 @@
 // It knows only what any client may know; all it shows came over REST or the socket.
 
 import * as tags from './categories.js';
+import * as conversations from './conversations.js';
 import { $, announce, button, clock, complain, el, fill, fillRows, onSubmit, submitOnEnter } from './dom.js';
 import * as people from './people.js';
 import { keep, recall } from './storage.js';
+import * as talk from './talk.js';
 
 const MAX_REQUESTS = 100; // unanswered, kept while there is no connection
+const MAX_ASIDES = 200; // unanswered, too, but not worth keeping
 const MAX_QUEUE = 1000;
 const MAX_ROWS = 100; // in each list
 const MAX_CONTENT_BYTES = 16 * 1024;
@@ -57,6 +60,7 @@ function remember(name, id) {
 /** Asks the page's own origin and, only if that is gone, the other nodes: a token is valid on all of them. */
 async function ask(method, path, body, token) {
   const headers = { ...(body && { 'Content-Type': 'application/json' }), ...(token && { Authorization: `Bearer ${token}` }) };
+  if (method === 'POST') headers['Idempotency-Key'] = newId(); // a node that is gone may have done it
   for (const node of nodes) {
     const signal = AbortSignal.timeout(ANSWER_WITHIN_MS);
     const options = { method, headers, signal, ...(body && { body: JSON.stringify(body) }) };
@@ -87,6 +91,7 @@ function recallWork() {
   const work = recall(sessionStorage, `work.${session.userId}`, { sent: [], requests: [] });
   sent = new Map(work.sent.map((item) => [item.id, item]));
   requests = work.requests;
+  conversations.recallRefused(work.refused ?? []);
 }
 
 /** From a fresh login or a reloaded window to a desk with a connection. */
@@ -105,6 +110,8 @@ function leave(reason) {
   for (const known of [queue, early, sent]) known.clear();
   tags.forget();
   requests = [];
+  conversations.forget();
+  talk.forget();
   setPhase('signed out', reason);
 }
 
@@ -131,7 +138,7 @@ async function refresh() {
 
 // --- The connection ---
 // phase: signed out, disconnected, connecting, open, reconnecting or closed
-const link = { phase: 'signed out', detail: '', node: location.origin, attempt: 0, facts: {} };
+const link = { phase: 'signed out', detail: '', node: location.origin, attempt: 0, facts: {}, asides: new Map() };
 
 function setPhase(phase, detail = '') {
   Object.assign(link, { phase, detail, since: Date.now() });
@@ -140,11 +147,12 @@ function setPhase(phase, detail = '') {
 
 /** Forgets the socket at once: a dead peer would keep a closing one open for long. */
 function hangUp() {
-  const { ws, timer } = link;
+  const { ws, timer, asides } = link;
   clearTimeout(timer);
-  Object.assign(link, { ws: null, refused: false, listing: null, choosing: null, facts: {} });
+  Object.assign(link, { ws: null, refused: false, listing: null, asides: new Map(), facts: {} });
   Object.assign(link, { onItsWay: 0, pinged: 0, leaveAt: 0, holdUntil: 0 }); // times, 0 for none
   ws?.close(1000);
+  for (const answer of asides.values()) answer({ type: 'lost', payload: {} });
 }
 
 function connect(node) {
@@ -179,6 +187,16 @@ function lost(code, reason) {
 }
 
 const transmit = (type, payload, id) => link.ws.send(JSON.stringify({ type, id, payload }));
+
+/** Asks at once and only once, beside what is kept; false if there is no connection, an answer `lost` if that ends. */
+function aside(type, payload, onAnswer) {
+  if (link.phase !== 'open') return false;
+  const id = newId();
+  link.asides.set(id, onAnswer);
+  if (link.asides.size > MAX_ASIDES) link.asides.delete(link.asides.keys().next().value);
+  transmit(type, payload, id);
+  return true;
+}
 
 /** Once a second: what a browser does not notice by itself. */
 function tick() {
@@ -221,6 +239,12 @@ function settle({ type, payload, timestamp }) {
     return;
   }
   requests.shift();
+  settled(asked, { type, payload, timestamp });
+  pump();
+}
+
+function settled(asked, { type, payload, timestamp }) {
+  if (conversations.settle(asked, { type, payload, timestamp })) return;
   const item = sent.get(asked.id); // only if it was a command.create
   const commandId = payload.commandId ?? asked.payload.commandId;
   if (type === 'error' && item) {
@@ -228,7 +252,7 @@ function settle({ type, payload, timestamp }) {
     announce(`Failed: ${item.problem}`);
   } else if (type === 'error') {
     complain(payload.code, payload.message);
-    list(); // a complete or cancel that came too late: look again
+    if (commandId) list(); // a complete or cancel that came too late: look again
   } else if (type === 'command.accepted' && item) {
     item.commandId = commandId;
     advance(item, 'pending', timestamp);
@@ -241,7 +265,6 @@ function settle({ type, payload, timestamp }) {
     if (payload.completedAt) applyStatus({ commandId, recipientId: session.userId, status: 'completed', at });
     else applyStatus({ commandId, status: payload.status, at });
   }
-  pump();
 }
 
 /** What reaches this user from now on; what is here already is shown or hidden by it, and the rest read anew. */
@@ -283,7 +306,7 @@ function receive(message) {
   Object.assign(link, { heard: Date.now(), pinged: 0 });
   if (replyTo && replyTo === requests[0]?.id) settle(message);
   else if (replyTo && replyTo === link.listing?.id) listed(message);
-  else if (replyTo && replyTo === link.choosing && type === 'error') complain(payload.code, payload.message);
+  else if (link.asides.has(replyTo)) answered(message);
   else if (type === 'connected') opened(payload);
   else if (type === 'command.new') arrive({ ...payload, status: 'delivered' }, true);
   else if (type === 'command.status') applyStatus({ at: timestamp, ...payload });
@@ -295,7 +318,14 @@ function receive(message) {
     link.refused = !['unavailable', 'rate_limited'].includes(payload.code);
     complain(payload.code, payload.message ?? 'the node did not accept the token');
   } else if (type === 'error') complain(payload.code, payload.message);
+  else conversations.receive(message);
   paint();
+}
+
+function answered(message) {
+  const onAnswer = link.asides.get(message.replyTo);
+  link.asides.delete(message.replyTo);
+  onAnswer(message);
 }
 
 function opened({ node, sessionId, device: name, resumed }) {
@@ -305,10 +335,13 @@ function opened({ node, sessionId, device: name, resumed }) {
   setPhase('open');
   // A node that accepts and fails again must not be hammered: only a lasting session counts as success.
   setTimeout(() => link.ws === ws && (link.attempt = 0), 5000);
-  link.choosing = newId();
-  transmit('preferences.get', {}, link.choosing);
+  aside('preferences.get', {}, ({ type, payload }) => {
+    if (type === 'error') complain(payload.code, payload.message);
+    else if (type === 'preferences') prefer(payload);
+  });
   learnCategories();
   list();
+  conversations.connected();
   pump();
 }
 
@@ -351,8 +384,13 @@ function paintAll() {
   painting = false;
   paintState();
   $('welcome').hidden = Boolean(session);
-  $('desk').hidden = $('account').hidden = !session;
-  if (!session) return;
+  $('views').hidden = $('account').hidden = !session;
+  if (!session) {
+    for (const view of ['desk', 'talk']) $(view).hidden = true;
+    document.body.classList.remove('filled');
+    return;
+  }
+  talk.paint();
   $('my-name').textContent = session.username;
   $('my-id').textContent = session.userId;
   $('toggle').textContent = isUp() ? 'Disconnect' : 'Connect';
@@ -370,8 +408,9 @@ function paintAll() {
   const open = newest.filter((item) => !isOver(item) && tags.admits(item.categories));
   show('queue', open.length, rows([...open, ...newest.filter(isOver)]), incomingRow);
   show('sent', sent.size, rows([...sent.values()].reverse()), sentRow);
-  document.title = `${open.length ? `(${open.length}) ` : ''}${session.username} – Tidegate console`;
-  keep(sessionStorage, `work.${session.userId}`, { sent: [...sent.values()], requests });
+  const waiting = open.length + conversations.unread();
+  document.title = `${waiting ? `(${waiting}) ` : ''}${session.username} – Tidegate console`;
+  keep(sessionStorage, `work.${session.userId}`, { sent: [...sent.values()], requests, refused: conversations.refused() });
 }
 
 function paintCategories() {
@@ -488,7 +527,7 @@ onSubmit('login', async ({ username, password }, submitter) => {
   $('password').value = '';
   remember(username, session.userId);
   enter();
-  setTimeout(() => $('to').focus()); // after the desk has been painted
+  setTimeout(() => $('desk').hidden || $('to').focus()); // after the desk has been painted
 });
 
 /** Only a command for one user has an addressee. */
@@ -553,6 +592,21 @@ addEventListener('storage', () => {
 addEventListener('focus', learnCategories);
 addEventListener('online', () => link.phase === 'reconnecting' && connect(link.node));
 
+const gate = {
+  me: () => session?.userId,
+  myName: () => session?.username,
+  nameOf: people.nameOf,
+  remember,
+  ask: (method, path, body) => ask(method, path, body, session?.token),
+  aside,
+  request,
+  requests: () => requests,
+  announce,
+  complain,
+  changed: paint,
+};
+conversations.start(gate);
+talk.start(gate);
 if (session) recallWork();
 for (const node of new URLSearchParams(location.search).getAll('nodes').flatMap((some) => some.split(','))) addNode(node);
 setInterval(tick, 1000);

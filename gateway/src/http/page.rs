@@ -26,14 +26,20 @@ macro_rules! script {
 }
 
 /// Path, content type and bytes.
-const ASSETS: [(&str, &str, &[u8]); 7] = [
+const ASSETS: [(&str, &str, &[u8]); 13] = [
     asset!("/", "text/html; charset=utf-8", "index.html"),
     script!("app.js"),
     script!("categories.js"),
+    script!("conversation.js"),
+    script!("conversations.js"),
     script!("dom.js"),
+    script!("participants.js"),
     script!("people.js"),
     script!("storage.js"),
+    script!("talk.js"),
+    script!("thread.js"),
     asset!("/style.css", "text/css; charset=utf-8", "style.css"),
+    asset!("/talk.css", "text/css; charset=utf-8", "talk.css"),
 ];
 
 /// The page may connect to its own node and, to survive that node's end, to the others and to the
