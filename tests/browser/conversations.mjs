@@ -97,6 +97,57 @@ class Talk {
 const numbers = (texts) => texts.map((text) => Number(text.match(/line (\d+)/)?.[1])).filter(Boolean);
 
 export const steps = {
+  async 'what is known of a conversation has no holes, and counts right'({ alice }) {
+    const seen = await alice.page.evaluate(async () => {
+      const { Conversation } = await import('./conversation.js');
+      const message = (n, senderId = 'other') => ({ id: `m${n}`, senderId, senderType: 'USER', status: 'SENT', content: `${n}` });
+      const page = (...numbers) => ({ items: numbers.map((n) => message(n)), nextCursor: 'more' });
+      const participants = [{ userId: 'me' }, { userId: 'other', lastReadMessageId: 'm19' }];
+      const facts = (unreadCount, upTo) => ({ type: 'GROUP', participants, unreadCount, lastMessage: message(upTo) });
+      const ids = (conversation) => conversation.messages.map(({ id }) => id).join(' ');
+      const it = new Conversation('c', 'me');
+      const seen = {};
+      it.learn(facts(7, 20));
+      it.hear(message(21));
+      it.hear(message(21));
+      seen.countedAndHeard = it.unread();
+      it.takePage(page(21, 20), undefined);
+      it.takePage(page(19, 18), 'm20');
+      it.takePage(page(12, 11), 'm13'); // asked for by what is no longer the first
+      it.hear(message(15)); // again, from before what is here
+      seen.withoutHoles = ids(it);
+      it.readUpTo('m20');
+      seen.behindThePointer = it.unread();
+      it.hear(message(22, 'me'));
+      seen.ownDoNotCount = it.unread();
+      it.learn(facts(9, 30), true); // anew, after some were missed
+      it.hear(message(31));
+      seen.missed = [it.unread(), ids(it)];
+      it.takePage(page(33, 32, 31, 30), undefined);
+      it.takePage(page(41, 40), undefined);
+      seen.apart = ids(it);
+      it.change('m41', { content: 'new', editedAt: '2' });
+      it.change('m41', { content: 'old', editedAt: '1' });
+      it.change('m40', { content: '', isDeleted: true });
+      it.put({ ...message(40), content: 'overtaken' });
+      seen.texts = it.messages.map(({ content }) => content);
+      const own = [message(19, 'me'), message(42, 'me')].map((each) => it.statusOf(each));
+      it.receive('delivered', { userId: 'other', messageIds: ['m42', 'm18'] });
+      seen.statuses = [...own, it.statusOf(message(42, 'me'))];
+      return seen;
+    });
+    assert.deepEqual(seen, {
+      countedAndHeard: 8,
+      withoutHoles: 'm18 m19 m20 m21',
+      behindThePointer: 1,
+      ownDoNotCount: 1,
+      missed: [10, 'm31'],
+      apart: 'm40 m41',
+      texts: ['', 'new'],
+      statuses: ['READ', 'SENT', 'DELIVERED'],
+    });
+  },
+
   async 'a first message makes a conversation and shows up at the other'({ alice, bob }) {
     const [hers, his] = [new Talk(alice), new Talk(bob)];
     await his.toList();
@@ -215,7 +266,7 @@ export const steps = {
     await his.hears('I do');
     await hers.hears('who waters today?', 'READ');
     await hers.showPanel();
-    await hers.page.getByLabel('New title').fill('greenhouse');
+    await hers.page.getByLabel('New title').fill(`greenhouse${', and whatever else is to be looked after'.repeat(3)}`);
     await hers.manage('Rename');
     await shows(his.page.getByRole('heading', { name: 'greenhouse' }));
     await shows(carols.listed('greenhouse'));
@@ -265,6 +316,9 @@ export const steps = {
       await shot(hers.page, `talk-phone-${part}`);
       const [wide, screen] = await hers.page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
       assert(wide <= screen, `nothing of the ${part} is wider than the screen: ${wide} of ${screen}`);
+      const cut = await hers.page.locator('#talk :is(a, button, input, textarea, .bubble)').evaluateAll((parts) =>
+        parts.filter((each) => each.getBoundingClientRect().right > innerWidth).map((each) => each.textContent));
+      assert.deepEqual(cut, [], `nothing of the ${part} goes over the edge`);
     }
     assert(await hers.page.locator('#thread').isHidden(), 'one thing at a time');
     await hers.page.setViewportSize({ width: 1280, height: 800 });

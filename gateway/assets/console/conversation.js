@@ -6,7 +6,7 @@ const later = (a = '', b = '') => (a > b ? a : b);
 
 export class Conversation {
   constructor(id, me) {
-    Object.assign(this, { id, me, type: '', title: null, isArchived: false, participants: [] });
+    Object.assign(this, { id, me, type: '', title: null, isArchived: false, participants: [], participantCount: 0 });
     Object.assign(this, { isKnown: false, isGone: false }); // what the server said of it, if it did
     Object.assign(this, { messages: [], hasStart: false, hasEnd: false }); // without holes; hasEnd: up to the newest
     Object.assign(this, { read: {}, delivered: {}, heard: new Set() }); // user id -> message id; whose receipts came live
@@ -15,8 +15,8 @@ export class Conversation {
   }
 
   /** Takes what REST says of it. `isAfresh`: messages may have been missed since those that are known. */
-  learn({ type, title, isArchived, participants, unreadCount, lastMessage }, isAfresh) {
-    Object.assign(this, { type, title, isArchived, participants, isKnown: true, isGone: false });
+  learn({ type, title, isArchived, participants, participantCount = participants.length, unreadCount, lastMessage }, isAfresh) {
+    Object.assign(this, { type, title, isArchived, participants, participantCount, isKnown: true, isGone: false });
     for (const { userId, lastReadMessageId } of participants) this.advance('read', userId, lastReadMessageId ?? '');
     const upTo = lastMessage?.id ?? '';
     if (isAfresh) Object.assign(this, { messages: this.messages.filter(({ id }) => id > upTo), hasStart: false, hasEnd: false });
@@ -86,6 +86,8 @@ export class Conversation {
     this.advance(pointer, userId, [...messageIds, upTo].reduce(later, ''));
   }
 
+  /** Of a large group the server does not tell everybody. */
+  hasAll = () => this.participants.length >= this.participantCount;
   others = () => this.participants.filter(({ userId }) => userId !== this.me);
   participant = (id) => this.participants.find(({ userId }) => userId === id);
   isOfOther = ({ senderId, senderType }) => senderId !== this.me && senderType !== 'SYSTEM';
@@ -113,7 +115,7 @@ export class Conversation {
   /** How far an own message has come: as far as the participant who is furthest behind. */
   statusOf({ id, status = 'SENT' }) {
     const others = this.others().map(({ userId }) => [this.read[userId] ?? '', this.delivered[userId] ?? '']);
-    const told = !others.length ? 'SENT' : others.every(([read]) => read >= id) ? 'READ'
+    const told = !others.length || !this.hasAll() ? 'SENT' : others.every(([read]) => read >= id) ? 'READ'
       : others.every((pointers) => pointers.reduce(later) >= id) ? 'DELIVERED' : 'SENT';
     return RANK[told] > RANK[status] ? told : status;
   }
@@ -121,12 +123,14 @@ export class Conversation {
   /** Whether statuses depend on participants of whom nothing was heard since the history was read. */
   isUnsure() {
     const last = this.messages.findLast(({ senderId, senderType }) => senderId === this.me && senderType !== 'SYSTEM');
-    return last && this.statusOf(last) !== 'READ' && this.others().some(({ userId }) => !this.heard.has(userId));
+    const isOpen = !this.hasAll() || this.others().some(({ userId }) => !this.heard.has(userId));
+    return last && isOpen && this.statusOf(last) !== 'READ';
   }
 
   /** What people call it: its title or else the others' names. */
   name() {
-    return this.title || this.others().map(({ username }) => username).join(', ') || 'nobody else';
+    const names = [...this.others().map(({ username }) => username), ...(this.hasAll() ? [] : ['…'])];
+    return this.title || names.join(', ') || 'nobody else';
   }
 
   nameOf = (id) => this.participant(id)?.username ?? this.messages.findLast(({ senderId }) => senderId === id)?.senderName ?? 'somebody';

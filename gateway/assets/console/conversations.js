@@ -139,7 +139,7 @@ export function open(id) {
   if (!id) return;
   hearTyping('subscribe', id);
   const conversation = touch(id);
-  if (!conversation.isKnown) look(id);
+  if (!conversation.isKnown || !conversation.hasAll()) look(id);
   if (!conversation.hasEnd) loadNewest(conversation);
 }
 
@@ -267,6 +267,7 @@ function confirmed(pointer, receipt) {
 
 /** Takes the answer to a kept request about a message; false if it was about something else. */
 export function settle({ id, type: asked, payload: { conversationId, targetUser, message } }, { type, payload, timestamp }) {
+  if (asked === 'message.edit' && type !== 'error') return true; // the new text comes as it does to everybody
   if (asked !== 'chat.message') return type !== 'error' && receive({ type, payload, timestamp });
   for (const early of held.splice(0)) arrive(early);
   if (type === 'error') {

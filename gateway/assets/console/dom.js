@@ -37,18 +37,23 @@ export function fillRows(parent, items, view) {
   const old = new Map([...parent.children].map((row) => [row.key, row]));
   const focused = document.activeElement;
   let refocus;
+  let place; // among the controls of its row
   const rows = items.map((item) => {
     const stamp = JSON.stringify(item);
     if (old.get(item.key)?.stamp === stamp) return old.get(item.key);
     const row = Object.assign(view(item), { key: item.key, stamp });
-    if (old.get(item.key)?.contains(focused)) refocus = row;
+    if (old.get(item.key)?.contains(focused)) {
+      refocus = row;
+      place = [...old.get(item.key).querySelectorAll('a, button')].indexOf(focused);
+    }
     return row;
   });
   const kept = new Set(rows);
   for (const row of old.values()) if (!kept.has(row)) row.remove();
   rows.forEach((row, i) => parent.children[i] !== row && parent.insertBefore(row, parent.children[i] ?? null));
-  const same = (each) => each.textContent === focused.textContent;
-  if (refocus) ([...refocus.querySelectorAll('a, button')].find(same) ?? refocus).focus();
+  if (!refocus) return;
+  const controls = [...refocus.querySelectorAll('a, button')];
+  (controls.find((each) => each.textContent === focused.textContent) ?? controls[place] ?? refocus).focus();
 }
 
 /** Runs a form's action with its fields, instead of letting the browser submit it; one at a time. */

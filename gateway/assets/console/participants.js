@@ -25,6 +25,8 @@ export function paint(conversation) {
   const rows = conversation.participants.map(({ userId, username, role }) =>
     ({ key: userId, username, role, isMe: userId === gate.me(), isGroup: conversation.type === 'GROUP', mayManage }));
   fillRows($('participants'), rows, participantRow);
+  const hidden = conversation.participantCount - rows.length;
+  $('more-participants').textContent = hidden > 0 ? `and ${hidden} more` : '';
   const mayChange = mayManage && !conversation.isArchived;
   $('rename').hidden = $('add-participant').hidden = !mayChange;
   $('leave').hidden = conversation.type !== 'GROUP';

@@ -64,7 +64,7 @@ function paintBar() {
   if ($('thread-title').textContent !== name) $('thread-title').textContent = name;
   const facts = !shown ? 'Your first message begins the conversation.'
     : shown.isGone ? 'You do not take part in it, or it does not exist.'
-      : [shown.type === 'GROUP' && `${shown.participants.length} participants`, shown.isArchived && 'archived'].filter(Boolean).join(' – ');
+      : [shown.type === 'GROUP' && `${shown.participantCount} participants`, shown.isArchived && 'archived'].filter(Boolean).join(' – ');
   $('thread-facts').textContent = facts;
   $('manage').hidden = !shown?.isKnown || shown.isGone;
   participants.paint(shown);
