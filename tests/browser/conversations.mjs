@@ -73,6 +73,11 @@ class Talk {
     assert.equal(await this.rows.filter({ hasText: text }).count(), 1, `${this.window.name} sees "${text}" once`);
   }
 
+  /** Told to have stopped, that is: it lapses later. */
+  async isNotToldOfTyping() {
+    await this.page.waitForFunction(() => !document.querySelector('#typing').textContent, undefined, { timeout: 4000 });
+  }
+
   /** Nothing is to be sent any more. */
   async isQuiet() {
     await this.page.waitForFunction(() => !document.querySelector('#unsent-rows').children.length, undefined, { timeout: WAIT_MS });
@@ -192,7 +197,36 @@ export const steps = {
     await shows(his.page.locator('#typing', { hasText: `${alice.name} is typing` }));
     await hers.page.keyboard.press('Enter');
     await his.hears('let me think');
-    await his.page.waitForFunction(() => !document.querySelector('#typing').textContent, undefined, { timeout: 4000 });
+    await his.isNotToldOfTyping();
+    await hers.page.getByLabel('Message', { exact: true }).pressSequentially('or');
+    await shows(his.page.locator('#typing', { hasText: `${alice.name} is typing` }));
+    await hers.page.getByLabel('Message', { exact: true }).fill('');
+    await his.isNotToldOfTyping();
+  },
+
+  async 'an own message is shown once, though it may come before its acceptance'({ alice, bob }) {
+    const other = await alice.again();
+    const [hers, his] = [new Talk(other), new Talk(bob)];
+    let release;
+    const isReleased = new Promise((done) => { release = done; });
+    await other.page.routeWebSocket(/\/api\/ws/, (socket) => {
+      socket.connectToServer().onMessage(async (text) => {
+        if (JSON.parse(text).type === 'chat.accepted') await isReleased;
+        socket.send(text);
+      });
+    });
+    await other.page.reload();
+    await other.isIn('open');
+    await hers.open(bob.name);
+    await hers.say('only once');
+    await his.hears('only once');
+    await his.say('I see it once');
+    await hers.hears('I see it once');
+    assert.equal(await hers.page.locator('#messages li', { hasText: 'only once' }).count(), 1, 'it is not there twice');
+    release();
+    await hers.isQuiet();
+    await hers.hears('only once');
+    await other.page.context().close();
   },
 
   async 'messages are text, whatever they hold'({ alice, bob }) {
@@ -234,12 +268,16 @@ export const steps = {
     await later.open(alice.name);
     await later.hears('line 60.');
     assert.equal(await later.rows.filter({ hasText: 'good morning' }).count(), 0, 'not everything is read at once');
-    const place = (text) => later.rows.filter({ hasText: text }).evaluate((row) => row.getBoundingClientRect().top);
     const box = later.page.locator('#messages');
-    await box.evaluate((each) => { each.scrollTop = 250; });
+    const place = (text) => later.rows.filter({ hasText: text }).evaluate((row) => row.getBoundingClientRect().top);
     const [top] = numbers(await later.rows.allInnerTexts());
+    let measured;
+    const isMeasured = new Promise((done) => { measured = done; });
+    await later.page.route('**/messages?*', (route) => isMeasured.then(() => route.continue()));
+    await box.evaluate((each) => { each.scrollTop = 250; });
     const before = await place(`line ${top + 2}.`);
-    await later.page.waitForFunction(() => document.querySelector('#message-rows').textContent.includes('line 1.'), undefined, { timeout: WAIT_MS });
+    measured();
+    await later.hears('line 1.');
     assert(Math.abs((await place(`line ${top + 2}.`)) - before) < 3, 'what is looked at stays where it is');
     await box.evaluate((each) => { each.scrollTop = 0; });
     await later.hears('good morning');
