@@ -108,7 +108,7 @@ export const steps = {
       const message = (n, senderId = 'other') => ({ id: `m${n}`, senderId, senderType: 'USER', status: 'SENT', content: `${n}` });
       const page = (...numbers) => ({ items: numbers.map((n) => message(n)), nextCursor: 'more' });
       const participants = [{ userId: 'me' }, { userId: 'other', lastReadMessageId: 'm19' }];
-      const facts = (unreadCount, upTo) => ({ type: 'GROUP', participants, unreadCount, lastMessage: message(upTo) });
+      const facts = (unreadCount, upTo) => ({ type: 'GROUP', participants, participantCount: 2, unreadCount, lastMessage: message(upTo) });
       const ids = (conversation) => conversation.messages.map(({ id }) => id).join(' ');
       const it = new Conversation('c', 'me');
       const seen = {};

@@ -15,11 +15,12 @@ export class Conversation {
   }
 
   /** Takes what REST says of it. `isAfresh`: messages may have been missed since those that are known. */
-  learn({ type, title, isArchived, participants, participantCount = participants.length, unreadCount, lastMessage }, isAfresh) {
+  learn({ type, title, isArchived, participants, participantCount, unreadCount, lastMessage }, isAfresh) {
     Object.assign(this, { type, title, isArchived, participants, participantCount, isKnown: true, isGone: false });
     for (const { userId, lastReadMessageId } of participants) this.advance('read', userId, lastReadMessageId ?? '');
     const upTo = lastMessage?.id ?? '';
-    if (isAfresh) Object.assign(this, { messages: this.messages.filter(({ id }) => id > upTo), hasStart: false, hasEnd: false });
+    const isLater = ({ id }) => id > upTo;
+    if (isAfresh) Object.assign(this, { messages: this.messages.filter(isLater), hasStart: false, hasEnd: false });
     if (upTo < this.counted.upTo) return; // an answer that was overtaken
     this.counted = { unread: unreadCount, upTo };
     this.lastMessage = lastMessage && this.newerOf(this.lastMessage, lastMessage);
@@ -133,8 +134,14 @@ export class Conversation {
     return this.title || names.join(', ') || 'nobody else';
   }
 
-  nameOf = (id) => this.participant(id)?.username ?? this.messages.findLast(({ senderId }) => senderId === id)?.senderName ?? 'somebody';
+  nameOf(id) {
+    const last = this.messages.findLast(({ senderId }) => senderId === id); // who has left
+    return this.participant(id)?.username ?? last?.senderName ?? 'somebody';
+  }
 
   /** Who is typing now. */
-  typists = () => [...this.typing].filter(([id, until]) => id !== this.me && until > Date.now()).map(([id]) => this.nameOf(id));
+  typists() {
+    const isTyping = ([id, until]) => id !== this.me && until > Date.now();
+    return [...this.typing].filter(isTyping).map(([id]) => this.nameOf(id));
+  }
 }

@@ -13,7 +13,7 @@ const AGAIN_MS = 5000;
 let gate; // {me, myName, nameOf, ask, aside, requests, announce, complain, changed}
 let known = new Map();
 let opened; // the id of the conversation that is shown
-let held = []; // own messages that came before the answer to the request that may have made them
+let held = []; // puts in own messages that came before the answer to the request that may have made them
 let unsent = []; // messages that were refused: {id, conversationId?, targetUser?, message, problem}
 const owed = new Map(); // `<type> <conversation>` -> the message id up to which to confirm
 const looking = new Set(); // ids of conversations that are asked for soon
@@ -95,6 +95,7 @@ function list(cursor, seen = new Set()) {
       const conversation = touch(item.id);
       conversation.learn(item, item.id !== opened);
       confirmDelivered(conversation);
+      if (item.id === opened && !conversation.hasAll()) lookAt(opened); // a list names few
     }
     if (nextCursor && seen.size < MAX_LISTED) return list(nextCursor, seen);
     for (const each of known.values()) if (!nextCursor && !seen.has(each.id)) lookAt(each.id);
@@ -152,7 +153,7 @@ function load(conversation, before) {
   const query = `limit=${PAGE}${before ? `&before=${before}` : ''}`;
   ask('GET', `/conversations/${conversation.id}/messages?${query}`, (page) => {
     conversation.isLoading = false;
-    conversation.takePage(page, before);
+    conversation.takePage({ ...page, items: page.items.filter((item) => !hold(conversation, item)) }, before);
     if (!conversation.hasEnd) loadNewest(conversation); // the socket was opened anew in the meantime
   }, ({ status, code, message }) => {
     conversation.isLoading = false;
@@ -162,9 +163,19 @@ function load(conversation, before) {
   });
 }
 
+/** Keeps a message back that is pending in this window, until that is settled. */
+function hold(conversation, item) {
+  const [asked] = gate.requests();
+  const isSame = asked?.type === 'chat.message' && item.content === asked.payload.message;
+  const isPending = isSame && item.senderId === gate.me();
+  if (isPending) held.push(() => conversation.put(item));
+  return isPending;
+}
+
 /** Messages asked for and not yet accepted, or refused, in this conversation or to this user. */
 export function pending(conversation, user) {
-  const isHere = ({ conversationId, targetUser }) => (conversationId ? conversationId === conversation?.id : targetUser === user);
+  const isHere = ({ conversationId, targetUser }) =>
+    (conversationId ? conversationId === conversation?.id : targetUser === user);
   const asked = gate.requests().filter(({ type, payload }) => type === 'chat.message' && isHere(payload));
   return [...unsent.filter(isHere), ...asked.map(({ id, payload }) => ({ id, ...payload }))];
 }
@@ -222,7 +233,8 @@ const HANDLERS = {
   'message.new': arrive,
   'message.edited': ({ messageId, conversationId, content, editedAt }, at) =>
     get(conversationId)?.change(messageId, { content, editedAt: editedAt ?? at }),
-  'message.deleted': ({ messageId, conversationId }) => get(conversationId)?.change(messageId, { content: '', isDeleted: true }),
+  'message.deleted': ({ messageId, conversationId }) =>
+    get(conversationId)?.change(messageId, { content: '', isDeleted: true }),
   'message.delivered': (receipt) => confirmed('delivered', receipt),
   'message.read': (receipt) => confirmed('read', receipt),
   'typing.start': ({ conversationId, userId }) => {
@@ -241,20 +253,27 @@ export function receive({ type, payload, timestamp }) {
   return true;
 }
 
-const asItem = ({ messageId, change: _, ...rest }) => ({ id: messageId, status: 'SENT', isDeleted: false, editedAt: null, ...rest });
+/** A message that came live, as the history has it. */
+const asItem = ({ messageId, change: _, ...rest }) =>
+  ({ id: messageId, status: 'SENT', isDeleted: false, editedAt: null, ...rest });
 
 function arrive(message) {
-  const { conversationId, senderId, senderName, senderType, content } = message;
-  const [asked] = gate.requests();
-  const isAwaited = asked?.type === 'chat.message' && (asked.payload.targetUser || asked.payload.conversationId === conversationId);
-  if (isAwaited && senderId === gate.me() && senderType !== 'SYSTEM') return held.push(message);
+  const { conversationId, senderId, senderType } = message;
+  const { payload: awaited, type } = gate.requests()[0] ?? {};
+  const isAwaited = type === 'chat.message' && (awaited.targetUser || awaited.conversationId === conversationId);
+  if (isAwaited && senderId === gate.me() && senderType !== 'SYSTEM') held.push(() => take(message));
+  else take(message);
+}
+
+function take(message) {
+  const { conversationId, senderName, senderType, content } = message;
   const conversation = touch(conversationId);
   const isNew = conversation.hear(asItem(message));
   if (conversationId !== opened) conversation.trim(MAX_IDLE);
   if (message.change || senderType === 'SYSTEM' || !conversation.isKnown) lookAt(conversationId);
-  if (!isNew || !conversation.isOfOther(message)) return undefined;
+  if (!isNew || !conversation.isOfOther(message)) return;
   confirmDelivered(conversation);
-  return gate.announce(`${senderName}: ${content}`);
+  gate.announce(`${senderName}: ${content}`);
 }
 
 function confirmed(pointer, receipt) {
@@ -269,7 +288,7 @@ function confirmed(pointer, receipt) {
 export function settle({ id, type: asked, payload: { conversationId, targetUser, message } }, { type, payload, timestamp }) {
   if (asked === 'message.edit' && type !== 'error') return true; // the new text comes as it does to everybody
   if (asked !== 'chat.message') return type !== 'error' && receive({ type, payload, timestamp });
-  for (const early of held.splice(0)) arrive(early);
+  for (const putIn of held.splice(0)) putIn();
   if (type === 'error') {
     unsent.push({ id, conversationId, targetUser, message, problem: `${payload.code} – ${payload.message}` });
     gate.announce(`Not sent: ${payload.message}`);

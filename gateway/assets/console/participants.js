@@ -22,26 +22,34 @@ export function paint(conversation) {
   $('panel').hidden = !isOpen;
   if (!isOpen) return;
   const mayManage = isAdmin(conversation);
-  const rows = conversation.participants.map(({ userId, username, role }) =>
-    ({ key: userId, username, role, isMe: userId === gate.me(), isGroup: conversation.type === 'GROUP', mayManage }));
+  const isGroup = conversation.type === 'GROUP';
+  const rows = conversation.participants.map(({ userId, username, role }) => {
+    const [isMe, isContact] = [userId === gate.me(), Boolean(people.nameOf(userId))];
+    return { key: userId, username, role, isMe, isContact, isGroup, mayManage };
+  });
   fillRows($('participants'), rows, participantRow);
   const hidden = conversation.participantCount - rows.length;
   $('more-participants').textContent = hidden > 0 ? `and ${hidden} more` : '';
   const mayChange = mayManage && !conversation.isArchived;
   $('rename').hidden = $('add-participant').hidden = !mayChange;
-  $('leave').hidden = conversation.type !== 'GROUP';
-  $('archive').hidden = conversation.type === 'GROUP' && !mayManage;
+  $('leave').hidden = !isGroup;
+  $('archive').hidden = isGroup && !mayManage;
   $('archive').textContent = conversation.isArchived ? 'Unarchive' : 'Archive';
 }
 
-function participantRow({ key: userId, username, role, isMe, isGroup, mayManage }) {
+function participantRow({ key: userId, username, role, isMe, isContact, isGroup, mayManage }) {
   const path = `/participants/${userId}`;
-  const other = role === 'ADMIN' ? 'MEMBER' : 'ADMIN';
-  const actions = !mayManage || isMe ? [] : [
-    button(`Make ${other.toLowerCase()}`, () => attempt('PATCH', path, { role: other }), { ariaLabel: `Make ${username} ${other.toLowerCase()}` }),
-    button('Remove', () => attempt('DELETE', path), { ariaLabel: `Remove ${username}` })];
-  if (!isMe && !people.nameOf(userId)) actions.unshift(button('Add to contacts', () => gate.remember(username, userId), { ariaLabel: `Add ${username} to contacts` }));
-  return el('li', {}, el('b', {}, isMe ? `${username} (you)` : username), isGroup ? el('span', { className: 'tag' }, role.toLowerCase()) : null,
+  const other = role === 'ADMIN' ? 'member' : 'admin';
+  const act = (label, ariaLabel, action) => button(label, action, { ariaLabel });
+  const remember = () => gate.remember(username, userId);
+  const promote = () => attempt('PATCH', path, { role: other.toUpperCase() });
+  const actions = [
+    !isMe && !isContact && act('Add to contacts', `Add ${username} to contacts`, remember),
+    !isMe && mayManage && act(`Make ${other}`, `Make ${username} ${other}`, promote),
+    !isMe && mayManage && act('Remove', `Remove ${username}`, () => attempt('DELETE', path)),
+  ].filter(Boolean);
+  return el('li', {}, el('b', {}, isMe ? `${username} (you)` : username),
+    isGroup ? el('span', { className: 'tag' }, role.toLowerCase()) : null,
     el('span', { className: 'actions' }, ...actions));
 }
 

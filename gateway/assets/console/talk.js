@@ -79,26 +79,30 @@ function summary(conversation, shown) {
 const briefly = (at) => {
   const date = new Date(at);
   const isToday = date.toDateString() === new Date().toDateString();
-  const text = isToday ? date.toLocaleTimeString([], { timeStyle: 'short' }) : date.toLocaleDateString([], { dateStyle: 'short' });
+  const text = isToday ? date.toLocaleTimeString([], { timeStyle: 'short' })
+    : date.toLocaleDateString([], { dateStyle: 'short' });
   return el('time', { dateTime: at, title: date.toLocaleString() }, text);
 };
 
 function summaryRow({ key, name, isArchived, text, createdAt, unread, isShown }) {
-  const count = unread ? el('span', { className: 'count new' }, unread >= 1000 ? '999+' : `${unread}`, el('span', { className: 'unseen' }, ' unread')) : null;
+  const span = (className, ...children) => el('span', { className }, ...children);
+  const count = unread >= 1000 ? '999+' : `${unread}`; // the server counts no further
   const link = el('a', { href: `#conversation/${key}`, ariaCurrent: isShown ? 'true' : null },
-    el('span', { className: 'head' }, el('b', {}, name), isArchived ? el('span', { className: 'tag' }, 'archived') : null, createdAt ? briefly(createdAt) : null),
-    el('span', { className: 'foot' }, el('span', { className: 'last' }, text), count));
+    span('head', el('b', {}, name), isArchived ? span('tag', 'archived') : null, createdAt ? briefly(createdAt) : null),
+    span('foot', span('last', text), unread ? span('count new', count, span('unseen', ' unread')) : null));
   return el('li', { className: isArchived ? 'over' : '' }, link);
 }
 
 // --- New ones ---
 function paintBeginning() {
   const others = people.names().filter((name) => people.idOf(name) !== me());
-  fill($('direct-people'), others, (name) => el('li', {}, button(name, () => goTo(people.idOf(name)), { title: `Talk to ${people.idOf(name)}` })));
+  fill($('direct-people'), others, (name) =>
+    el('li', {}, button(name, () => goTo(people.idOf(name)), { title: `Talk to ${people.idOf(name)}` })));
   const ticked = new Set(new FormData($('begin-group')).getAll('members'));
   fill($('group-people'), others, (name) => {
     const value = people.idOf(name);
-    return el('label', { className: 'tick' }, el('input', { type: 'checkbox', name: 'members', value, checked: ticked.has(value) }), name);
+    const box = el('input', { type: 'checkbox', name: 'members', value, checked: ticked.has(value) });
+    return el('label', { className: 'tick' }, box, name);
   });
 }
 

@@ -38,7 +38,7 @@ export function focus() {
 export function paint(conversation, user) {
   const next = conversation?.id ?? user;
   // The first message has made the conversation: what is written goes on there.
-  if (next !== key) change(next, user === undefined && conversation?.type === 'DIRECT' && conversation.others()[0]?.userId === key);
+  if (next !== key) change(next, key && partnerIn(conversation) === key);
   [shown, withUser] = [conversation, user];
   $('thread').hidden = !next;
   $('no-thread').hidden = Boolean(next);
@@ -50,6 +50,8 @@ export function paint(conversation, user) {
   keepPlace(anchor);
   lookAround();
 }
+
+const partnerIn = (conversation) => (conversation?.type === 'DIRECT' ? conversation.others()[0]?.userId : undefined);
 
 function change(next, isSame) {
   drafts.set(key, editing ? '' : $('said').value);
@@ -64,7 +66,8 @@ function paintBar() {
   if ($('thread-title').textContent !== name) $('thread-title').textContent = name;
   const facts = !shown ? 'Your first message begins the conversation.'
     : shown.isGone ? 'You do not take part in it, or it does not exist.'
-      : [shown.type === 'GROUP' && `${shown.participantCount} participants`, shown.isArchived && 'archived'].filter(Boolean).join(' – ');
+      : [shown.type === 'GROUP' && `${shown.participantCount} participants`, shown.isArchived && 'archived']
+        .filter(Boolean).join(' – ');
   $('thread-facts').textContent = facts;
   $('manage').hidden = !shown?.isKnown || shown.isGone;
   participants.paint(shown);
@@ -74,41 +77,49 @@ function paintBar() {
 function paintRows() {
   const { messages = [], hasStart, isLoading } = shown ?? { hasStart: true };
   if (isAtEnd) shown?.trim(MAX_ROWS);
-  const changing = new Map(gate.requests().filter(({ payload }) => payload.messageId).map(({ type, payload }) => [payload.messageId, type]));
-  let day;
-  fillRows($('message-rows'), shown?.isGone ? [] : messages.map((message) => {
-    const { id, senderId, senderName, senderType, content, files = [], createdAt, editedAt, isDeleted } = message;
-    const date = new Date(createdAt).toDateString();
-    const isNewDay = date !== day;
-    day = date;
-    const isSystem = senderType === 'SYSTEM';
-    const isMine = senderId === gate.me() && !isSystem;
-    const isWritable = !isSystem && !isDeleted && !shown.isArchived && !changing.has(id);
-    return {
-      key: id, senderName, senderType, content, createdAt, isDeleted, isSystem, isMine, isNewDay, files: files.map(({ filename }) => filename),
-      editedAt: isDeleted ? null : editedAt, status: isMine ? shown.statusOf(message) : '', isChanging: changing.get(id),
-      mayEdit: isMine && isWritable, mayDelete: isWritable && (isMine || participants.isAdmin(shown)), isDoomed: id === doomed,
-    };
-  }), messageRow);
-  fillRows($('unsent-rows'), conversations.pending(shown, withUser ?? partner()).map((each) => ({ ...each, key: each.id })), unsentRow);
+  const changes = gate.requests().filter(({ payload }) => payload.messageId);
+  const changing = new Map(changes.map(({ type, payload }) => [payload.messageId, type]));
+  const days = messages.map(({ createdAt }) => new Date(createdAt).toDateString());
+  const items = messages.map((message, i) => rowItem(message, days[i] !== days[i - 1], changing.get(message.id)));
+  fillRows($('message-rows'), shown?.isGone ? [] : items, messageRow);
+  const pending = conversations.pending(shown, withUser ?? partnerIn(shown));
+  fillRows($('unsent-rows'), pending.map((each) => ({ ...each, key: each.id })), unsentRow);
   $('older').hidden = Boolean(hasStart) || Boolean(shown?.isGone);
   $('older').textContent = isLoading ? 'Loading…' : 'Older messages';
 }
 
-const partner = () => (shown?.type === 'DIRECT' ? shown.others()[0]?.userId : undefined);
+/** All that a row says and offers. `change` is the request that waits to change it. */
+function rowItem(message, isNewDay, change) {
+  const { id: key, senderId, senderName, senderType, content, createdAt, editedAt, isDeleted, files = [] } = message;
+  const isSystem = senderType === 'SYSTEM';
+  const isMine = senderId === gate.me() && !isSystem;
+  const isWritable = !isSystem && !isDeleted && !shown.isArchived && !change;
+  return {
+    ...{ key, senderName, senderType, content, createdAt, editedAt, isDeleted, isSystem, isMine, isNewDay, change },
+    files: files.map(({ filename }) => filename),
+    status: isMine ? shown.statusOf(message) : '',
+    mayEdit: isMine && isWritable,
+    mayDelete: isWritable && (isMine || participants.isAdmin(shown)),
+    isDoomed: key === doomed,
+  };
+}
 
 function messageRow(item) {
-  const { key: id, senderName, senderType, content, createdAt, editedAt, isDeleted, isSystem, isMine, isNewDay, files, status, isChanging } = item;
-  const day = isNewDay ? el('p', { className: 'day' }, new Date(createdAt).toLocaleDateString([], { dateStyle: 'full' })) : null;
-  if (isSystem) return el('li', { className: 'system' }, day, el('p', { className: 'content' }, content, ' ', clock(createdAt)));
+  const { key: id, senderName, senderType, content, createdAt, isDeleted, isMine, files, status } = item;
+  const date = new Date(createdAt).toLocaleDateString([], { dateStyle: 'full' });
+  const day = item.isNewDay ? el('p', { className: 'day' }, date) : null;
+  if (item.isSystem) {
+    return el('li', { className: 'system' }, day, el('p', { className: 'content' }, content, ' ', clock(createdAt)));
+  }
   const head = el('div', { className: 'head' }, el('b', {}, isMine ? 'You' : senderName),
     senderType === 'BOT' ? el('span', { className: 'tag' }, 'bot') : null, clock(createdAt));
-  const note = { 'message.edit': 'changing …', 'message.delete': 'deleting …' }[isChanging];
-  const facts = [editedAt && el('span', {}, 'edited'), note, !isDeleted && statusMark(status)].filter(Boolean);
+  const note = { 'message.edit': 'changing …', 'message.delete': 'deleting …' }[item.change];
+  const facts = isDeleted ? [] : [item.editedAt && el('span', {}, 'edited'), note, statusMark(status)].filter(Boolean);
   const actions = [item.mayEdit && button('Edit', () => edit(id)),
     item.mayDelete && button(item.isDoomed ? 'Really delete?' : 'Delete', () => remove(id))].filter(Boolean);
+  const text = isDeleted ? 'This message was deleted.' : content;
   const row = el('li', { className: isMine ? 'mine' : '', tabIndex: -1 }, day, el('div', { className: 'bubble' }, head,
-    el('p', { className: `content${isDeleted ? ' gone' : ''}` }, isDeleted ? 'This message was deleted.' : content),
+    el('p', { className: `content${isDeleted ? ' gone' : ''}` }, text),
     ...(isDeleted ? [] : files.map((name) => el('p', { className: 'hint' }, `File: ${name}`))),
     facts.length ? el('div', { className: 'foot' }, ...facts) : null,
     actions.length ? el('div', { className: 'actions' }, ...actions) : null));
@@ -127,10 +138,13 @@ function unsentRow({ id, conversationId, targetUser, message, problem }) {
     conversations.discard(id);
     gate.request('chat.message', { ...(conversationId ? { conversationId } : { targetUser }), message });
   };
+  const discard = () => conversations.discard(id);
   const foot = problem ? [el('span', { className: 'problem' }, `not sent: ${problem}`),
-    el('span', { className: 'actions' }, button('Try again', again), button('Discard', () => conversations.discard(id)))] : ['to be sent'];
+    button('Try again', again), button('Discard', discard)] : ['to be sent'];
   const row = el('li', { className: 'mine', tabIndex: -1 }, el('div', { className: 'bubble' },
-    el('div', { className: 'head' }, el('b', {}, 'You')), el('p', { className: 'content' }, message), el('div', { className: 'foot' }, ...foot)));
+    el('div', { className: 'head' }, el('b', {}, 'You')),
+    el('p', { className: 'content' }, message),
+    el('div', { className: 'foot' }, ...foot)));
   row.dataset.status = problem ? 'failed' : 'sending';
   return row;
 }
@@ -178,8 +192,9 @@ function lookAround() {
   $('to-newest').hidden = isAtEnd || !shown?.unread();
   if (!shown?.isKnown || shown.isGone || document.hidden || $('talk').hidden || !scroller.clientHeight) return;
   const bottom = scroller.scrollTop + scroller.clientHeight;
-  const seen = [...$('message-rows').children].findLast((row) => row.offsetTop + Math.min(row.offsetHeight, NEAR_PX) <= bottom)?.key;
-  const read = shown.messages.findLast((message) => message.id <= (seen ?? '') && shown.isOfOther(message));
+  const isSeen = (row) => row.offsetTop + Math.min(row.offsetHeight, NEAR_PX) <= bottom;
+  const seen = [...$('message-rows').children].findLast(isSeen)?.key ?? '';
+  const read = shown.messages.findLast((message) => message.id <= seen && shown.isOfOther(message));
   if (read && shown.unread()) conversations.confirmRead(shown, read.id);
   if (shown.hasEnd && !shown.hasStart && scroller.scrollTop < AHEAD_PX) conversations.loadOlder(shown);
 }
@@ -247,7 +262,8 @@ $('stop-editing').onclick = () => {
 };
 
 function editLast(event) {
-  const last = shown?.messages.findLast(({ senderId, senderType, isDeleted }) => senderId === gate.me() && senderType !== 'SYSTEM' && !isDeleted);
+  const isMine = ({ senderId, senderType }) => senderId === gate.me() && senderType !== 'SYSTEM';
+  const last = shown?.messages.findLast((message) => isMine(message) && !message.isDeleted);
   if (!last) return;
   event.preventDefault();
   edit(last.id);
