@@ -1,137 +1,38 @@
 // Drives the console page in a real browser against running gateways: two users, one per node.
 //
 //   node console.mjs <first node> <second node> [--kill-hook <shell command>] [--shots <folder>] [--chromium <path>]
+//     [--only <regular expression>]
 //
 // The first node must allow WebSockets from the second one's origin and the other way round. The kill hook must end the
 // first node without notice; the window that was on it has to carry on with the second. Screenshots go to the folder.
-// Exits 0 only if all held.
+// `--only` leaves out the steps whose names do not match. Exits 0 only if all held.
 
 import assert from 'node:assert/strict';
 import { execSync } from 'node:child_process';
 import { parseArgs } from 'node:util';
 import { chromium } from 'playwright-core';
+import * as conversations from './conversations.mjs';
+import { WAIT_MS, Window, problems } from './window.mjs';
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
-  options: { 'kill-hook': { type: 'string' }, shots: { type: 'string' }, chromium: { type: 'string', default: '/usr/bin/chromium' } },
+  options: { 'kill-hook': { type: 'string' }, shots: { type: 'string' }, only: { type: 'string', default: '' }, chromium: { type: 'string', default: '/usr/bin/chromium' } },
 });
 const [first, second] = positionals;
 assert(first && second, 'usage: console.mjs <first node> <second node> [--kill-hook <command>] [--chromium <path>]');
 
-const WAIT_MS = 15_000;
 const FAIL_OVER_WAIT_MS = 40_000; // a dead node may be tried again, with growing pauses, before the living one
 const FLAGS = [
   '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
   '--disable-component-update', '--disable-sync',
 ];
-const run = Date.now().toString(36);
-const problems = [];
 
-/** One user in one window with a storage of its own. */
-class Window {
-  static async open(browser, name, origin, otherNode) {
-    const window = new Window();
-    const context = await browser.newContext();
-    Object.assign(window, { name: `${name}-${run}`, page: await context.newPage() });
-    window.page.setDefaultTimeout(WAIT_MS);
-    window.page.on('pageerror', (error) => problems.push(`${name}: ${error.message}`));
-    window.page.on('console', (message) => {
-      if (/content security policy/i.test(message.text())) problems.push(`${name}: ${message.text()}`);
-    });
-    await window.page.goto(`${origin}/?nodes=${encodeURIComponent(otherNode)}`);
-    return window;
-  }
-
-  /** One more window of the same user, on the same node. */
-  async again() {
-    const other = await Window.open(this.page.context().browser(), 'again', new URL(this.page.url()).origin, second);
-    other.name = this.name;
-    await other.page.getByLabel('Username').fill(this.name);
-    await other.page.getByLabel('Password').fill('a long password');
-    await other.page.getByRole('button', { name: 'Log in' }).click();
-    await other.isIn('open');
-    return other;
-  }
-
-  async register() {
-    await this.page.getByLabel('Username').fill(this.name);
-    await this.page.getByLabel('Password').fill('a long password');
-    await this.page.getByRole('button', { name: 'Register' }).click();
-    await this.isIn('open');
-    this.id = await this.page.locator('#my-id').textContent();
-  }
-
-  async isIn(phase, timeout = WAIT_MS) {
-    await this.page.locator(`#state[data-phase="${phase}"]`).waitFor({ timeout });
-  }
-
-  async addContact(name, id) {
-    await this.page.getByLabel('Name of the contact').fill(name);
-    await this.page.getByLabel('User id of the contact').fill(id);
-    await this.page.getByRole('button', { name: 'Add', exact: true }).click();
-  }
-
-  /** Types a command and sends it with the keyboard. */
-  async send(to, content, type = 'message') {
-    await this.page.getByLabel('To', { exact: true }).fill(to);
-    await this.page.getByLabel('Type').selectOption(type);
-    await this.page.getByLabel('Content').fill(content);
-    await this.page.getByLabel('Content').press('Enter');
-  }
-
-  /** Sends a command to everybody whom these categories reach. */
-  async broadcast(content, ...categories) {
-    await this.page.getByLabel('For', { exact: true }).selectOption('category');
-    for (const category of categories) await this.page.locator(`#categories input[value="${category}"]`).check();
-    await this.page.getByLabel('Content').fill(content);
-    await this.page.getByLabel('Content').press('Enter');
-    for (const category of categories) await this.page.locator(`#categories input[value="${category}"]`).uncheck();
-    await this.page.getByLabel('For', { exact: true }).selectOption('user');
-  }
-
-  preference(category) {
-    return this.page.locator('#preferences').getByLabel(new RegExp(`^Preference for ${category}$`, 'i'));
-  }
-
-  async prefers(category, state) {
-    await this.preference(category).selectOption(state);
-    await this.shows(category, state);
-  }
-
-  /** Saved, not only asked for: nothing waits to be sent or answered. */
-  async shows(category, state) {
-    await this.page.waitForFunction(([tag, wanted]) => {
-      const select = document.querySelector(`#preferences select[aria-label="Preference for ${tag}" i]`);
-      const work = Object.entries(sessionStorage).find(([key]) => key.startsWith('tidegate.work.'));
-      return select?.value === wanted && !JSON.parse(work[1]).requests.length;
-    }, [category, state], { timeout: WAIT_MS });
-  }
-
-  rows(list, content) {
-    return this.page.locator(`#${list} > li`, { hasText: content });
-  }
-
-  async sees(list, content, status, timeout = WAIT_MS) {
-    const row = this.page.locator(`#${list} > li[data-status="${status}"]`, { hasText: content });
-    await row.waitFor({ timeout }).catch(async () => {
-      const shown = await this.rows(list, content).evaluateAll((rows) => rows.map((each) => each.dataset.status));
-      const state = await this.page.locator('#state').innerText();
-      throw new Error(`${this.name} should see "${content}" as ${status} in ${list}, sees [${shown}]; ${state}`);
-    });
-    assert.equal(await this.rows(list, content).count(), 1, `${this.name} sees "${content}" once in ${list}`);
-  }
-
-  async press(list, content, name) {
-    await this.rows(list, content).getByRole('button', { name }).click();
-  }
-
-  async toggle(name, phase) {
-    await this.page.locator('#toggle', { hasText: name }).click();
-    await this.isIn(phase);
-  }
+/** A picture for people to look at, where a folder for them is named. */
+async function shot(page, name) {
+  if (options.shots) await page.screenshot({ path: `${options.shots}/${name}.png`, fullPage: true });
 }
 
-const steps = {
+const commands = {
   async 'a command goes each way, and its sender follows it to its completion'({ alice, bob }) {
     await alice.addContact('Bob', bob.id);
     await alice.send('Bob', 'water the plants', 'task');
@@ -214,9 +115,9 @@ const steps = {
   async 'the page fits a phone'({ alice }) {
     await alice.page.setViewportSize({ width: 360, height: 740 });
     const [wide, screen] = await alice.page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
-    if (options.shots) await alice.page.screenshot({ path: `${options.shots}/phone.png`, fullPage: true });
+    await shot(alice.page, 'phone');
     await alice.page.setViewportSize({ width: 1440, height: 900 });
-    if (options.shots) await alice.page.screenshot({ path: `${options.shots}/desk.png`, fullPage: true });
+    await shot(alice.page, 'desk');
     assert(wide <= screen, `nothing is wider than the screen: ${wide} of ${screen}`);
     const unnamed = await alice.page.locator('input, select, textarea').evaluateAll((fields) =>
       fields.filter((field) => !field.labels?.length && !field.getAttribute('aria-label')).map((field) => field.outerHTML));
@@ -235,12 +136,16 @@ const steps = {
     await alice.sees('sent', 'water the plants', 'completed');
     await alice.sees('queue', 'plants are wet', 'delivered');
   },
+};
 
+// These come last: a node and a session are gone after them.
+const ends = {
   async 'a window whose node is killed carries on with the next one'({ alice, bob }) {
     if (!options['kill-hook']) return 'skipped: no --kill-hook';
     const node = alice.page.locator('#facts dd').first();
     const before = await node.textContent();
-    execSync(options['kill-hook'], { stdio: 'inherit', timeout: WAIT_MS });
+    const kill = () => execSync(options['kill-hook'], { stdio: 'inherit', timeout: WAIT_MS });
+    await conversations.survives({ alice, bob }, kill, FAIL_OVER_WAIT_MS);
     await alice.send(bob.id, 'sent in the storm');
     await bob.send(alice.id, 'are you still there?');
     await bob.sees('queue', 'sent in the storm', 'delivered', FAIL_OVER_WAIT_MS);
@@ -266,10 +171,12 @@ let failed = false;
 try {
   const alice = await Window.open(browser, 'alice', first, second);
   const bob = await Window.open(browser, 'bob', second, first);
-  await alice.register();
-  await bob.register();
-  for (const [name, step] of Object.entries(steps)) {
-    const note = await step({ alice, bob });
+  const carol = await Window.open(browser, 'carol', second, first);
+  for (const window of [alice, bob, carol]) await window.register();
+  const only = new RegExp(options.only);
+  for (const [name, step] of Object.entries({ ...commands, ...conversations.steps, ...ends })) {
+    if (!only.test(name)) continue;
+    const note = await step({ alice, bob, carol, shot });
     console.log(`ok – ${name}${note ? ` (${note})` : ''}`);
   }
   assert.deepEqual(problems, [], 'the page reported no errors');

@@ -2,8 +2,14 @@
 // It knows only what any client may know; all it shows came over REST or the socket.
 
 import * as tags from './categories.js';
+import * as conversations from './conversations.js';
+import { $, announce, button, clock, complain, el, fill, fillRows, onSubmit, submitOnEnter } from './dom.js';
+import * as people from './people.js';
+import { keep, recall } from './storage.js';
+import * as talk from './talk.js';
 
 const MAX_REQUESTS = 100; // unanswered, kept while there is no connection
+const MAX_ASIDES = 200; // unanswered, too, but not worth keeping
 const MAX_QUEUE = 1000;
 const MAX_ROWS = 100; // in each list
 const MAX_CONTENT_BYTES = 16 * 1024;
@@ -29,41 +35,15 @@ const CLOSE = {
 const RANK = { failed: 0, sending: 0, pending: 1, delivered: 2, completed: 3, expired: 3, cancelled: 3, ended: 3 };
 const isOver = (item) => RANK[item.status] === 3;
 
-// --- Small tools ---
-const $ = (id) => document.getElementById(id);
-
-/** An element with properties and children; strings become text, never markup. */
-function el(tag, props = {}, ...children) {
-  const node = Object.assign(document.createElement(tag), props);
-  node.append(...children.filter((child) => child != null));
-  return node;
-}
-const button = (label, onclick, props) => el('button', { type: 'button', className: 'quiet', onclick, ...props }, label);
-const clock = (at) => el('time', { dateTime: at, title: new Date(at).toLocaleString() }, new Date(at).toLocaleTimeString());
-
 const now = () => new Date().toISOString();
-const isUserId = (text) => /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(text);
 /** `crypto.randomUUID` exists only on https and localhost; this works on any address. */
 const newId = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, '0')).join('');
 
-const recall = (area, key, fallback) => JSON.parse(area.getItem(`tidegate.${key}`)) ?? fallback;
-const keep = (area, key, value) => area.setItem(`tidegate.${key}`, JSON.stringify(value));
-
-function complain(code, message) {
-  const alert = el('div', { className: 'alert' }, el('span', {}, el('b', {}, code), ` – ${message}`));
-  alert.append(button('Dismiss', () => alert.remove()));
-  $('alerts').append(alert);
-  if ($('alerts').children.length > 3) $('alerts').firstChild.remove();
-  setTimeout(() => alert.remove(), 15_000);
-}
-
 // --- What this window knows ------------------------------------------------------------------------------------------
-// localStorage is shared by all windows of the browser (contacts, nodes), sessionStorage is this window's own.
 
 const device = recall(sessionStorage, 'device') ?? `web-${newId().slice(0, 8)}`;
 keep(sessionStorage, 'device', device);
 let session = recall(sessionStorage, 'session'); // {token, expiresAt, userId, username}
-let people = recall(localStorage, 'people', {}); // name -> user id
 let nodes = [...new Set([location.origin, ...recall(localStorage, 'nodes', [])])];
 let sent = new Map(); // request id -> command sent from this window
 let requests = []; // not yet answered, oldest first; only the first is on its way
@@ -72,23 +52,15 @@ const early = new Map(); // command id -> statuses that overtook the answer to o
 let refreshTimer;
 
 function remember(name, id) {
-  const others = Object.entries(recall(localStorage, 'people', {})).filter(([, known]) => known !== id);
-  people = { ...Object.fromEntries(others), [name]: id };
-  keep(localStorage, 'people', people);
+  people.remember(name, id);
   paint();
-}
-const nameOf = (id) => Object.keys(people).find((name) => people[name] === id);
-
-/** The user id meant by a contact's name or by an id; undefined if it is neither. */
-function resolve(text) {
-  const name = Object.keys(people).find((known) => known.toLowerCase() === text.toLowerCase());
-  return people[name] ?? (isUserId(text) ? text.toLowerCase() : undefined);
 }
 
 // --- REST and tokens ---
 /** Asks the page's own origin and, only if that is gone, the other nodes: a token is valid on all of them. */
 async function ask(method, path, body, token) {
   const headers = { ...(body && { 'Content-Type': 'application/json' }), ...(token && { Authorization: `Bearer ${token}` }) };
+  if (method === 'POST') headers['Idempotency-Key'] = newId(); // a node that is gone may have done it
   for (const node of nodes) {
     const signal = AbortSignal.timeout(ANSWER_WITHIN_MS);
     const options = { method, headers, signal, ...(body && { body: JSON.stringify(body) }) };
@@ -119,6 +91,7 @@ function recallWork() {
   const work = recall(sessionStorage, `work.${session.userId}`, { sent: [], requests: [] });
   sent = new Map(work.sent.map((item) => [item.id, item]));
   requests = work.requests;
+  conversations.recallRefused(work.refused ?? []);
 }
 
 /** From a fresh login or a reloaded window to a desk with a connection. */
@@ -137,6 +110,8 @@ function leave(reason) {
   for (const known of [queue, early, sent]) known.clear();
   tags.forget();
   requests = [];
+  conversations.forget();
+  talk.forget();
   setPhase('signed out', reason);
 }
 
@@ -163,7 +138,7 @@ async function refresh() {
 
 // --- The connection ---
 // phase: signed out, disconnected, connecting, open, reconnecting or closed
-const link = { phase: 'signed out', detail: '', node: location.origin, attempt: 0, facts: {} };
+const link = { phase: 'signed out', detail: '', node: location.origin, attempt: 0, facts: {}, asides: new Map() };
 
 function setPhase(phase, detail = '') {
   Object.assign(link, { phase, detail, since: Date.now() });
@@ -172,11 +147,12 @@ function setPhase(phase, detail = '') {
 
 /** Forgets the socket at once: a dead peer would keep a closing one open for long. */
 function hangUp() {
-  const { ws, timer } = link;
+  const { ws, timer, asides } = link;
   clearTimeout(timer);
-  Object.assign(link, { ws: null, refused: false, listing: null, choosing: null, facts: {} });
+  Object.assign(link, { ws: null, refused: false, listing: null, asides: new Map(), facts: {} });
   Object.assign(link, { onItsWay: 0, pinged: 0, leaveAt: 0, holdUntil: 0 }); // times, 0 for none
   ws?.close(1000);
+  for (const answer of asides.values()) answer({ type: 'lost', payload: {} });
 }
 
 function connect(node) {
@@ -211,6 +187,16 @@ function lost(code, reason) {
 }
 
 const transmit = (type, payload, id) => link.ws.send(JSON.stringify({ type, id, payload }));
+
+/** Asks at once and only once, beside what is kept; false if there is no connection, an answer `lost` if that ends. */
+function aside(type, payload, onAnswer) {
+  if (link.phase !== 'open') return false;
+  const id = newId();
+  link.asides.set(id, onAnswer);
+  if (link.asides.size > MAX_ASIDES) link.asides.delete(link.asides.keys().next().value);
+  transmit(type, payload, id);
+  return true;
+}
 
 /** Once a second: what a browser does not notice by itself. */
 function tick() {
@@ -253,14 +239,20 @@ function settle({ type, payload, timestamp }) {
     return;
   }
   requests.shift();
+  settled(asked, { type, payload, timestamp });
+  pump();
+}
+
+function settled(asked, { type, payload, timestamp }) {
+  if (conversations.settle(asked, { type, payload, timestamp })) return;
   const item = sent.get(asked.id); // only if it was a command.create
   const commandId = payload.commandId ?? asked.payload.commandId;
   if (type === 'error' && item) {
     Object.assign(item, { status: 'failed', problem: `${payload.code} – ${payload.message}` });
-    $('announcer').textContent = `Failed: ${item.problem}`;
+    announce(`Failed: ${item.problem}`);
   } else if (type === 'error') {
     complain(payload.code, payload.message);
-    list(); // a complete or cancel that came too late: look again
+    if (commandId) list(); // a complete or cancel that came too late: look again
   } else if (type === 'command.accepted' && item) {
     item.commandId = commandId;
     advance(item, 'pending', timestamp);
@@ -273,7 +265,6 @@ function settle({ type, payload, timestamp }) {
     if (payload.completedAt) applyStatus({ commandId, recipientId: session.userId, status: 'completed', at });
     else applyStatus({ commandId, status: payload.status, at });
   }
-  pump();
 }
 
 /** What reaches this user from now on; what is here already is shown or hidden by it, and the rest read anew. */
@@ -315,7 +306,7 @@ function receive(message) {
   Object.assign(link, { heard: Date.now(), pinged: 0 });
   if (replyTo && replyTo === requests[0]?.id) settle(message);
   else if (replyTo && replyTo === link.listing?.id) listed(message);
-  else if (replyTo && replyTo === link.choosing && type === 'error') complain(payload.code, payload.message);
+  else if (link.asides.has(replyTo)) answered(message);
   else if (type === 'connected') opened(payload);
   else if (type === 'command.new') arrive({ ...payload, status: 'delivered' }, true);
   else if (type === 'command.status') applyStatus({ at: timestamp, ...payload });
@@ -327,7 +318,14 @@ function receive(message) {
     link.refused = !['unavailable', 'rate_limited'].includes(payload.code);
     complain(payload.code, payload.message ?? 'the node did not accept the token');
   } else if (type === 'error') complain(payload.code, payload.message);
+  else conversations.receive(message);
   paint();
+}
+
+function answered(message) {
+  const onAnswer = link.asides.get(message.replyTo);
+  link.asides.delete(message.replyTo);
+  onAnswer(message);
 }
 
 function opened({ node, sessionId, device: name, resumed }) {
@@ -337,10 +335,13 @@ function opened({ node, sessionId, device: name, resumed }) {
   setPhase('open');
   // A node that accepts and fails again must not be hammered: only a lasting session counts as success.
   setTimeout(() => link.ws === ws && (link.attempt = 0), 5000);
-  link.choosing = newId();
-  transmit('preferences.get', {}, link.choosing);
+  aside('preferences.get', {}, ({ type, payload }) => {
+    if (type === 'error') complain(payload.code, payload.message);
+    else if (type === 'preferences') prefer(payload);
+  });
   learnCategories();
   list();
+  conversations.connected();
   pump();
 }
 
@@ -350,7 +351,7 @@ function arrive(command, live) {
   if (known) return advance(known, command.status);
   queue.set(command.commandId, { ...command, times: {} });
   for (const [id, old] of queue) if (queue.size > MAX_QUEUE && isOver(old)) queue.delete(id);
-  if (live) $('announcer').textContent = `New ${command.commandType} from ${command.senderName}: ${command.content}`;
+  if (live) announce(`New ${command.commandType} from ${command.senderName}: ${command.content}`);
   return undefined;
 }
 
@@ -383,16 +384,21 @@ function paintAll() {
   painting = false;
   paintState();
   $('welcome').hidden = Boolean(session);
-  $('desk').hidden = $('account').hidden = !session;
-  if (!session) return;
+  $('views').hidden = $('account').hidden = !session;
+  if (!session) {
+    for (const view of ['desk', 'talk']) $(view).hidden = true;
+    document.body.classList.remove('filled');
+    return;
+  }
+  talk.paint();
   $('my-name').textContent = session.username;
   $('my-id').textContent = session.userId;
   $('toggle').textContent = isUp() ? 'Disconnect' : 'Connect';
   fill($('facts'), Object.entries(link.facts), ([term, fact]) => [el('dt', {}, term), el('dd', {}, fact)]);
-  fill($('node'), nodes, (node) => el('option', { selected: node === link.node }, node));
-  fill($('to-names'), Object.keys(people), (name) => el('option', { value: name }));
-  fill($('people'), Object.keys(people).filter((name) => people[name] !== session.userId),
-    (name) => el('li', {}, button(name, () => address(name), { title: `Write to ${people[name]}` })));
+  fill($('node'), nodes, (node) => el('option', { selected: node === link.node }, node), link.node);
+  fill($('to-names'), people.names(), (name) => el('option', { value: name }));
+  fill($('people'), people.names().filter((name) => people.idOf(name) !== session.userId),
+    (name) => el('li', {}, button(name, () => address(name), { title: `Write to ${people.idOf(name)}` })));
 
   paintCategories();
 
@@ -402,8 +408,9 @@ function paintAll() {
   const open = newest.filter((item) => !isOver(item) && tags.admits(item.categories));
   show('queue', open.length, rows([...open, ...newest.filter(isOver)]), incomingRow);
   show('sent', sent.size, rows([...sent.values()].reverse()), sentRow);
-  document.title = `${open.length ? `(${open.length}) ` : ''}${session.username} – Tidegate console`;
-  keep(sessionStorage, `work.${session.userId}`, { sent: [...sent.values()], requests });
+  const waiting = open.length + conversations.unread();
+  document.title = `${waiting ? `(${waiting}) ` : ''}${session.username} – Tidegate console`;
+  keep(sessionStorage, `work.${session.userId}`, { sent: [...sent.values()], requests, refused: conversations.refused() });
 }
 
 function paintCategories() {
@@ -440,30 +447,13 @@ function paintState() {
   ].filter(Boolean).join(' – ');
 }
 
-/** Rebuilds a small part, only when what it shows has changed. */
-function fill(parent, items, view) {
-  const stamp = JSON.stringify([items, link.node]);
-  if (parent.stamp !== stamp) parent.replaceChildren(...items.flatMap(view));
-  parent.stamp = stamp;
-}
-
-/** A list of commands: rows that did not change stay as they are, and the focus stays on the row it was on. */
 function show(name, count, items, view) {
-  const old = new Map([...$(name).children].map((row) => [row.key, row]));
-  const focused = document.activeElement;
-  let refocus;
-  const rows = items.slice(0, MAX_ROWS).map((item) => {
-    const [key, stamp] = [item.id ?? item.commandId, JSON.stringify(item)];
-    if (old.get(key)?.stamp === stamp) return old.get(key);
-    const row = Object.assign(view(item), { key, stamp, tabIndex: -1, className: isOver(item) ? 'over' : '' });
+  const keyed = items.slice(0, MAX_ROWS).map((item) => ({ ...item, key: item.id ?? item.commandId }));
+  fillRows($(name), keyed, (item) => {
+    const row = Object.assign(view(item), { tabIndex: -1, className: isOver(item) ? 'over' : '' });
     row.dataset.status = item.status;
-    if (old.get(key)?.contains(focused)) refocus = row;
     return row;
   });
-  for (const row of old.values()) if (!rows.includes(row)) row.remove();
-  rows.forEach((row, i) => $(name).children[i] !== row && $(name).insertBefore(row, $(name).children[i] ?? null));
-  const same = (each) => each.textContent === focused.textContent;
-  if (refocus) ([...refocus.querySelectorAll('button')].find(same) ?? refocus).focus();
   $(`${name}-count`).textContent = count;
   $(`${name}-empty`).hidden = items.length > 0;
 }
@@ -483,8 +473,8 @@ const row = (item, head, foot, ...actions) => el('li', {},
 function incomingRow(item) {
   const { commandId, senderId, senderName, status, expiresAt } = item;
   const reply = () => {
-    if (!nameOf(senderId)) remember(senderName, senderId);
-    address(nameOf(senderId));
+    if (!people.nameOf(senderId)) remember(senderName, senderId);
+    address(people.nameOf(senderId));
   };
   const complete = () => item.busy || request('command.complete', { commandId });
   const foot = isOver(item) ? [`${status} `, clock(item.times[status] ?? item.createdAt)]
@@ -531,29 +521,13 @@ function addNode(text) {
   return paint();
 }
 
-/** Runs a form's action with its fields, instead of letting the browser submit it; one at a time. */
-function onSubmit(form, action) {
-  let running = false;
-  $(form).addEventListener('submit', async (event) => {
-    event.preventDefault();
-    if (running) return;
-    running = true;
-    try {
-      await action(Object.fromEntries(new FormData($(form))), event.submitter);
-    } catch (error) {
-      complain(error.code ?? 'failed', error.message);
-    }
-    running = false;
-  });
-}
-
 onSubmit('login', async ({ username, password }, submitter) => {
   if (submitter?.id === 'register') await post('/auth/register', { username, password });
   session = { username, ...(await post('/auth/login', { username, password })) };
   $('password').value = '';
   remember(username, session.userId);
   enter();
-  setTimeout(() => $('to').focus()); // after the desk has been painted
+  setTimeout(() => $('desk').hidden || $('to').focus()); // after the desk has been painted
 });
 
 /** Only a command for one user has an addressee. */
@@ -564,7 +538,7 @@ function showAudience() {
 }
 
 onSubmit('compose', ({ audience: broadcast, to, content, type, expires }) => {
-  const targetUser = broadcast === 'user' ? resolve(to.trim()) : undefined;
+  const targetUser = broadcast === 'user' ? people.resolve(to.trim()) : undefined;
   const categories = new FormData($('compose')).getAll('categories');
   if (broadcast === 'user' && !targetUser) {
     $('to').setCustomValidity('Neither a contact nor a user id: ask them for the id at the top of their window.');
@@ -577,7 +551,7 @@ onSubmit('compose', ({ audience: broadcast, to, content, type, expires }) => {
   if (expires) command.expiresAt = new Date(expires).toISOString();
   const id = request('command.create', command);
   if (!id) return undefined;
-  const toName = targetUser ? nameOf(targetUser) ?? targetUser : 'many';
+  const toName = targetUser ? people.nameOf(targetUser) ?? targetUser : 'many';
   sent.set(id, { ...command, id, toName, status: 'sending', createdAt: now(), times: {} });
   for (const [old, item] of sent) if (sent.size > MAX_ROWS && item.status !== 'sending') sent.delete(old);
   $('content').value = '';
@@ -585,7 +559,7 @@ onSubmit('compose', ({ audience: broadcast, to, content, type, expires }) => {
 });
 
 onSubmit('add-person', ({ name, id }) => {
-  if (!isUserId(id.trim())) return complain('bad_request', 'that is not a user id');
+  if (!people.isUserId(id.trim())) return complain('bad_request', 'that is not a user id');
   remember(name.trim(), id.trim().toLowerCase());
   return $('add-person').reset();
 });
@@ -594,11 +568,7 @@ onSubmit('add-node', ({ url }) => addNode(url.trim()));
 
 $('audience').onchange = showAudience;
 $('to').oninput = () => $('to').setCustomValidity('');
-$('content').onkeydown = (event) => {
-  if (event.key !== 'Enter' || event.shiftKey || event.isComposing) return;
-  event.preventDefault();
-  $('compose').requestSubmit();
-};
+$('content').onkeydown = submitOnEnter;
 $('node').onchange = () => connect($('node').value);
 $('toggle').onclick = () => {
   if (!isUp()) return connect(link.node);
@@ -612,16 +582,31 @@ $('log-out').onclick = () => {
 };
 $('copy-id').onclick = async () => {
   getSelection().selectAllChildren($('my-id')); // without a clipboard (plain http) it is ready for Ctrl-C
-  await navigator.clipboard?.writeText(session.userId).then(() => ($('announcer').textContent = 'Copied'));
+  await navigator.clipboard?.writeText(session.userId).then(() => announce('Copied'));
 };
 addEventListener('storage', () => {
-  people = recall(localStorage, 'people', {});
+  people.reload();
   nodes = [...new Set([...nodes, ...recall(localStorage, 'nodes', [])])];
   paint();
 });
 addEventListener('focus', learnCategories);
 addEventListener('online', () => link.phase === 'reconnecting' && connect(link.node));
 
+const gate = {
+  me: () => session?.userId,
+  myName: () => session?.username,
+  nameOf: people.nameOf,
+  remember,
+  ask: (method, path, body) => ask(method, path, body, session?.token),
+  aside,
+  request,
+  requests: () => requests,
+  announce,
+  complain,
+  changed: paint,
+};
+conversations.start(gate);
+talk.start(gate);
 if (session) recallWork();
 for (const node of new URLSearchParams(location.search).getAll('nodes').flatMap((some) => some.split(','))) addNode(node);
 setInterval(tick, 1000);

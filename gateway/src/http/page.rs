@@ -10,7 +10,7 @@ use axum::{
 use serde_json::json;
 
 macro_rules! asset {
-    ($path:literal, $type:literal, $file:literal) => {
+    ($path:expr, $type:literal, $file:literal) => {
         (
             $path,
             $type,
@@ -19,16 +19,27 @@ macro_rules! asset {
     };
 }
 
+macro_rules! script {
+    ($file:literal) => {
+        asset!(concat!("/", $file), "text/javascript; charset=utf-8", $file)
+    };
+}
+
 /// Path, content type and bytes.
-const ASSETS: [(&str, &str, &[u8]); 4] = [
+const ASSETS: [(&str, &str, &[u8]); 13] = [
     asset!("/", "text/html; charset=utf-8", "index.html"),
-    asset!("/app.js", "text/javascript; charset=utf-8", "app.js"),
-    asset!(
-        "/categories.js",
-        "text/javascript; charset=utf-8",
-        "categories.js"
-    ),
+    script!("app.js"),
+    script!("categories.js"),
+    script!("conversation.js"),
+    script!("conversations.js"),
+    script!("dom.js"),
+    script!("participants.js"),
+    script!("people.js"),
+    script!("storage.js"),
+    script!("talk.js"),
+    script!("thread.js"),
     asset!("/style.css", "text/css; charset=utf-8", "style.css"),
+    asset!("/talk.css", "text/css; charset=utf-8", "talk.css"),
 ];
 
 /// The page may connect to its own node and, to survive that node's end, to the others and to the
