@@ -83,6 +83,8 @@ impl App {
             lifecycle.clone(),
         );
         fanout.ask_for_rights(conversations.clone());
+        let revealing = settings.texts.clone();
+        fanout.reveal_by(Arc::new(move |entry| revealing.reveal(entry)));
         Arc::new(Self {
             users,
             directory,

@@ -21,6 +21,8 @@ shared::label! {
         MessageDelete = "message.delete",
         MarkDelivered = "mark.delivered",
         MarkRead = "mark.read",
+        TypingStart = "typing.start",
+        TypingStop = "typing.stop",
         Unknown = "unknown",
     }
 }

@@ -243,6 +243,18 @@ pub static TABLE: &[Command] = &[
         cost: Cost::Message,
         run: |app, caller, request| Box::pin(chat::read(app, caller, request)),
     },
+    Command {
+        name: "typing.start",
+        label: Label::TypingStart,
+        cost: Cost::Free,
+        run: |app, caller, request| Box::pin(chat::typing_start(app, caller, request)),
+    },
+    Command {
+        name: "typing.stop",
+        label: Label::TypingStop,
+        cost: Cost::Free,
+        run: |app, caller, request| Box::pin(chat::typing_stop(app, caller, request)),
+    },
 ];
 
 /// Runs a request: finds it, counts it, holds it to its limits and its deadline.

@@ -13,6 +13,7 @@ pub mod history;
 pub mod list;
 mod mark;
 mod send;
+mod typing;
 
 use serde::Serialize;
 use shared::{
@@ -25,6 +26,7 @@ use crate::app::App;
 pub(super) use edit::{delete, edit};
 pub(super) use mark::{delivered, read};
 pub(super) use send::run as send;
+pub(super) use typing::{start as typing_start, stop as typing_stop};
 
 /// An accepted entry of a conversation.
 #[derive(Debug, Clone, Copy)]
