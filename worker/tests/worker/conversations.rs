@@ -157,7 +157,13 @@ async fn a_change_that_a_gateway_left_is_told_once_with_its_copies() {
     };
     deployment
         .postgres
-        .change_conversation(group, &[left.clone()], |_| true, body, Timestamp(0))
+        .change_conversation(
+            group,
+            std::slice::from_ref(&left),
+            |_| true,
+            body,
+            Timestamp(0),
+        )
         .await
         .unwrap();
     let context = deployment.context("one", |_| {}).await;
