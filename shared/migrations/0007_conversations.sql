@@ -217,7 +217,8 @@ BEGIN
         CONTINUE WHEN this_table IS NULL;
         EXECUTE format(
             'SELECT count(*) FROM (SELECT FROM %s WHERE conversation_id = $1 AND id > $2 AND sender_id <> $3
-                 AND sender_type <> ''SYSTEM'' AND deleted_at IS NULL LIMIT $4) AS unread', this_table)
+                 AND sender_type <> ''SYSTEM'' AND deleted_at IS NULL
+                 ORDER BY conversation_id, id LIMIT $4) AS unread', this_table)
             INTO got USING this_one, after, reader, most - found;
         found := found + got;
         EXIT WHEN found >= most;

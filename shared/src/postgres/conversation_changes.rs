@@ -446,8 +446,11 @@ mod tests {
         }
     }
 
-    fn changes(members: &mut Members, asked: ConversationChange) -> Vec<(u64, ConversationChange)> {
-        let steps = apply(members, &mut None, &asked).unwrap();
+    fn changes(
+        members: &mut Members,
+        asked: &ConversationChange,
+    ) -> Vec<(u64, ConversationChange)> {
+        let steps = apply(members, &mut None, asked).unwrap();
         let steps = steps.into_iter();
         steps.map(|it| (it.members.version, it.change)).collect()
     }
@@ -461,14 +464,11 @@ mod tests {
             user_id: user(3),
             role: Admin,
         };
-        assert_eq!(
-            changes(&mut members, left.clone()),
-            [(11, left), (12, promoted)]
-        );
+        assert_eq!(changes(&mut members, &left), [(11, left), (12, promoted)]);
         assert_eq!(members.get(user(3)).unwrap().role, Admin);
         // The last one of all just goes.
         for n in [3, 2] {
-            changes(&mut members, ConversationChange::Left { user_id: user(n) });
+            changes(&mut members, &ConversationChange::Left { user_id: user(n) });
         }
         assert_eq!((members.version, members.present().count()), (15, 0));
     }
@@ -491,7 +491,7 @@ mod tests {
             },
             ConversationChange::Unarchived,
         ] {
-            assert_eq!(changes(&mut members, nothing), []);
+            assert_eq!(changes(&mut members, &nothing), []);
         }
         assert_eq!(members, group(&[Admin, Member]));
     }
@@ -501,14 +501,14 @@ mod tests {
         use ParticipantRole::Admin;
         let mut members = group(&[Admin, Admin]);
         members.all[1].muted_until = Some(Timestamp(7));
-        changes(&mut members, ConversationChange::Left { user_id: user(2) });
+        changes(&mut members, &ConversationChange::Left { user_id: user(2) });
         let joined = ConversationChange::Joined {
             user_ids: vec![user(2), user(1), user(2)],
         };
         let told = ConversationChange::Joined {
             user_ids: vec![user(2)],
         };
-        assert_eq!(changes(&mut members, joined), [(12, told)]);
+        assert_eq!(changes(&mut members, &joined), [(12, told)]);
         let back = members.get(user(2)).unwrap();
         assert_eq!((back.role, back.joined), (ParticipantRole::Member, 12));
         assert_eq!(back.muted_until, Some(Timestamp(7)));

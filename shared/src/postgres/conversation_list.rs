@@ -112,21 +112,22 @@ pub const CONVERSATION: &str = concat!(
     r#"WITH page AS MATERIALIZED (
         SELECT c.*, coalesce(greatest(p.last_read, p.since), $4) AS upto
         FROM conversations c LEFT JOIN LATERAL (
-            SELECT * FROM conversation_participants
-            WHERE conversation_id = c.id AND user_id = $1 AND left_version IS NULL OFFSET 0
-        ) AS p ON true
+            SELECT * FROM conversation_participants WHERE conversation_id = c.id AND user_id = $1 OFFSET 0
+        ) AS p ON p.left_version IS NULL
         WHERE c.id = $3
     ) SELECT "#,
     columns!(),
     " FROM page c"
 );
 
-/// At most so many of each.
+/// At most so many of each, along the key: what is left out later does not tempt the planner to another
+/// index.
 pub const PARTICIPANTS: &str = "SELECT p.conversation_id, p.user_id, u.username, p.role, p.joined_at, p.last_read \
      FROM unnest($1::uuid[]) AS asked(id), LATERAL ( \
-         SELECT * FROM conversation_participants \
-         WHERE conversation_id = asked.id AND left_version IS NULL \
-         ORDER BY conversation_id, user_id LIMIT $2 \
+         SELECT * FROM ( \
+             SELECT * FROM conversation_participants WHERE conversation_id = asked.id \
+             ORDER BY conversation_id, user_id OFFSET 0 \
+         ) AS everybody WHERE left_version IS NULL LIMIT $2 \
      ) AS p, LATERAL (SELECT username FROM users WHERE id = p.user_id OFFSET 0) AS u";
 
 impl Postgres {

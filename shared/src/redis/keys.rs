@@ -160,5 +160,6 @@ mod tests {
         assert_eq!(persist(Partition(3)), tag(Partition(3)) + ":persist");
         assert_eq!(stored(Partition(3)), tag(Partition(3)) + ":stored");
         assert_eq!(user(Partition(3), "u"), tag(Partition(3)) + ":user:u");
+        assert_eq!(nacks(Partition(3), "u"), tag(Partition(3)) + ":nack:u");
     }
 }

@@ -73,7 +73,7 @@ impl Round {
 }
 
 /// All orders of these.
-fn orders<T: Clone>(things: &[T]) -> Vec<Vec<T>> {
+pub fn orders<T: Clone>(things: &[T]) -> Vec<Vec<T>> {
     let Some((first, rest)) = things.split_first() else {
         return vec![Vec::new()];
     };

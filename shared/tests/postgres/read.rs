@@ -79,6 +79,8 @@ async fn reading_a_log_uses_the_indexes_of_every_day() {
         "recipient_id_state_epoch_offse",
         "user_events_20",
         "commands_20",
+        "inbox_20",
+        "message_of",
     ] {
         assert!(plan.contains(index), "{index} in {plan}");
     }
@@ -86,6 +88,13 @@ async fn reading_a_log_uses_the_indexes_of_every_day() {
     let log_half = plan.split("CTE happened").next().unwrap();
     assert!(log_half.contains("Merge Append"), "{plan}");
     assert!(!log_half.contains("Sort  "), "{plan}");
+    let copies = plan.split("CTE copied").nth(1).unwrap();
+    let copies = copies.split("CTE ").next().unwrap();
+    let copies = copies.split("Function Scan").next().unwrap();
+    assert!(
+        copies.contains("Merge Append") && !copies.contains("Sort  "),
+        "{plan}"
+    );
 }
 
 #[tokio::test]

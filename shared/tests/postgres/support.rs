@@ -7,7 +7,10 @@ use std::{
 
 use shared::{
     domain::*,
-    postgres::{PartitionBatch, PendingBatch, Postgres, StateChange, WriteError},
+    postgres::{
+        ConversationCreated, NewConversation, PartitionBatch, PendingBatch, Postgres, StateChange,
+        WriteError,
+    },
 };
 use testkit::Database;
 use uuid::Uuid;
@@ -283,4 +286,165 @@ pub fn unreadable() -> PersistRecord {
         fields,
         reason: "no topic".into(),
     })
+}
+
+/// What somebody says in a conversation.
+pub fn words(conversation: ConversationId, sender: UserId, content: &str) -> MessageBody {
+    MessageBody {
+        message_id: None,
+        created_at: None,
+        conversation_id: conversation,
+        sender_id: sender,
+        sender_name: "ann".into(),
+        sender_type: SenderType::User,
+        content: content.into(),
+        sealed: None,
+        message_type: MessageType::Text,
+        files: vec![],
+        uncopied: false,
+        change: None,
+    }
+}
+
+/// An entry of a conversation's log with this id, accepted when it was minted.
+pub fn said(
+    conversation: ConversationId,
+    kind: Kind,
+    id: MessageId,
+    offset: u64,
+    body: &impl serde::Serialize,
+) -> PersistRecord {
+    entry(Entry {
+        topic: Topic::Conversation(conversation),
+        position: at(offset),
+        id,
+        kind,
+        at: Timestamp((id.0.as_u128() >> 80) as i64),
+        body: serde_json::to_vec(body).unwrap().into(),
+    })
+}
+
+/// A message.
+pub fn message(id: MessageId, offset: u64, body: &MessageBody) -> PersistRecord {
+    said(body.conversation_id, Kind::MessageNew, id, offset, body)
+}
+
+/// A message reads otherwise.
+pub fn edited(of: MessageId, id: MessageId, offset: u64, body: &MessageBody) -> PersistRecord {
+    let edited = MessageEdited {
+        message_id: of,
+        conversation_id: body.conversation_id,
+        edited_by: body.sender_id,
+        content: body.content.clone(),
+        sealed: body.sealed.clone(),
+        edited_at: None,
+        uncopied: false,
+    };
+    said(
+        body.conversation_id,
+        Kind::MessageEdited,
+        id,
+        offset,
+        &edited,
+    )
+}
+
+/// A message is gone.
+pub fn gone(
+    conversation: ConversationId,
+    of: MessageId,
+    by: UserId,
+    id: MessageId,
+    offset: u64,
+) -> PersistRecord {
+    let deleted = MessageDeleted {
+        message_id: of,
+        conversation_id: conversation,
+        deleted_by: by,
+        deleted_at: None,
+        uncopied: false,
+    };
+    said(conversation, Kind::MessageDeleted, id, offset, &deleted)
+}
+
+/// Somebody has received, or read, everything up to a message.
+pub fn upto(
+    conversation: ConversationId,
+    kind: Kind,
+    user: UserId,
+    message: MessageId,
+    offset: u64,
+) -> PersistRecord {
+    let receipt = MessageReceipt {
+        conversation_id: conversation,
+        message_ids: None,
+        up_to: Some(message),
+        user_id: user,
+    };
+    said(conversation, kind, id_at(now()), offset, &receipt)
+}
+
+/// A copy in a user's log.
+pub fn copy(
+    user: UserId,
+    kind: Kind,
+    id: MessageId,
+    message: MessageId,
+    conversation: ConversationId,
+    offset: u64,
+    time: Timestamp,
+) -> PersistRecord {
+    let of = CopyReference {
+        message_id: message,
+        conversation_id: conversation,
+    };
+    entry(Entry {
+        topic: Topic::User(user),
+        position: at(offset),
+        id,
+        kind,
+        at: time,
+        body: serde_json::to_vec(&of).unwrap().into(),
+    })
+}
+
+impl Record {
+    /// A user who is registered.
+    pub async fn registered(&self, name: &str) -> UserId {
+        let id = user();
+        let made = self.postgres.create_user(id, name, "hash").await.unwrap();
+        made.unwrap().id
+    }
+
+    /// A group of the first one, who manages it, and the others; made an hour ago.
+    pub async fn group(&self, users: &[UserId]) -> ConversationId {
+        self.conversation(ConversationType::Group, users).await
+    }
+
+    pub async fn conversation(&self, kind: ConversationType, users: &[UserId]) -> ConversationId {
+        let new = new_conversation(kind, users);
+        let made = self.postgres.create_conversation(&new, system).await;
+        assert!(
+            matches!(made.unwrap(), ConversationCreated::New { .. }),
+            "{new:?}"
+        );
+        new.id
+    }
+}
+
+pub fn new_conversation(kind: ConversationType, users: &[UserId]) -> NewConversation {
+    NewConversation {
+        id: ConversationId(Uuid::now_v7()),
+        kind,
+        title: (kind == ConversationType::Group).then(|| "garden".into()),
+        created_by: users[0],
+        others: users[1..].to_vec(),
+        at: Timestamp(now().0 - 3_600_000),
+    }
+}
+
+/// The body of a system message, as far as tests look at it.
+pub fn system(change: &ConversationChange, members: &Members) -> String {
+    let body = MessageBody::of_change(change, members, None, 500);
+    serde_json::to_string(&body).unwrap()
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod broadcasts;
+mod conversations;
 mod jobs;
 mod outage;
 mod persist;

@@ -135,7 +135,7 @@ async fn a_look_changes_nothing_and_a_sweep_does_what_it_said() {
         found.forget_revocations,
     ];
     assert_eq!(numbers, [3, 2, 0, 2, 2, 1, 1]);
-    assert_eq!(found.drop_tables.len(), 9, "{found}");
+    assert_eq!(found.drop_tables.len(), 12, "{found}");
     assert_eq!(found.kept_days.len(), 1, "{found}");
     assert!(found.oldest_due.is_some() && found.oldest_archived.is_some());
 
