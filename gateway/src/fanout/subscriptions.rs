@@ -36,7 +36,8 @@ const ENOUGH: u32 = 3;
 /// Knows who may hear what. The application does.
 pub trait Rights: Send + Sync {
     /// The version of a conversation by which a user may hear it: a participant may, while it is
-    /// not archived. There is a version `least`, so nothing older is to be judged by.
+    /// not archived. There is a version `least`, so nothing older is to be judged by; `u64::MAX`
+    /// asks the record itself.
     fn version(
         &self,
         user: UserId,
@@ -199,7 +200,10 @@ impl Fanout {
                 Some(known) if known > version => {
                     version = self.rights()?.version(user, conversation, known).await?;
                 }
+                // Redis vouches for nothing (a failover, a long silence): what this node knows may
+                // be old, so the record is asked.
                 _ => {
+                    version = self.rights()?.version(user, conversation, u64::MAX).await?;
                     let kept = self.store.keep_version(conversation, version).await;
                     kept.map_err(|error| store_refusal(&error))?;
                 }
