@@ -21,7 +21,7 @@ use crate::{
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Message {
+struct Chat {
     conversation_id: Option<String>,
     target_user: Option<String>,
     message: String,
@@ -49,7 +49,7 @@ enum Target {
     User(UserId),
 }
 
-impl Message {
+impl Chat {
     fn target(&self) -> Result<Target, Refusal> {
         match (&self.conversation_id, &self.target_user) {
             (Some(id), None) => {
@@ -97,7 +97,7 @@ pub(in crate::commands) async fn run(
     caller: &Asker,
     request: &Request,
 ) -> Result<Reply, Refusal> {
-    let message = request.body.parse::<Message>()?;
+    let message = request.body.parse::<Chat>()?;
     let target = message.target()?;
     content::check("message", &message.message, &message.files)?;
     let sender = app.users.get(caller.user).await?;
@@ -157,7 +157,7 @@ fn body(
     user: UserId,
     sender: &Profile,
     members: &Members,
-    message: &Message,
+    message: &Chat,
 ) -> Result<MessageBody, Refusal> {
     let (content, sealed) = app.texts.seal(members.conversation, &message.message)?;
     Ok(MessageBody {

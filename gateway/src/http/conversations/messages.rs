@@ -40,7 +40,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
 #[derive(ToSchema)]
 #[schema(as = Message)]
 #[expect(dead_code, reason = "describes what is written by the command")]
-struct Message {
+struct Described {
     #[schema(format = Uuid)]
     id: String,
     #[schema(format = Uuid, rename = "conversationId")]
@@ -107,7 +107,7 @@ impl History {
     get, path = "/{id}/messages", tag = "conversations", security(("bearer" = [])),
     params(("id" = String, Path, format = Uuid, description = "The conversation's id"), History),
     responses(
-        (status = 200, description = "A page", body = List<Message>),
+        (status = 200, description = "A page", body = List<Described>),
         (status = 404, description = "There is no such conversation (`not_found`)", body = ErrorAnswer),
         BearerRefusals,
     )
@@ -150,7 +150,7 @@ struct NewMessage {
         ("Idempotency-Key" = Option<String>, Header, max_length = 64, description = "The same answer for the same request again"),
     ),
     responses(
-        (status = 201, description = "The message", body = Message),
+        (status = 201, description = "The message", body = Described),
         (status = 404, description = "There is no such conversation (`not_found`)", body = ErrorAnswer),
         (status = 409, description = "The key was used for another request (`conflict`)", body = ErrorAnswer),
         BearerRefusals,
@@ -189,7 +189,7 @@ struct NewText {
         ("messageId" = String, Path, format = Uuid, description = "The message's id"),
     ),
     responses(
-        (status = 200, description = "The message as it is now", body = Message),
+        (status = 200, description = "The message as it is now", body = Described),
         (status = 404, description = "There is no such conversation or message (`not_found`)", body = ErrorAnswer),
         BearerRefusals,
     )

@@ -103,14 +103,28 @@ struct ParticipantChange {
     #[schema(value_type = Option<String>, pattern = "^(ADMIN|MEMBER)$")]
     role: Option<ParticipantRole>,
     /// Until when they may not write; null: they may again.
-    #[serde(default, deserialize_with = "given")]
+    #[serde(default)]
     #[schema(value_type = Option<String>, format = DateTime)]
-    muted_until: Option<Option<String>>,
+    muted_until: Mute,
 }
 
-/// Tells null from nothing.
-fn given<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Option<String>>, D::Error> {
-    Option::<String>::deserialize(from).map(Some)
+/// Null is told from nothing.
+#[derive(Default)]
+enum Mute {
+    /// As it was.
+    #[default]
+    Unchanged,
+    /// They may write.
+    Lifted,
+    /// They may not until then.
+    Until(String),
+}
+
+impl<'de> Deserialize<'de> for Mute {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let until = Option::<String>::deserialize(from)?;
+        Ok(until.map_or(Self::Lifted, Self::Until))
+    }
 }
 
 impl ParticipantChange {
@@ -119,11 +133,17 @@ impl ParticipantChange {
         if let Some(role) = self.role {
             asked.push(ConversationChange::Role { user_id, role });
         }
-        if let Some(until) = self.muted_until {
-            let until = until.map(|text| {
-                Timestamp::parse(&text).ok_or_else(|| bad("mutedUntil: not an RFC 3339 time"))
-            });
-            let until = until.transpose()?;
+        let until = match self.muted_until {
+            Mute::Unchanged => None,
+            Mute::Lifted => Some(None),
+            Mute::Until(text) => {
+                let until = Timestamp::parse(&text);
+                Some(Some(
+                    until.ok_or_else(|| bad("mutedUntil: not an RFC 3339 time"))?,
+                ))
+            }
+        };
+        if let Some(until) = until {
             asked.push(ConversationChange::Muted { user_id, until });
         }
         if asked.is_empty() {
