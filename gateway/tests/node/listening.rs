@@ -242,7 +242,12 @@ async fn whoever_subscribes_while_people_come_and_go_hears_exactly_what_they_may
     let scene = Arc::new(Scene::of(2).await);
     let (anna, ben) = (user(), user());
     scene.participants.are(scene.group, 1, &[anna, ben]);
-    scene.world.store.keep_version(scene.group, 1).await.unwrap();
+    scene
+        .world
+        .store
+        .keep_version(scene.group, 1)
+        .await
+        .unwrap();
     for round in 0..20_u64 {
         let (with, without) = (2 * round + 1, 2 * round + 2);
         let client = Ask::of(anna).client(&scene.nodes[round as usize % 2]).await;
