@@ -11,6 +11,7 @@ mod broadcasts;
 mod commands;
 mod desk;
 mod fanout;
+mod listening;
 mod reach;
 mod support;
 mod users;

@@ -13,8 +13,8 @@ use gateway::{
     app::{App, AppSettings, ConversationSettings, Limits, Rate, Texts},
     dialect::DialectId,
     fanout::{
-        Attach, Attached, Batch, CloseReason, Fanout, FanoutSettings, Outbox, OutboxLimits, Taken,
-        TokenRef,
+        Attach, Attached, Batch, CloseReason, Fanout, FanoutSettings, Notice, Outbox, OutboxLimits,
+        Taken, TokenRef,
     },
 };
 use parking_lot::Mutex;
@@ -192,10 +192,14 @@ impl Ask {
 /// What a client has seen.
 #[derive(Default)]
 pub struct Seen {
-    /// Of the user's log.
+    /// Of the user's log, and of conversations.
     pub entries: Mutex<Vec<(Position, String)>>,
     /// Of the log of broadcasts.
     pub broadcasts: Mutex<Vec<(Position, String)>>,
+    /// What its session would have told it.
+    pub notices: Mutex<Vec<Notice>>,
+    /// What stands in no log.
+    pub signals: Mutex<Vec<String>>,
     pub closed: Mutex<Option<CloseReason>>,
     /// Takes nothing while set.
     pub stalled: AtomicBool,
@@ -204,6 +208,23 @@ pub struct Seen {
 }
 
 impl Seen {
+    fn take(&self, frame: &[u8]) {
+        let start = frame.iter().position(|byte| *byte == b'{').unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&frame[start..]).unwrap();
+        let number = |name: &str| json[name].as_u64();
+        let (Some(epoch), Some(offset)) = (number("epoch"), number("offset")) else {
+            let name = json["type"].as_str().unwrap_or_default();
+            return self.signals.lock().push(name.to_owned());
+        };
+        let text = json["payload"]["content"].as_str().unwrap_or_default();
+        let log = match json["topic"].as_str() {
+            Some("broadcast") => &self.broadcasts,
+            _ => &self.entries,
+        };
+        log.lock()
+            .push((Position { epoch, offset }, text.to_owned()));
+    }
+
     pub fn texts(&self) -> Vec<String> {
         self.entries
             .lock()
@@ -260,19 +281,16 @@ impl Client {
                         tokio::time::sleep(Duration::from_millis(5)).await;
                     }
                     let mut batch = Batch::new();
-                    if let Taken::Close(reason) =
-                        poll_fn(|cx| outbox.poll_batch(cx, &mut batch)).await
-                    {
-                        *seen.closed.lock() = Some(reason);
-                        return;
+                    match poll_fn(|cx| outbox.poll_batch(cx, &mut batch)).await {
+                        Taken::Close(reason) => {
+                            *seen.closed.lock() = Some(reason);
+                            return;
+                        }
+                        Taken::Notice(notice) => seen.notices.lock().push(notice),
+                        Taken::Frames(_) => {}
                     }
                     for frame in &batch {
-                        let (topic, position, text) = entry(frame);
-                        let log = match topic.as_str() {
-                            "broadcast" => &seen.broadcasts,
-                            _ => &seen.entries,
-                        };
-                        log.lock().push((position, text));
+                        seen.take(frame);
                     }
                     outbox.drained(0);
                     if !seen.silent.load(Ordering::Relaxed)
@@ -315,17 +333,4 @@ impl Client {
         })
         .await
     }
-}
-
-fn entry(frame: &[u8]) -> (String, Position, String) {
-    let start = frame.iter().position(|byte| *byte == b'{').unwrap();
-    let json: serde_json::Value = serde_json::from_slice(&frame[start..]).unwrap();
-    let number = |name: &str| json[name].as_u64().unwrap();
-    let position = Position {
-        epoch: number("epoch"),
-        offset: number("offset"),
-    };
-    let text = json["payload"]["content"].as_str().unwrap_or_default();
-    let topic = json["topic"].as_str().unwrap_or_default();
-    (topic.to_owned(), position, text.to_owned())
 }
