@@ -49,8 +49,6 @@ pub struct Rhythm {
 /// What a dialogue is begun with.
 #[derive(Debug, Clone, Copy)]
 pub struct Terms {
-    /// What `Sec-WebSocket-Protocol` agreed on.
-    pub subprotocol: Option<&'static str>,
     /// Longest frame, in bytes; also where a dialect's frame and a WebSocket message are not
     /// the same.
     pub frame_bytes: usize,

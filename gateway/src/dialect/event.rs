@@ -3,17 +3,13 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use shared::domain::{
-    ClientId, Device, Entry, NodeId, Position, Refusal, SessionId, Timestamp, UserId,
-};
+use shared::domain::{ClientId, Device, NodeId, Position, Refusal, SessionId, Timestamp, UserId};
 
-use super::Subscribed;
+use super::{Interest, Subscribed};
 
 /// Something to tell a client.
 #[derive(Debug, Clone, Copy)]
 pub enum Event<'a> {
-    /// A durable entry of the user's own topic.
-    Entry(&'a Entry),
     /// The session is open; the first frame after identification.
     Connected(&'a Connected),
     /// The token given by `authenticate` is good.
@@ -55,12 +51,17 @@ pub enum Event<'a> {
         /// What was granted and what was not.
         subscribed: &'a Subscribed,
     },
-    /// What the client hears no more: it wanted so, or has lost the right.
+    /// What the client hears no more, as it wanted.
     Unsubscribed {
-        /// The request it answers; none if nobody asked.
+        /// The request it answers.
         to: Option<&'a ClientId>,
         /// What, under `granted`.
         subscribed: &'a Subscribed,
+    },
+    /// The client hears something no more, for it has lost the right.
+    Lost {
+        /// What.
+        interests: &'a [Interest],
     },
     /// Something was done about which there is nothing more to say.
     Done,

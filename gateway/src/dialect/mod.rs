@@ -11,6 +11,7 @@ mod frame;
 mod json;
 mod negotiate;
 mod request;
+mod stomp;
 mod subscribe;
 mod told;
 
@@ -19,7 +20,7 @@ pub use dialogue::{Dialogue, Rhythm, Terms, Then};
 pub use event::{Connected, Event, Heartbeat, Json, Limits, Resumed};
 pub use frame::{ping, text};
 pub use negotiate::{Negotiated, Unserved, negotiate, served};
-pub use request::{Authenticate, Body, Feed, Frame, Incoming, Request, Token, Unreadable};
+pub use request::{Authenticate, Body, Extent, Feed, Frame, Incoming, Request, Token, Unreadable};
 pub use subscribe::{AckMode, Interest, Messages, Settled, Subscribe, Wish};
 pub use told::{Told, head};
 
@@ -31,13 +32,15 @@ use bytes::Bytes;
 pub enum DialectId {
     /// Everything over the socket; the default.
     Json,
+    /// STOMP, for clients of message brokers.
+    Stomp,
 }
 
 impl DialectId {
     /// How many dialects there are.
-    pub const COUNT: usize = 1;
+    pub const COUNT: usize = 2;
     /// All of them, in the order of [`Self::index`].
-    pub const ALL: [Self; Self::COUNT] = [Self::Json];
+    pub const ALL: [Self; Self::COUNT] = [Self::Json, Self::Stomp];
 
     /// From 0 to [`Self::COUNT`], exclusive.
     pub fn index(self) -> usize {
@@ -83,18 +86,11 @@ struct Codec {
     authenticates_in_band: bool,
     client_begins: bool,
     open: fn(Terms) -> Box<dyn Dialogue>,
-    encode: fn(&Event<'_>) -> Bytes,
     shared: fn(&Told<'_>) -> Bytes,
     takes_whole_log: bool,
 }
 
-static TABLE: [Codec; DialectId::COUNT] = [json::CODEC];
-
-/// Writes an event as a complete, unmasked WebSocket frame, header included, so that its
-/// bytes can be shared by every socket of the dialect.
-pub fn encode(dialect: DialectId, event: &Event<'_>) -> Bytes {
-    (dialect.codec().encode)(event)
-}
+static TABLE: [Codec; DialectId::COUNT] = [json::CODEC, stomp::CODEC];
 
 /// Writes what all sockets of the dialect share of something: whole, unmasked WebSocket frames, or,
 /// where a socket's frames begin with its own address, what follows the [`head`].

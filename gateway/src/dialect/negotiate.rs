@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn first_offered_that_is_served_is_echoed() {
-        let agreed = negotiate(["x.v1, tidegate.json.v1", "y"], Some("stomp"));
+        let agreed = negotiate(["x.v1, tidegate.json.v1", "v12.stomp"], Some("stomp"));
         let expected = Negotiated {
             dialect: DialectId::Json,
             subprotocol: Some("tidegate.json.v1"),
@@ -93,12 +93,26 @@ mod tests {
     }
 
     #[test]
+    fn stomp_is_asked_for_by_version_or_by_name() {
+        let agreed = |subprotocol| {
+            let dialect = DialectId::Stomp;
+            Ok(Negotiated {
+                dialect,
+                subprotocol,
+            })
+        };
+        let all = ["v12.stomp, v11.stomp, v10.stomp"];
+        assert_eq!(negotiate(all, None), agreed(Some("v12.stomp")));
+        assert_eq!(negotiate(["v10.stomp"], None), agreed(Some("v10.stomp")));
+        assert_eq!(negotiate([], Some("stomp")), agreed(None));
+    }
+
+    #[test]
     fn unknown_and_not_yet_served_are_refused() {
         assert_eq!(negotiate(["graphql-ws"], None), Err(Unserved));
-        assert_eq!(negotiate(["v12.stomp"], Some("json")), Err(Unserved));
-        assert_eq!(negotiate([], Some("stomp")), Err(Unserved));
         assert_eq!(negotiate([], Some("events")), Err(Unserved));
         assert_eq!(negotiate([], Some("")), Err(Unserved));
-        assert_eq!(served().collect::<Vec<_>>(), ["tidegate.json.v1"]);
+        let all = ["tidegate.json.v1", "v12.stomp", "v11.stomp", "v10.stomp"];
+        assert_eq!(served().collect::<Vec<_>>(), all);
     }
 }

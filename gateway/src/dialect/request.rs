@@ -65,6 +65,17 @@ pub enum Incoming {
         feed: Feed,
         /// The last position it is done with.
         position: Position,
+        /// Whether it is done with what comes before, too.
+        extent: Extent,
+    },
+    /// To have an entry again, for it could not be made use of. For the session itself.
+    Nack {
+        /// Which log.
+        feed: Feed,
+        /// Which entry.
+        position: Position,
+        /// Whether that is true of all unconfirmed ones before it, too.
+        extent: Extent,
     },
     /// To hear something.
     Subscribe(Subscribe),
@@ -85,9 +96,18 @@ impl Incoming {
             Self::Authenticate(Authenticate { id, .. }) | Self::Ack { id, .. } => id.as_ref(),
             Self::Subscribe(wanted) | Self::Unsubscribe(wanted) => wanted.id.as_ref(),
             Self::Request(request) => request.id.as_ref(),
-            Self::Settled | Self::Leave => None,
+            Self::Nack { .. } | Self::Settled | Self::Leave => None,
         }
     }
+}
+
+/// How much a confirmation is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// Everything up to a position.
+    UpTo,
+    /// What stands at the position, and nothing else.
+    Only,
 }
 
 /// Who somebody says they are.

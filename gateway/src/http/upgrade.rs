@@ -133,7 +133,6 @@ impl<H: Host> Door<H> {
         let arrival = Arrival {
             session,
             dialect: agreed.dialect,
-            subprotocol: agreed.subprotocol,
             device,
             after,
             acks,

@@ -78,8 +78,6 @@ pub struct Arrival {
     pub session: SessionId,
     /// What the client speaks.
     pub dialect: DialectId,
-    /// What was agreed on by name, if anything was.
-    pub subprotocol: Option<&'static str>,
     /// Which of its user's devices it is.
     pub device: Device,
     /// Where it wants its topic taken up, if not where its device stands.
@@ -142,7 +140,6 @@ async fn establish<H: Host>(
     let Arrival {
         session,
         dialect,
-        subprotocol,
         mut device,
         after,
         acks,
@@ -151,7 +148,6 @@ async fn establish<H: Host>(
     } = arrival;
     let limit = host.settings().handshake_timeout;
     let mut dialogue = dialect.open(Terms {
-        subprotocol,
         frame_bytes: host.settings().frame_bytes,
         heartbeat: host.settings().heartbeat,
     });

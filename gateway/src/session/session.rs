@@ -25,9 +25,7 @@ use super::{
     socket::{Received, Socket},
 };
 use crate::{
-    dialect::{
-        self, Answer, Authenticate, Dialogue, Event, Incoming, Subscribed, Then, Unreadable,
-    },
+    dialect::{self, Answer, Authenticate, Dialogue, Event, Extent, Incoming, Then, Unreadable},
     fanout::{self, Notice, Outbox, Taken},
 };
 
@@ -279,11 +277,28 @@ impl<H: Host> Session<H> {
                 self.request = Some(self.host.unsubscribe(self.listener(), wanted));
                 Ok(())
             }
-            Incoming::Ack { id, feed, position } => {
-                match self.outbox.acknowledged(feed, position) {
-                    Ok(()) => self.tell(&Event::Done),
-                    Err(refusal) => self.refuse(id.as_ref(), &refusal),
-                }
+            Incoming::Ack {
+                id,
+                feed,
+                position,
+                extent,
+            } => {
+                let acknowledged = match extent {
+                    Extent::UpTo => self.outbox.acknowledged(feed, position),
+                    Extent::Only => self.outbox.acknowledged_one(feed, position),
+                };
+                self.confirm(id.as_ref(), acknowledged)
+            }
+            Incoming::Nack {
+                feed,
+                position,
+                extent,
+            } => {
+                let refused = match extent {
+                    Extent::UpTo => self.outbox.nacked_up_to(feed, position),
+                    Extent::Only => self.outbox.nacked(feed, position),
+                };
+                self.confirm(None, refused)
             }
             Incoming::Authenticate(authenticate) => self.refresh(&authenticate, now),
             Incoming::Settled => self.tell(&Event::Done),
@@ -291,6 +306,18 @@ impl<H: Host> Session<H> {
                 self.tell(&Event::Done)?;
                 Err(CloseReason::Left)
             }
+        }
+    }
+
+    /// What came of a word about entries that were received.
+    fn confirm(
+        &mut self,
+        to: Option<&ClientId>,
+        result: Result<(), Refusal>,
+    ) -> Result<(), CloseReason> {
+        match result {
+            Ok(()) => self.tell(&Event::Done),
+            Err(refusal) => self.refuse(to, &refusal),
         }
     }
 
@@ -406,14 +433,8 @@ impl<H: Host> Session<H> {
 
     /// A right was lost, and with it what the client heard by it.
     fn notify(&mut self, notice: Notice) -> Result<(), CloseReason> {
-        let subscribed = Subscribed {
-            granted: notice.interests(),
-            ..Subscribed::default()
-        };
-        self.tell(&Event::Unsubscribed {
-            to: None,
-            subscribed: &subscribed,
-        })
+        let interests = &notice.interests();
+        self.tell(&Event::Lost { interests })
     }
 
     fn ask_for_confirmation(&mut self, now: Instant) {

@@ -12,7 +12,9 @@ use shared::domain::{ClientId, Code, Position, Refusal};
 use simd_json::{Buffers, Node, Tape};
 
 use super::{feed_of, topics};
-use crate::dialect::{Authenticate, Body, Frame, Incoming, Request, Unreadable, request::Token};
+use crate::dialect::{
+    Authenticate, Body, Extent, Frame, Incoming, Request, Unreadable, request::Token,
+};
 
 /// Deepest nesting of a frame. What clients and Postgres parse recursively stays far from
 /// their limits.
@@ -73,6 +75,7 @@ pub(super) fn decode(frame: &Frame) -> Result<Incoming, Unreadable> {
                     id,
                     feed,
                     position: Position { epoch, offset },
+                    extent: Extent::UpTo,
                 }),
                 None => Err(Unreadable::bad_request(id, "payload: no such topic")),
             },

@@ -5,15 +5,18 @@ mod decode;
 mod encode;
 #[cfg(test)]
 mod fuzz;
+mod payload;
 #[cfg(test)]
 mod tests;
 mod topics;
 
 pub(super) use decode::check_object;
+pub(super) use payload::Payload;
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use serde::Serialize;
 
 use super::{Codec, Dialogue, Event, Feed, Frame, Incoming, Then, Unreadable};
 
@@ -33,13 +36,18 @@ pub(super) fn feed_of(topic: &str) -> Option<Feed> {
         .find(|feed| topic_of(*feed) == topic)
 }
 
+fn put(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
+    // Our own types have string keys, and a Vec takes every write.
+    let written = serde_json::to_writer(&mut *out, value);
+    debug_assert!(written.is_ok(), "payloads are writable as JSON");
+}
+
 pub(super) const CODEC: Codec = Codec {
     name: "json",
     subprotocols: &["tidegate.json.v1"],
     authenticates_in_band: true,
     client_begins: false,
     open: |_| Box::new(Json),
-    encode: encode::encode,
     shared: encode::shared,
     takes_whole_log: true,
 };

@@ -11,7 +11,6 @@ use crate::dialect::*;
 /// What a socket of the dialect understands.
 pub(super) fn decode(frame: Frame) -> Result<Incoming, Unreadable> {
     let mut dialogue = DialectId::Json.open(Terms {
-        subprotocol: None,
         frame_bytes: 64 * 1024,
         heartbeat: Duration::from_secs(10),
     });
@@ -57,8 +56,17 @@ fn payload(frame: &Bytes) -> &str {
     std::str::from_utf8(&frame[start..]).unwrap()
 }
 
-fn written(event: &Event<'_>) -> String {
-    let text = payload(&encode(DialectId::Json, event)).to_owned();
+pub(super) fn written(event: &Event<'_>) -> String {
+    let text = match &told(event)[..] {
+        [text] => text.clone(),
+        several => panic!("{several:?}"),
+    };
+    serde_json::from_str::<serde_json::Value>(&text).expect("well-formed");
+    text
+}
+
+fn shown(entry: &Entry) -> String {
+    let text = payload(&shared(DialectId::Json, &Told::Entry(entry))).to_owned();
     serde_json::from_str::<serde_json::Value>(&text).expect("well-formed");
     text
 }
@@ -87,16 +95,16 @@ fn entry(kind: Kind, body: &str) -> Entry {
 fn golden_entries() {
     let body = r#"{"commandType":"task","content":"a \"b\"","recipientId":"x"}"#;
     assert_eq!(
-        written(&Event::Entry(&entry(Kind::CommandNew, body))),
+        shown(&entry(Kind::CommandNew, body)),
         r#"{"type":"command.new","id":"01890a5d-ac96-774b-bcce-b302099a8057","topic":"user","epoch":1763000000,"offset":42,"payload":{"commandId":"01890a5d-ac96-774b-bcce-b302099a8057","createdAt":"2025-11-21T06:31:28.042Z","commandType":"task","content":"a \"b\"","recipientId":"x"}}"#,
     );
     assert_eq!(
-        written(&Event::Entry(&entry(Kind::CommandNew, "{}"))),
+        shown(&entry(Kind::CommandNew, "{}")),
         r#"{"type":"command.new","id":"01890a5d-ac96-774b-bcce-b302099a8057","topic":"user","epoch":1763000000,"offset":42,"payload":{"commandId":"01890a5d-ac96-774b-bcce-b302099a8057","createdAt":"2025-11-21T06:31:28.042Z"}}"#,
     );
     let body = format!(r#"{{"commandId":"{UUID}","recipientId":"{UUID}","status":"completed"}}"#);
     assert_eq!(
-        written(&Event::Entry(&entry(Kind::CommandStatus, &body))),
+        shown(&entry(Kind::CommandStatus, &body)),
         r#"{"type":"command.status","id":"01890a5d-ac96-774b-bcce-b302099a8057","topic":"user","epoch":1763000000,"offset":42,"payload":{"commandId":"01890a5d-ac96-774b-bcce-b302099a8057","recipientId":"01890a5d-ac96-774b-bcce-b302099a8057","status":"completed","at":"2025-11-21T06:31:28.042Z"}}"#,
     );
 }
@@ -109,14 +117,14 @@ fn golden_entries_of_broadcasts() {
     };
     let body = r#"{"commandType":"message","content":"a","broadcast":"allcast","categories":[]}"#;
     assert_eq!(
-        written(&Event::Entry(&entry(Kind::CommandNew, body))),
+        shown(&entry(Kind::CommandNew, body)),
         r#"{"type":"command.new","id":"01890a5d-ac96-774b-bcce-b302099a8057","topic":"broadcast","epoch":1763000000,"offset":42,"payload":{"commandId":"01890a5d-ac96-774b-bcce-b302099a8057","createdAt":"2025-11-21T06:31:28.042Z","commandType":"message","content":"a","broadcast":"allcast","categories":[]}}"#,
     );
     let end = |status| {
         let body = format!(
             r#"{{"commandId":"{UUID}","status":"{status}","broadcast":"category","categories":["feet"]}}"#
         );
-        written(&Event::Entry(&entry(Kind::CommandStatus, &body)))
+        shown(&entry(Kind::CommandStatus, &body))
     };
     assert_eq!(
         end("cancelled"),
@@ -132,14 +140,14 @@ fn golden_entries_of_broadcasts() {
 fn recipients_hear_that_a_command_expired_and_its_sender_which_state_it_has() {
     let body = format!(r#"{{"commandId":"{UUID}","recipientId":"{UUID}","status":"expired"}}"#);
     assert_eq!(
-        written(&Event::Entry(&entry(Kind::CommandStatus, &body))),
+        shown(&entry(Kind::CommandStatus, &body)),
         r#"{"type":"command.expired","id":"01890a5d-ac96-774b-bcce-b302099a8057","topic":"user","epoch":1763000000,"offset":42,"payload":{"commandId":"01890a5d-ac96-774b-bcce-b302099a8057","recipientId":"01890a5d-ac96-774b-bcce-b302099a8057","at":"2025-11-21T06:31:28.042Z"}}"#,
     );
     let body = format!(
         r#"{{"commandId":"{UUID}","recipientId":"{UUID}","status":"expired","at":"2025-11-21T06:00:00.000Z"}}"#
     );
     assert_eq!(
-        written(&Event::Entry(&entry(Kind::CommandStatus, &body))),
+        shown(&entry(Kind::CommandStatus, &body)),
         r#"{"type":"command.status","id":"01890a5d-ac96-774b-bcce-b302099a8057","topic":"user","epoch":1763000000,"offset":42,"payload":{"commandId":"01890a5d-ac96-774b-bcce-b302099a8057","recipientId":"01890a5d-ac96-774b-bcce-b302099a8057","status":"expired","at":"2025-11-21T06:00:00.000Z"}}"#,
     );
 }
@@ -148,7 +156,7 @@ fn recipients_hear_that_a_command_expired_and_its_sender_which_state_it_has() {
 fn golden_preferences() {
     let body = r#"{"blockedCategories":["feet"],"allowedCategories":[]}"#;
     assert_eq!(
-        written(&Event::Entry(&entry(Kind::Preferences, body))),
+        shown(&entry(Kind::Preferences, body)),
         r#"{"type":"preferences","id":"01890a5d-ac96-774b-bcce-b302099a8057","topic":"user","epoch":1763000000,"offset":42,"payload":{"blockedCategories":["feet"],"allowedCategories":[]}}"#,
     );
 }
@@ -242,7 +250,6 @@ fn golden_replies_and_errors() {
 /// What a socket of the dialect is told.
 fn told(event: &Event<'_>) -> Vec<String> {
     let mut dialogue = DialectId::Json.open(Terms {
-        subprotocol: None,
         frame_bytes: 64 * 1024,
         heartbeat: Duration::from_secs(10),
     });
@@ -304,9 +311,8 @@ fn topics_become_wishes_and_what_the_dialect_knows_is_settled() {
         r#"{"type":"subscribed","replyTo":"1","payload":{"topics":["user","typing"],"filters":{"conversation_id":"01890a5d-ac96-774b-bcce-b302099a8057"},"refused":[{"topic":"conversation","code":"forbidden"},{"topic":"presence","code":"bad_request"}]}}"#,
     );
     assert_eq!(
-        written(&Event::Unsubscribed {
-            to: None,
-            subscribed
+        written(&Event::Lost {
+            interests: &[Interest::Typing(conversation)]
         }),
         r#"{"type":"unsubscribed","payload":{"topics":["typing"],"filters":{"conversation_id":"01890a5d-ac96-774b-bcce-b302099a8057"}}}"#,
     );
@@ -375,6 +381,7 @@ fn what_concerns_the_session_itself_is_told_apart() {
         id: None,
         feed: Feed::User,
         position,
+        extent: Extent::UpTo,
     }) = incoming
     else {
         panic!()

@@ -133,8 +133,7 @@ impl<'a> Topics<'a> {
     }
 
     /// What is heard no more. What is always heard is not among it.
-    pub(super) fn left(subscribed: &'a Subscribed) -> Self {
-        let left = &subscribed.granted;
+    pub(super) fn left(left: &[Interest]) -> Self {
         Self {
             names: left.iter().map(name).collect(),
             filters: Filters {

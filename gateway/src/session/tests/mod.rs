@@ -60,7 +60,6 @@ impl Scene {
         let arrival = Arrival {
             session: SessionId(Uuid::now_v7()),
             dialect: DialectId::Json,
-            subprotocol: None,
             device: Device::default(),
             after: None,
             acks,

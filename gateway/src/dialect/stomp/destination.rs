@@ -1,0 +1,81 @@
+//! What clients call the places they send to and listen at.
+
+use shared::domain::{ConversationId, Kind, Queue, Topic};
+
+/// Where a client may listen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// A part of the user's log: durable, from where the device stands.
+    Queue(Queue),
+    /// What happens in a conversation.
+    Conversation(ConversationId),
+    /// What only the dialogue itself tells.
+    Own(Own),
+}
+
+/// What is told only to the socket that it is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Own {
+    /// Refusals that need not end the connection.
+    Errors,
+    /// What became of requests.
+    Acks,
+    /// Calls; nobody can call yet.
+    Calls,
+}
+
+const CONVERSATION: &str = "/topic/conversation/";
+const QUEUE: &str = "/user/queue/";
+const APP: &str = "/app/";
+
+impl Own {
+    pub(super) fn destination(self) -> &'static str {
+        match self {
+            Self::Errors => "/user/queue/errors",
+            Self::Acks => "/user/queue/acks",
+            Self::Calls => "/user/queue/calls",
+        }
+    }
+}
+
+/// The source of a name.
+pub(super) fn source(destination: &str) -> Option<Source> {
+    if let Some(id) = destination.strip_prefix(CONVERSATION) {
+        return id.parse().ok().map(Source::Conversation);
+    }
+    let name = destination.strip_prefix(QUEUE)?;
+    let own = [Own::Errors, Own::Acks, Own::Calls]
+        .into_iter()
+        .find(|own| own.destination() == destination)
+        .map(Source::Own);
+    let queue = || Queue::ALL.into_iter().find(|queue| queue.as_str() == name);
+    own.or_else(|| queue().map(Source::Queue))
+}
+
+/// What a request is called that is sent to a destination.
+pub(super) fn request(destination: &str) -> Option<&str> {
+    destination
+        .strip_prefix(APP)
+        .filter(|name| !name.is_empty())
+}
+
+/// Writes the name of the place where entries of a topic are listened to, and the part of
+/// message ids that goes with it.
+pub(super) fn of_entry(topic: Topic, kind: Kind) -> (String, String) {
+    match topic {
+        Topic::Conversation(id) => of_conversation(id),
+        Topic::Broadcast => (format!("{QUEUE}{}", Queue::Commands), BROADCAST.to_owned()),
+        Topic::User(_) | Topic::Directory | Topic::Revocations => {
+            let queue = Queue::of(kind);
+            (format!("{QUEUE}{queue}"), queue.to_string())
+        }
+    }
+}
+
+/// The same for a conversation.
+pub(super) fn of_conversation(id: ConversationId) -> (String, String) {
+    (format!("{CONVERSATION}{id}"), id.to_string())
+}
+
+/// Begins the ids of commands for many, which stand in a log of their own.
+pub(super) const BROADCAST: &str = "broadcast";
