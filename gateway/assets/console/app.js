@@ -589,7 +589,10 @@ addEventListener('storage', () => {
   nodes = [...new Set([...nodes, ...recall(localStorage, 'nodes', [])])];
   paint();
 });
-addEventListener('focus', learnCategories);
+addEventListener('focus', () => {
+  learnCategories();
+  if (session) conversations.list();
+});
 addEventListener('online', () => link.phase === 'reconnecting' && connect(link.node));
 
 const gate = {

@@ -72,7 +72,7 @@ function touch(id) {
 export function connected() {
   gate.aside('subscribe', { topics: ['conversation'] }, complainOfRefusal);
   for (const each of known.values()) each.hasEnd = false;
-  list();
+  list({ isAfresh: true });
   if (opened) hearTyping('subscribe', opened);
   if (opened) loadNewest(touch(opened));
   confirmOwed();
@@ -87,20 +87,21 @@ function complainOfRefusal({ type, payload }) {
 const hearTyping = (type, id) =>
   gate.aside(type, { topics: ['typing'], filters: { conversation_id: id } }, () => {});
 
-function list(cursor, seen = new Set()) {
+/** Lists what there is, page by page. `isAfresh`: messages may have been missed. */
+export function list({ isAfresh = false, cursor, seen = new Set() } = {}) {
   const query = `limit=100${cursor ? `&cursor=${encodeURIComponent(cursor)}` : ''}`;
   ask('GET', `/conversations?${query}`, ({ items, nextCursor }) => {
     for (const item of items) {
       seen.add(item.id);
       const conversation = touch(item.id);
-      conversation.learn(item, item.id !== opened);
+      conversation.learn(item, isAfresh && item.id !== opened);
       confirmDelivered(conversation);
       if (item.id === opened && !conversation.hasAll()) lookAt(opened); // a list names few
     }
-    if (nextCursor && seen.size < MAX_LISTED) return list(nextCursor, seen);
+    if (nextCursor && seen.size < MAX_LISTED) return list({ isAfresh, cursor: nextCursor, seen });
     for (const each of known.values()) if (!nextCursor && !seen.has(each.id)) lookAt(each.id);
     return undefined;
-  }, () => soon('list', AGAIN_MS, list));
+  }, () => soon('list', AGAIN_MS, () => list({ isAfresh })));
 }
 
 /** Learns soon what a conversation is now: its participants, its title, whether this user still takes part. */
