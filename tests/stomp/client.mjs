@@ -13,6 +13,7 @@ const WAIT_MS = 20_000;
 const world = JSON.parse(process.argv[2]);
 const scenarios = JSON.parse(readFileSync(new URL('scenario.json', import.meta.url)));
 let kept = {};
+const had = {}; // by user and queue: what is known to have been taken may come again, under the same id
 
 /** Replaces $name and $name.field by what they stand for. */
 function fill(value) {
@@ -32,7 +33,7 @@ async function within(what, promise) {
 
 /** One connection of a user. */
 class User {
-  constructor(name) { Object.assign(this, { name, inboxes: {}, waiting: {}, last: {}, transactions: {} }); }
+  constructor(name) { Object.assign(this, { name, inboxes: {}, waiting: {}, last: {}, modes: {}, transactions: {} }); }
 
   async connect(node) {
     this.client = new Client({
@@ -51,6 +52,7 @@ class User {
 
   async subscribe({ id, to, ack = 'auto' }) {
     this.inboxes[id] = [];
+    this.modes[id] = { ack, had: had[`${this.name} ${to}`] ??= new Set() };
     const receipt = this.receipt(`subscribe-${id}`);
     this.client.subscribe(to, (message) => {
       this.inboxes[id].push(message);
@@ -82,15 +84,22 @@ class User {
         }
         const found = JSON.parse(message.body);
         if (type ? message.headers.type !== type : found.senderType === 'SYSTEM') continue;
+        const mode = this.modes[on];
+        if (mode.had.has(message.headers['message-id'])) continue;
         assert(fits(body, found), `${this.name} expects ${JSON.stringify(body)} on ${on}, got ${message.body}`);
         this.last[on] = message;
+        if (mode.ack === 'auto') mode.had.add(message.headers['message-id']);
         if (keep) kept[keep] = found;
         return;
       }
     })());
   }
 
-  ack({ on }) { this.last[on].ack(); }
+  ack({ on }) {
+    this.last[on].ack();
+    this.modes[on].had.add(this.last[on].headers['message-id']);
+  }
+
   nack({ on }) { this.last[on].nack(); }
   begin({ id }) { this.transactions[id] = this.client.begin(id); }
   commit({ id }) { this.transactions[id].commit(); }

@@ -18,6 +18,8 @@ WAIT_SECONDS = 20
 WORLD = json.loads(sys.argv[1])
 SCENARIOS = json.loads(pathlib.Path(__file__).with_name("scenario.json").read_text())
 KEPT = {}
+# By user and queue: what is known to have been taken may come again, under the same id.
+HAD = {}
 
 
 def fill(value):
@@ -43,6 +45,7 @@ class User(stomp.ConnectionListener):
         self.name = name
         self.inboxes = {}
         self.last = {}
+        self.modes = {}
         self.errors = []
         self.is_connected = threading.Event()
         self.receipts = {}
@@ -80,6 +83,7 @@ class User(stomp.ConnectionListener):
 
     def subscribe(self, id, to, ack="auto"):
         self.inboxes[id] = queue.Queue()
+        self.modes[id] = (ack, HAD.setdefault((self.name, to), set()))
         self.connection.subscribe(to, id, ack=ack, headers={"receipt": f"subscribe-{id}"})
         self.receipt(f"subscribe-{id}")
         self.receipts.pop(f"subscribe-{id}")
@@ -104,15 +108,21 @@ class User(stomp.ConnectionListener):
             found = json.loads(frame.body)
             if frame.headers.get("type") != type if type else found.get("senderType") == "SYSTEM":
                 continue
+            ack, had = self.modes[on]
+            if frame.headers["message-id"] in had:
+                continue
             wrong = {key: found.get(key) for key, value in body.items() if found.get(key) != value}
             assert not wrong, f"{self.name} expects {body} on {on}, got {frame.body}"
             self.last[on] = frame
+            if ack == "auto":
+                had.add(frame.headers["message-id"])
             if keep:
                 KEPT[keep] = found
             return
 
     def ack(self, on):
         self.connection.ack(self.last[on].headers["ack"])
+        self.modes[on][1].add(self.last[on].headers["message-id"])
 
     def nack(self, on):
         self.connection.nack(self.last[on].headers["ack"])
