@@ -8,6 +8,7 @@
 use serde::Deserialize;
 
 use crate::{
+    copies::{self, CopyError},
     domain::{Digest, Durability, Entry, Kind, Topic},
     postgres::{PgError, Postgres, UntoldChange},
     redis::{Append, Appended, Author, Copier, Copying, IdempotencyKey, Store, StoreError},
@@ -22,6 +23,9 @@ pub enum TellError {
     /// It was told, but the note of it is still there.
     #[error("cannot remove the note of a change")]
     Note(#[from] PgError),
+    /// Those it concerns were not told.
+    #[error("cannot tell those whom a change concerns")]
+    Concerned(#[from] CopyError),
 }
 
 /// What of a system message decides how it is told.
@@ -63,28 +67,32 @@ pub async fn tell(
     };
     let body = append.body.clone();
     // A right that was lost counts also when memory is short.
-    let told = match store.append_from_reserve(append).await? {
+    let appended = store.append_from_reserve(append).await?;
+    let entry_at = |id, position, at| Entry {
+        topic,
+        position,
+        id,
+        kind: Kind::MessageNew,
+        at,
+        body,
+    };
+    let (entry, copying) = match appended {
         Appended::New {
             id,
             position,
             at,
             copying,
             ..
-        } => {
-            let entry = Entry {
-                topic,
-                position,
-                id,
-                kind: Kind::MessageNew,
-                at,
-                body,
-            };
-            Some((entry, copying))
-        }
-        _ => None,
+        } => (entry_at(id, position, at), Some(copying)),
+        Appended::Duplicate { id, position, at } => (entry_at(id, position, at), None),
+        _ => return Ok(None),
     };
+    if head.uncopied {
+        let members_of = || postgres.conversation_members(conversation);
+        copies::of_uncopied_change(store, &entry, members_of).await?;
+    }
     postgres
         .conversation_change_told(conversation, version)
         .await?;
-    Ok(told)
+    Ok(copying.map(|copying| (entry, copying)))
 }

@@ -210,6 +210,31 @@ fn steps(entries: &[(Entry, u64)], members: Option<&Members>) -> Vec<Step> {
 
 /// Who is told, too, though they take part no more: the entry says so.
 fn gone(entry: &Entry) -> Option<UserId> {
+    match change_in(entry)? {
+        ConversationChange::Left { user_id } | ConversationChange::Removed { user_id } => {
+            Some(user_id)
+        }
+        _ => None,
+    }
+}
+
+/// Whom a system message concerns so much that they get a copy also where nobody else does: they
+/// would not know that they take part, or that they do no more.
+fn concerned(entry: &Entry, members: Option<&Members>) -> Vec<UserId> {
+    match change_in(entry) {
+        Some(ConversationChange::Created) => {
+            let present = members.into_iter().flat_map(Members::present);
+            present.map(|member| member.user).collect()
+        }
+        Some(ConversationChange::Joined { user_ids }) => user_ids,
+        Some(ConversationChange::Left { user_id } | ConversationChange::Removed { user_id }) => {
+            vec![user_id]
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn change_in(entry: &Entry) -> Option<ConversationChange> {
     #[derive(serde::Deserialize)]
     struct Told {
         change: Option<ConversationChange>,
@@ -217,13 +242,36 @@ fn gone(entry: &Entry) -> Option<UserId> {
     if entry.kind != Kind::MessageNew {
         return None;
     }
-    let told: Told = serde_json::from_slice(&entry.body).ok()?;
-    match told.change? {
-        ConversationChange::Left { user_id } | ConversationChange::Removed { user_id } => {
-            Some(user_id)
-        }
+    serde_json::from_slice::<Told>(&entry.body).ok()?.change
+}
+
+/// Copies of a change of a conversation that is too large for copies, for those it concerns.
+/// `members_of` is asked only for a conversation that was just made.
+pub(crate) async fn of_uncopied_change<F>(
+    store: &Store,
+    entry: &Entry,
+    members_of: impl FnOnce() -> F,
+) -> Result<(), CopyError>
+where
+    F: Future<Output = Result<Option<Members>, PgError>>,
+{
+    let members = match change_in(entry) {
+        Some(ConversationChange::Created) => members_of().await?,
         _ => None,
-    }
+    };
+    let users = concerned(entry, members.as_ref());
+    let Ok(copy) = Copy::new(entry) else {
+        return Ok(());
+    };
+    stream::iter(users)
+        .map(|user| {
+            let (store, copy) = (store.clone(), copy.for_user(user));
+            async move { store.append_from_reserve(copy).await.map(drop) }
+        })
+        .buffer_unordered(AT_ONCE)
+        .try_collect::<()>()
+        .await?;
+    Ok(())
 }
 
 /// What stands in everybody's queue.

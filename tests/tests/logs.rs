@@ -1,9 +1,12 @@
 //! What nodes write about sockets and requests, at the default level.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use testkit::{Deployment, Plan, Socket, SocketOptions, eventually, node::Node, wait::PATIENCE};
 
-use crate::support::send;
+use crate::{
+    conversations::{group, say},
+    support::send,
+};
 
 /// The first line with this message that fits.
 async fn line(node: &Node, message: &str, fits: impl Fn(&Value) -> bool) -> Value {
@@ -26,16 +29,19 @@ async fn lines_about_sockets_carry_their_ids_and_no_secrets() {
     let session = connected["sessionId"].clone();
     let opened = line(gateway, "session opened", |line| line["session"] == session).await;
     assert_eq!(opened["user"], ann.id.as_str(), "{opened}");
+    assert_eq!(opened["event"], "connect", "{opened}");
     send(&socket, &ann, "a whispered word").await;
     socket.close().await;
     let ended = line(gateway, "session ended", |line| line["session"] == session).await;
     assert_eq!(ended["reason"], "client", "{ended}");
+    assert_eq!(ended["event"], "disconnect", "{ended}");
 
     let bad = SocketOptions::bearer("a.forged.token");
     let refused = Socket::try_open(tidegate.address(0), bad).await;
     assert!(refused.is_ok_and(|opened| opened.is_err()), "it was let in");
     let refused = line(gateway, "upgrade refused", |line| line["status"] == 401).await;
     assert_eq!(refused["code"], "unauthorized", "{refused}");
+    assert_eq!(refused["event"], "denied", "{refused}");
     assert!(refused["session"].is_string(), "{refused}");
 
     let options = SocketOptions::default();
@@ -54,4 +60,41 @@ async fn lines_about_sockets_carry_their_ids_and_no_secrets() {
     for secret in ["forged", ann.token.as_str(), "whispered"] {
         assert!(!log.contains(secret), "{secret} is in the log");
     }
+}
+
+#[tokio::test]
+async fn what_is_followed_said_and_refused_are_events_with_stable_names() {
+    let plan = Plan::default().gateways(1).workers(0);
+    let tidegate = Deployment::start_with(plan.with("TIDEGATE_LOG__LEVEL", "debug")).await;
+    let gateway = &tidegate.gateways[0];
+    let (ann, eve) = (tidegate.user("ann").await, tidegate.user("eve").await);
+    let id = group(&tidegate, &[&ann]).await;
+    let (ann_socket, _) = tidegate.connect(0, &ann, "phone").await;
+    let (eve_socket, _) = tidegate.connect(0, &eve, "phone").await;
+    let wish = json!({"topics": ["conversation"], "filters": {"conversation_id": id}});
+    for socket in [&ann_socket, &eve_socket] {
+        socket.request("subscribe", wish.clone()).await;
+    }
+    say(&ann_socket, &id, "a whispered word").await;
+    let intrude = json!({"conversationId": id, "message": "hi"});
+    eve_socket.request("chat.message", intrude).await;
+    ann_socket.request("unsubscribe", wish).await;
+
+    let event = |name: &'static str, user: &str| {
+        let user = user.to_owned();
+        move |line: &Value| line["event"] == name && (line["user"] == user.as_str())
+    };
+    let topic = format!("conversation:{id}");
+    let subscribed = line(gateway, "subscribed", event("subscribe", &ann.id)).await;
+    assert_eq!(subscribed["topic"], topic.as_str(), "{subscribed}");
+    let left = line(gateway, "unsubscribed", event("unsubscribe", &ann.id)).await;
+    assert_eq!(left["topic"], topic.as_str(), "{left}");
+    let unheard = line(gateway, "subscription refused", event("denied", &eve.id)).await;
+    assert_eq!(unheard["code"], "forbidden", "{unheard}");
+    let refused = line(gateway, "request refused", event("denied", &eve.id)).await;
+    assert_eq!(refused["asked"], "chat.message", "{refused}");
+    let is_said = |line: &Value| line["event"] == "publish";
+    let said = line(gateway, "message accepted", is_said).await;
+    assert_eq!(said["conversation"], id.as_str(), "{said}");
+    assert!(!gateway.log().contains("whispered"));
 }

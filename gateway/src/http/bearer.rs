@@ -46,12 +46,12 @@ impl Api {
     /// Whose token it is, if it is good and was not withdrawn. The same for REST and sockets.
     pub fn identify(&self, token: &str) -> Result<Identity, Refusal> {
         let identity = self.tokens.verify(token).map_err(|error| {
-            tracing::info!(reason = %error, "token refused");
+            tracing::info!(event = "denied", reason = %error, "token refused");
             Refusal::new(Code::Unauthorized, error.to_string())
         })?;
         (self.backend()?.admit)(&identity).inspect_err(|refusal| {
             if refusal.code == Code::Unauthorized {
-                tracing::info!(owner = %identity.user, reason = %refusal, "token refused");
+                tracing::info!(event = "denied", owner = %identity.user, reason = %refusal, "token refused");
             }
         })?;
         Ok(identity)

@@ -150,7 +150,11 @@ fn log_refused(session: SessionId, refused: &Refused) {
     if refused.status.is_server_error() {
         tracing::debug!(%session, status, code, reason, "upgrade refused");
     } else {
-        tracing::info!(%session, status, code, reason, "upgrade refused");
+        let event = match refused.refusal.code {
+            Code::Unauthorized | Code::Forbidden => Some("denied"),
+            _ => None,
+        };
+        tracing::info!(event, %session, status, code, reason, "upgrade refused");
     }
 }
 

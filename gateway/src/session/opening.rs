@@ -109,6 +109,7 @@ pub async fn open<H: Host>(host: Arc<H>, arrival: Arrival, tcp: TcpStream, early
             close(&host, socket, reason).await;
             CLOSED.of(reason).increment(1);
             tracing::info!(
+                event = "disconnect",
                 %session,
                 node = %host.node(),
                 reason = reason.name(),
@@ -202,6 +203,7 @@ async fn establish<H: Host>(
     // Ahead of every entry: the session, which takes those, does not run yet.
     let _ = dialogue.write(&Event::Connected(&connected), socket.queue());
     tracing::info!(
+        event = "connect",
         %session,
         user = %peer.caller.user,
         device = %peer.caller.device,

@@ -536,6 +536,7 @@ impl<H: Host> Drop for Session<H> {
             CLOSED.of(reason).increment(1);
         }
         tracing::info!(
+            event = "disconnect",
             session = %peer.caller.session,
             user = %peer.caller.user,
             device = %peer.caller.device,
