@@ -19,6 +19,9 @@ pub enum TellError {
     /// Redis did not take it.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Redis did not take it as a change.
+    #[error("redis refuses a change")]
+    Refused,
     /// It was told, but the note of it is still there.
     #[error("cannot remove the note of a change")]
     Note(#[from] PgError),
@@ -81,7 +84,9 @@ pub async fn tell(
             };
             Some((entry, copying))
         }
-        _ => None,
+        // Under another digest, too: no other change has this key.
+        Appended::Duplicate { .. } | Appended::Conflict { .. } => None,
+        Appended::Delivered | Appended::Outdated => return Err(TellError::Refused),
     };
     postgres
         .conversation_change_told(conversation, version)
