@@ -20,6 +20,9 @@ pub enum TellError {
     /// Redis did not take it.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Redis did not take it as a change.
+    #[error("redis refuses a change")]
+    Refused,
     /// It was told, but the note of it is still there.
     #[error("cannot remove the note of a change")]
     Note(#[from] PgError),
@@ -83,16 +86,18 @@ pub async fn tell(
             at,
             copying,
             ..
-        } => (entry_at(id, position, at), Some(copying)),
-        Appended::Duplicate { id, position, at } => (entry_at(id, position, at), None),
-        _ => return Ok(None),
+        } => (Some(entry_at(id, position, at)), Some(copying)),
+        Appended::Duplicate { id, position, at } => (Some(entry_at(id, position, at)), None),
+        // Under another digest, too: no other change has this key.
+        Appended::Conflict { .. } => (None, None),
+        Appended::Delivered | Appended::Outdated => return Err(TellError::Refused),
     };
-    if head.uncopied {
+    if let Some(entry) = entry.as_ref().filter(|_| head.uncopied) {
         let members_of = || postgres.conversation_members(conversation);
-        copies::of_uncopied_change(store, &entry, members_of).await?;
+        copies::of_uncopied_change(store, entry, members_of).await?;
     }
     postgres
         .conversation_change_told(conversation, version)
         .await?;
-    Ok(copying.map(|copying| (entry, copying)))
+    Ok(entry.zip(copying))
 }

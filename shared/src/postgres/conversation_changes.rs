@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::{PgError, Postgres, conversations, rows};
 use crate::domain::{
     ConversationChange, ConversationId, ConversationType, Member, Members, ParticipantRole,
-    Timestamp, UserId,
+    Position, Timestamp, UserId,
 };
 
 /// A change that Redis has not been told of for sure.
@@ -49,6 +49,17 @@ pub enum ConversationChanged {
     IsDirect,
     /// There would be no administrator left.
     LastAdmin,
+}
+
+/// A conversation in which nothing was said for long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdleConversation {
+    /// Which.
+    pub id: ConversationId,
+    /// Since when.
+    pub since: Timestamp,
+    /// How far its log is written: if it is longer, something was said.
+    pub written: Position,
 }
 
 /// Why a step cannot be done.
@@ -190,16 +201,16 @@ impl Postgres {
         Ok(untold)
     }
 
-    /// Conversations in which nothing was said since `before`, idle the longest first, and since when.
-    /// `after` continues behind the last one of the page before.
+    /// Conversations in which nothing was said since `before`, as far as their logs are written, idle
+    /// the longest first. `after` continues behind the last one of the page before.
     pub async fn idle_conversations(
         &self,
         before: Timestamp,
-        after: Option<(Timestamp, ConversationId)>,
+        after: Option<&IdleConversation>,
         limit: u32,
-    ) -> Result<Vec<(Timestamp, ConversationId)>, PgError> {
+    ) -> Result<Vec<IdleConversation>, PgError> {
         let (after_time, after_id) =
-            after.map_or((Timestamp(0), Uuid::nil()), |(at, id)| (at, id.0));
+            after.map_or((Timestamp(0), Uuid::nil()), |it| (it.since, it.id.0));
         let rows = sqlx::query(IDLE_CONVERSATIONS)
             .bind(before.to_datetime())
             .bind(after_time.to_datetime())
@@ -208,17 +219,21 @@ impl Postgres {
             .fetch_all(&self.pool)
             .await?;
         let idle = rows.iter().map(|row| {
-            let since = Timestamp::from_datetime(row.try_get("active_at")?);
-            Ok((since, ConversationId(row.try_get("id")?)))
+            Ok(IdleConversation {
+                id: ConversationId(row.try_get("id")?),
+                since: Timestamp::from_datetime(row.try_get("active_at")?),
+                written: rows::position(row)?,
+            })
         });
         idle.collect()
     }
 }
 
 /// In the order of their partial index.
-pub const IDLE_CONVERSATIONS: &str = "SELECT active_at, id FROM conversations \
-    WHERE archived_at IS NULL AND active_at < $1 AND (active_at, id) > ($2, $3) \
-    ORDER BY active_at, id LIMIT $4";
+pub const IDLE_CONVERSATIONS: &str = r#"
+    SELECT active_at, id, epoch, "offset" FROM conversations
+    WHERE archived_at IS NULL AND active_at < $1 AND (active_at, id) > ($2, $3)
+    ORDER BY active_at, id LIMIT $4"#;
 
 fn joining(change: &ConversationChange) -> &[UserId] {
     match change {

@@ -146,6 +146,19 @@ impl Postgres {
         found.collect()
     }
 
+    /// The direct conversation of these two, if there is one.
+    pub async fn direct_conversation(
+        &self,
+        one: UserId,
+        other: UserId,
+    ) -> Result<Option<ConversationId>, PgError> {
+        let id: Option<Uuid> = sqlx::query_scalar("SELECT id FROM conversations WHERE pair = $1")
+            .bind(pair(&[one.min(other), one.max(other)]))
+            .fetch_optional(&self.pool)
+            .await?;
+        Ok(id.map(ConversationId))
+    }
+
     /// Every conversation that a user takes part in now, in the order of their ids, behind `after`.
     pub async fn conversation_ids_of(
         &self,

@@ -33,7 +33,7 @@ pub use audit::{Audit, Audited};
 pub use bots::ApiKey;
 pub use categories::{CategoryChange, CategoryRecord, Created};
 pub use commands::StoredCommand;
-pub use conversation_changes::{ConversationChanged, UntoldChange};
+pub use conversation_changes::{ConversationChanged, IdleConversation, UntoldChange};
 pub use conversation_list::{ConversationCursor, ConversationRecord, Participant};
 pub use conversations::{ConversationCreated, NewConversation};
 pub use error::{PgError, WriteError};

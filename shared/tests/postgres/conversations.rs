@@ -77,7 +77,7 @@ async fn two_nodes_that_make_a_direct_conversation_at_once_make_one() {
             .map(|made| match made {
                 ConversationCreated::New { members, .. } => (members.conversation, true),
                 ConversationCreated::Existing(id) => (id, false),
-                other => panic!("{other:?}"),
+                ConversationCreated::NoUser(nobody) => panic!("{nobody}"),
             })
             .collect();
         assert_eq!(ids[0].0, ids[1].0);
@@ -85,10 +85,22 @@ async fn two_nodes_that_make_a_direct_conversation_at_once_make_one() {
     }
     let count = "SELECT count(*) FROM conversations";
     assert_eq!(record.database.count(count).await, 10);
+    let direct = async |one, other| {
+        record
+            .postgres
+            .direct_conversation(one, other)
+            .await
+            .unwrap()
+    };
+    assert_eq!(direct(bob, ann).await, None);
     // Another pair has another one, and a group of the same two is none of it.
-    record
+    let made = record
         .conversation(ConversationType::Direct, &[ann, bob])
         .await;
+    assert_eq!(
+        (direct(bob, ann).await, direct(ann, bob).await),
+        (Some(made), Some(made))
+    );
     record.group(&[ann, bob]).await;
     assert_eq!(record.database.count(count).await, 12);
 }
@@ -257,7 +269,7 @@ async fn archiving_is_a_change_like_any_other_also_of_a_direct_one() {
         found
             .unwrap()
             .into_iter()
-            .map(|(_, id)| id)
+            .map(|it| it.id)
             .collect::<Vec<_>>()
     };
     assert_eq!(idle(now()).await, []);

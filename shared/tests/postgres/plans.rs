@@ -86,6 +86,13 @@ fn questions() -> Vec<(&'static str, &'static str, String, Vec<&'static str>)> {
             format!("'{one}', '{one}', '{other}', 10"),
             vec!["sender_id_id_idx", "command_assignments_20"],
         ),
+    ]
+}
+
+/// The same about conversations.
+fn questions_about_conversations() -> Vec<(&'static str, &'static str, String, Vec<&'static str>)> {
+    let (one, other) = (user(), user());
+    vec![
         (
             CONVERSATIONS_OF,
             "uuid, bigint, timestamptz, uuid, bigint",
@@ -116,7 +123,10 @@ fn questions() -> Vec<(&'static str, &'static str, String, Vec<&'static str>)> {
 #[tokio::test]
 async fn every_question_uses_its_index() {
     let record = Record::new().await;
-    for (question, types, arguments, indexes) in questions() {
+    let all = questions()
+        .into_iter()
+        .chain(questions_about_conversations());
+    for (question, types, arguments, indexes) in all {
         let plan = record.plan(question, types, &arguments).await;
         for index in indexes {
             assert!(plan.contains(index), "{index} in {plan}");

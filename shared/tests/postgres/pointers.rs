@@ -1,4 +1,7 @@
-use shared::domain::*;
+use shared::domain::{
+    MessageStatus::{Delivered, Read, Sent},
+    *,
+};
 
 use crate::support::*;
 
@@ -22,7 +25,6 @@ async fn the_status_of_a_message_is_what_everybody_but_its_sender_has_done() {
         let lowest = record.postgres.lowest_pointers(group).await.unwrap();
         [lowest.status(first, ann), lowest.status(second, bob)]
     };
-    use MessageStatus::{Delivered, Read, Sent};
     let mut offset = 2;
     let mut then = async |kind, user, message, expected: [MessageStatus; 2]| {
         offset += 1;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use shared::{
     domain::{ConversationChange, Members, MessageBody, Timestamp},
-    postgres::ConversationChanged,
+    postgres::{ConversationChanged, IdleConversation},
 };
 
 use super::tell_changes;
@@ -26,14 +26,23 @@ pub async fn run(context: Arc<Context>) -> anyhow::Result<()> {
         let body = MessageBody::of_change(change, members, None, most);
         serde_json::to_string(&body).expect("plain data")
     };
-    let mut after = None;
+    let mut after: Option<IdleConversation> = None;
     loop {
         let page = context
             .postgres
-            .idle_conversations(before, after, PAGE)
+            .idle_conversations(before, after.as_ref(), PAGE)
             .await?;
-        after = page.last().copied();
-        for (_, conversation) in &page {
+        for IdleConversation {
+            id: conversation,
+            written,
+            ..
+        } in &page
+        {
+            // Where Postgres is behind, something may have been said.
+            let (_, end) = context.store.standing(*conversation).await?;
+            if end > *written {
+                continue;
+            }
             let change = [ConversationChange::Archived];
             let changed = context
                 .postgres
@@ -52,5 +61,6 @@ pub async fn run(context: Arc<Context>) -> anyhow::Result<()> {
         if page.len() < PAGE as usize {
             return Ok(());
         }
+        after = page.last().cloned();
     }
 }

@@ -192,7 +192,7 @@ async fn a_change_that_a_gateway_left_is_told_once_with_its_copies() {
         );
         let ids: Vec<_> = told.iter().map(|it| it.id).collect();
         assert_eq!(deployment.inbox(bob).await, ids);
-        assert_eq!(deployment.inbox(ann).await, ids[..1], "who left");
+        assert_eq!(deployment.inbox(ann).await, ids[..2], "who left");
         let (version, _) = deployment.store.standing(group).await.unwrap();
         assert_eq!(version, Some(3));
         let notes = "SELECT count(*) FROM conversation_changes";
@@ -361,12 +361,24 @@ async fn idle_conversations_are_archived_and_everybody_hears_of_it() {
         members.unwrap().unwrap().is_archived
     };
     let off = deployment.context("off", |_| {}).await;
-    archive_idle::run(off).await.unwrap();
+    archive_idle::run(off.clone()).await.unwrap();
     assert!(!is_archived(idle).await);
     let context = deployment
         .context("on", |settings| {
             settings.conversations.archive_after = Some(2 * DAY);
         })
+        .await;
+    // Postgres does not know yet what was said.
+    tell_changes::run(off).await.unwrap();
+    archive_idle::run(context.clone()).await.unwrap();
+    assert!(!is_archived(idle).await);
+    let (_, end) = deployment.store.standing(idle).await.unwrap();
+    deployment
+        .database
+        .query(&format!(
+            "UPDATE conversations SET epoch = {}, \"offset\" = {} WHERE id = '{idle}'",
+            end.epoch, end.offset
+        ))
         .await;
     archive_idle::run(context).await.unwrap();
     assert!(is_archived(idle).await && !is_archived(young).await);
