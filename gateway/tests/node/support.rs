@@ -150,6 +150,7 @@ pub struct Ask {
     pub token: TokenRef,
     pub after: Option<Position>,
     pub limits: OutboxLimits,
+    pub dialect: DialectId,
 }
 
 impl Ask {
@@ -164,11 +165,12 @@ impl Ask {
             },
             after: None,
             limits: OutboxLimits::default(),
+            dialect: DialectId::Json,
         }
     }
 
     pub async fn attach(&self, fanout: &Arc<Fanout>) -> Result<(Attached, Arc<Outbox>), Refusal> {
-        let outbox = Outbox::new(self.limits, DialectId::Json);
+        let outbox = Outbox::new(self.limits, self.dialect);
         let attach = Attach {
             user: self.user,
             session: self.session,

@@ -249,6 +249,28 @@ fn who_comes_back_is_not_sent_away_by_what_was_before() {
 }
 
 #[test]
+fn who_is_removed_on_the_way_in_hears_that_and_nothing_after_it() {
+    let group = Group::new();
+    let ben = group.listener(2, &[(ALL, "")], 0);
+    let anna = socket_of(1, false);
+    anna.go_live(at(0));
+    anna.wish(ALL, Bytes::new()).unwrap();
+    assert!(group.hub.listen(GROUP, &anna));
+    // The end of the log was 1:1 when it was asked for; until the answer came, bells rang.
+    group.hear([said(1, ""), removed(2, user(1)), said(3, "")]);
+    let feed = Feed::Conversation(GROUP);
+    anna.begin(feed, at(1));
+    let topic = Topic::Conversation(GROUP);
+    assert_eq!(group.hub.advance(topic, &anna, feed), Advance::Done);
+    let (texts, notices) = take_all(&anna);
+    assert_eq!(offsets(&texts), [2]);
+    assert_eq!(notices.len(), 1);
+    group.hear([said(4, "")]);
+    assert_eq!(take_all(&anna), (vec![], vec![]));
+    assert_eq!(offsets(&take_all(&ben).0), [1, 2, 3, 4]);
+}
+
+#[test]
 fn a_gap_is_read_again_before_anybody_gets_what_follows() {
     let group = Group::new();
     let anna = group.listener(1, &[(ALL, "")], 0);
