@@ -165,12 +165,12 @@ impl Postgres {
         Ok(user)
     }
 
-    /// The user and their password hash.
+    /// The user and their password hash. Bots have no password and are not found.
     pub async fn user_by_name(&self, username: &str) -> Result<Option<(User, String)>, PgError> {
         let row = sqlx::query(concat!(
             "SELECT ",
             columns!(),
-            ", password_hash FROM users WHERE lower(username) = lower($1)"
+            ", password_hash FROM users WHERE lower(username) = lower($1) AND NOT is_bot"
         ))
         .bind(username)
         .fetch_optional(&self.pool)

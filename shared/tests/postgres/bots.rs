@@ -30,6 +30,9 @@ async fn a_bot_is_a_user_found_by_its_key_until_that_is_revoked() {
         None
     );
 
+    // No password opens it.
+    assert_eq!(postgres.user_by_name("gardener").await.unwrap(), None);
+
     let (one, other) = (Uuid::now_v7(), Uuid::now_v7());
     for (key, hash) in [(one, [1; 32]), (other, [2; 32])] {
         let what = what();
