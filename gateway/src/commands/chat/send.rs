@@ -143,7 +143,7 @@ pub(in crate::commands) async fn run(
         slot.remember(topic);
     }
     // Not at `info`: a line takes a fifth of the time of everything else.
-    tracing::debug!(event = "publish", message = %accepted.id, %conversation, "message accepted");
+    tracing::debug!(event = "publish", id = %accepted.id, %conversation, "message accepted");
     let payload = json!({
         "messageId": accepted.id,
         "conversationId": conversation,
