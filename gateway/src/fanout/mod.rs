@@ -6,7 +6,7 @@
 //! socket is a place in its topic and a small queue; one that cannot keep up holds nothing and
 //! reads by its position when it has room.
 //!
-//! Knows dialects only by what [`crate::dialect::encode`] makes of an entry. Knows nothing of
+//! Knows dialects only by what [`crate::dialect::shared`] makes of an entry. Knows nothing of
 //! sockets or requests.
 
 mod acker;

@@ -245,7 +245,8 @@ impl Outbox {
         let mut state = self.state.lock();
         // What came since then has woken the session: it may be under way with it.
         if state.queue.is_empty() {
-            state.lent.lend(below);
+            // What nobody has to confirm needs no session to ask for that.
+            state.lent.lend(below.max(1));
         }
         let begin = state.begin_catch_ups(&self.limits);
         drop(state);

@@ -83,6 +83,18 @@ impl Confirmations {
         self.mark
     }
 
+    /// The mark of a ping behind which nothing more is written, if anything is unconfirmed. Its
+    /// pong confirms all of that, also what an earlier ping asks about.
+    pub(super) fn last_ping(&mut self) -> Option<u64> {
+        if self.awaited.is_none() && !self.handed.is_beyond(&self.asked) {
+            return None;
+        }
+        self.mark += 1;
+        self.awaited = Some((self.mark, self.handed.clone()));
+        self.asked = self.handed.clone();
+        Some(self.mark)
+    }
+
     /// Whether a pong answers a ping of ours that was not answered yet.
     pub(super) fn asked_for(&self, pong: &[u8]) -> bool {
         mark_of(pong).is_some_and(|mark| self.answered < mark && mark <= self.mark)
@@ -165,6 +177,18 @@ mod tests {
         assert_eq!(confirmations.pong(b"hello, world"), None);
         assert_eq!(confirmations.pong(&mark.to_be_bytes()), Some(at(1)));
         assert_eq!(confirmations.pong(&mark.to_be_bytes()), None, "once");
+    }
+
+    #[test]
+    fn the_last_ping_confirms_everything() {
+        let now = Instant::now();
+        let mut confirmations = Confirmations::new(at(0), 256, now);
+        assert_eq!(confirmations.last_ping(), None, "nothing to confirm");
+        confirmations.handed(&at(1));
+        confirmations.ping(now);
+        confirmations.handed(&at(2));
+        let last = confirmations.last_ping().unwrap();
+        assert_eq!(confirmations.pong(&last.to_be_bytes()), Some(at(2)));
     }
 
     #[test]

@@ -81,7 +81,10 @@ impl<H: Host> Handshake<'_, H> {
                             refusal: &unreadable.refusal,
                         };
                         let _ = self.dialogue.write(&event, self.socket.queue());
-                        return Err(CloseReason::Policy);
+                        return Err(match unreadable.refusal.code {
+                            Code::TooLarge => CloseReason::TooLarge,
+                            _ => CloseReason::Policy,
+                        });
                     }
                 }
                 stray += 1;

@@ -167,6 +167,12 @@ async fn establish<H: Host>(
             identified.identity
         }
     };
+    // A dialect that asks for its feeds one by one says of each who confirms it.
+    let acks = if dialect.takes_whole_log() {
+        acks
+    } else {
+        AckMode::Auto
+    };
     socket.set_frame_limit(host.settings().frame_bytes);
     let outbox = Outbox::new(host.settings().outbox, dialect);
     let caller = Caller {

@@ -303,6 +303,8 @@ impl<H: Host> Session<H> {
             Incoming::Authenticate(authenticate) => self.refresh(&authenticate, now),
             Incoming::Settled => self.tell(&Event::Done),
             Incoming::Leave => {
+                // Before the answer: who has that may go without another word.
+                self.ask_a_last_time();
                 self.tell(&Event::Done)?;
                 Err(CloseReason::Left)
             }
@@ -446,6 +448,19 @@ impl<H: Host> Session<H> {
         }
         if self.confirmation_due(now).is_some_and(|at| at <= now) {
             self.ping(now);
+        }
+    }
+
+    /// The client leaves: whether it has what was written so far it can be asked only now.
+    fn ask_a_last_time(&mut self) {
+        if self.acks == AckMode::Client {
+            return;
+        }
+        if let Some(reach) = self.outbox.written() {
+            self.confirmations.handed(&reach);
+        }
+        if let Some(mark) = self.confirmations.last_ping() {
+            self.socket.push(dialect::ping(mark));
         }
     }
 

@@ -350,6 +350,30 @@ fn addressed_frames_stay_whole_wherever_the_line_stops() {
     }
 }
 
+#[test]
+fn what_nobody_has_to_confirm_is_written_while_the_session_sleeps() {
+    let group = Group::new();
+    let anna = group.listener(1, &[(ALL, "")], 0);
+    let line = Arc::new(Pipe::default());
+    anna.connect(line.clone());
+    assert_eq!(take_all(&anna).0.len(), 0);
+    line.has_room_for(usize::MAX);
+    // The session has seen to nothing that would have to be confirmed.
+    anna.drained(0);
+    assert_eq!(
+        anna.offer_live(&SharedEntry::new(said(1, "")), at(0)),
+        Offered::Taken(Then::Write)
+    );
+    let mut written = Written::default();
+    anna.write(&mut written);
+    assert_eq!(written.frames, 1);
+    assert_eq!(offsets(&line.texts()), [1]);
+    assert_eq!(
+        anna.offer_live(&SharedEntry::new(entry(at(1))), at(0)),
+        Offered::Taken(Then::Wake)
+    );
+}
+
 fn signal(session: u128) -> Arc<SharedSignal> {
     let signal = Signal {
         kind: SignalKind::TypingStart,

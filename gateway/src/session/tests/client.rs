@@ -104,7 +104,9 @@ impl Client {
         let first = self.buffer[0];
         self.buffer.drain(..head + length);
         Some(match first {
-            0x81 => Got::Text(serde_json::from_slice(&payload).expect("JSON")),
+            0x81 => Got::Text(serde_json::from_slice(&payload).unwrap_or_else(|_| {
+                serde_json::Value::String(String::from_utf8(payload).expect("UTF-8"))
+            })),
             0x89 => Got::Ping(payload),
             0x8a => Got::Pong(payload),
             0x88 if payload.is_empty() => Got::Close(1005),
@@ -122,6 +124,14 @@ impl Client {
                 Got::Pong(_) => {}
                 other => panic!("expected text, got {other:?}"),
             }
+        }
+    }
+
+    /// The next text frame, if those are no JSON.
+    pub(crate) async fn plain(&mut self) -> String {
+        match self.text().await {
+            serde_json::Value::String(text) => text,
+            other => panic!("expected no JSON, got {other}"),
         }
     }
 

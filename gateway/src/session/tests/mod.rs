@@ -11,6 +11,7 @@ pub(crate) mod host;
 mod closing;
 mod delivery;
 mod reading;
+mod stomp;
 mod subscribing;
 
 use std::{sync::Arc, time::Duration};
@@ -32,6 +33,7 @@ struct Scene {
     host: Arc<FakeHost>,
     sockets: Sockets,
     user: UserId,
+    dialect: DialectId,
 }
 
 impl Scene {
@@ -49,6 +51,7 @@ impl Scene {
             host: FakeHost::new(settings),
             sockets: Sockets::default(),
             user: UserId(Uuid::now_v7()),
+            dialect: DialectId::Json,
         }
     }
 
@@ -59,7 +62,7 @@ impl Scene {
         let (client, server) = tokio::join!(TcpStream::connect(address), listener.accept());
         let arrival = Arrival {
             session: SessionId(Uuid::now_v7()),
-            dialect: DialectId::Json,
+            dialect: self.dialect,
             device: Device::default(),
             after: None,
             acks,

@@ -69,6 +69,15 @@ fn what_is_aborted_never_happened() {
 }
 
 #[test]
+fn what_was_not_committed_is_gone_with_the_connection() {
+    let mut line = Line::open("1.2");
+    line.hear(b"BEGIN\ntransaction:t\n\n\0");
+    line.hear(send("one", "t").as_bytes());
+    let said = line.hear(b"DISCONNECT\nreceipt:d\n\n\0COMMIT\ntransaction:t\n\n\0");
+    assert!(matches!(&said[..], [Ok(Incoming::Leave)]), "{said:?}");
+}
+
+#[test]
 fn transactions_have_names_of_their_own() {
     let mut line = Line::open("1.2");
     line.hear(b"BEGIN\ntransaction:t\n\n\0BEGIN\ntransaction:u\n\n\0");
