@@ -29,16 +29,24 @@ impl User {
 
     /// The upgrade request of one of its devices.
     pub fn upgrade(self, device: &str, host: SocketAddr) -> anyhow::Result<Vec<u8>> {
-        let token = self.token()?;
-        let headers = format!("Authorization: Bearer {token}\r\n");
-        Ok(upgrade_request(
-            &format!("/api/ws?device={device}"),
-            &headers,
-            host,
-        ))
+        self.upgrade_to("json", device, host)
     }
 
-    fn token(self) -> anyhow::Result<String> {
+    /// The same in a dialect.
+    pub fn upgrade_to(
+        self,
+        dialect: &str,
+        device: &str,
+        host: SocketAddr,
+    ) -> anyhow::Result<Vec<u8>> {
+        let token = self.token()?;
+        let headers = format!("Authorization: Bearer {token}\r\n");
+        let path = format!("/api/ws?device={device}&protocol={dialect}");
+        Ok(upgrade_request(&path, &headers, host))
+    }
+
+    /// A token of its own.
+    pub fn token(self) -> anyhow::Result<String> {
         let now = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)?
             .as_secs();

@@ -109,14 +109,28 @@ pub struct Figures {
 
 impl Readers {
     pub async fn start(world: World, audience: Audience) -> anyhow::Result<Self> {
+        Self::start_in(world, audience, "json", Fleet::of_gateway(32)).await
+    }
+
+    /// The same with sockets that speak STOMP.
+    pub async fn start_stomp(world: World, audience: Audience) -> anyhow::Result<Self> {
+        Self::start_in(world, audience, "stomp", Fleet::of_stomp_clients(32)).await
+    }
+
+    async fn start_in(
+        world: World,
+        audience: Audience,
+        dialect: &str,
+        fleet: Fleet,
+    ) -> anyhow::Result<Self> {
         let gateways = world.gateways.len();
         let store = world.store().await?;
-        let swarm = Swarm::start(Fleet::of_gateway(32))?;
+        let swarm = Swarm::start(fleet)?;
         let targets = (0..audience.sockets)
             .map(|n| {
                 let address = world.address(n % gateways);
                 let user = (audience.user)(n as u64);
-                Ok((address, user.upgrade("bench", address)?))
+                Ok((address, user.upgrade_to(dialect, "bench", address)?))
             })
             .collect::<anyhow::Result<Vec<_>>>()?;
         swarm.ask(move |fleet, sockets| fleet.open(targets, sockets))?;

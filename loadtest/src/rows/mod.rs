@@ -3,11 +3,14 @@
 mod appends;
 mod broadcast;
 mod catch_up;
+mod chat;
 mod connect;
 mod direct;
 mod fan_out;
+mod history;
 mod limits;
 mod memory;
+mod stomp;
 mod write_behind;
 
 use std::{sync::Arc, time::Duration};
@@ -26,9 +29,12 @@ pub struct Bench {
 }
 
 /// Names for `--only`, in the order they run.
-pub const NAMES: [&str; 9] = [
+pub const NAMES: [&str; 12] = [
     "memory",
     "fan-out",
+    "stomp",
+    "chat",
+    "history",
     "broadcast",
     "direct",
     "limits",
@@ -43,6 +49,9 @@ pub async fn run(name: &str, bench: &Bench) -> anyhow::Result<Vec<Line>> {
     match name {
         "memory" => memory::run(bench).await,
         "fan-out" => fan_out::run(bench).await,
+        "stomp" => stomp::run(bench).await,
+        "chat" => chat::run(bench).await,
+        "history" => history::run(bench).await,
         "broadcast" => broadcast::run(bench).await,
         "direct" => direct::run(bench).await,
         "limits" => limits::run(bench).await,

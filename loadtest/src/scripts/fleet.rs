@@ -20,8 +20,7 @@ pub type Target = (SocketAddr, Vec<u8>);
 /// Opens what it is given, so many at a time, and counts what arrives.
 pub struct Fleet {
     waiting: VecDeque<Target>,
-    /// A socket without gateway is open as soon as it is upgraded.
-    greeted: bool,
+    greeting: Greeting,
     at_a_time: usize,
     opening: usize,
     /// Sockets that have been greeted with `connected`.
@@ -32,6 +31,20 @@ pub struct Fleet {
     pub sample: Vec<u8>,
     pub deliveries: Arc<Deliveries>,
 }
+
+/// What comes before entries do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Greeting {
+    /// Nothing: a socket is open as soon as it is upgraded.
+    None,
+    /// `connected`, of a gateway that speaks JSON.
+    Json,
+    /// CONNECTED, and the receipt of a subscription to commands.
+    Stomp,
+}
+
+const CONNECT: &[u8] = b"CONNECT\naccept-version:1.2\nhost:bench\n\n\0";
+const SUBSCRIBE: &[u8] = b"SUBSCRIBE\nid:0\ndestination:/user/queue/commands\nreceipt:there\n\n\0";
 
 /// Entries that arrived on any socket, for a publisher to wait for.
 #[derive(Default)]
@@ -68,7 +81,7 @@ impl Fleet {
     pub fn of_gateway(at_a_time: usize) -> Self {
         Self {
             waiting: VecDeque::new(),
-            greeted: true,
+            greeting: Greeting::Json,
             at_a_time,
             opening: 0,
             connected: 0,
@@ -78,10 +91,18 @@ impl Fleet {
         }
     }
 
+    /// The same for clients that speak STOMP and listen to the user's commands.
+    pub fn of_stomp_clients(at_a_time: usize) -> Self {
+        Self {
+            greeting: Greeting::Stomp,
+            ..Self::of_gateway(at_a_time)
+        }
+    }
+
     /// Sockets of a server that only writes.
     pub fn of_bare_writer(at_a_time: usize) -> Self {
         Self {
-            greeted: false,
+            greeting: Greeting::None,
             ..Self::of_gateway(at_a_time)
         }
     }
@@ -117,25 +138,29 @@ impl Fleet {
 }
 
 impl Script for Fleet {
-    fn opened(&mut self, _socket: SocketId, sockets: &mut Sockets) {
-        if !self.greeted {
-            self.is_there(sockets);
+    fn opened(&mut self, socket: SocketId, sockets: &mut Sockets) {
+        match self.greeting {
+            Greeting::None => self.is_there(sockets),
+            Greeting::Json => {}
+            Greeting::Stomp => sockets.send(socket, CONNECT),
         }
     }
 
-    fn text(&mut self, _socket: SocketId, text: &[u8], sockets: &mut Sockets) {
-        if !self.greeted {
-            self.deliveries.one_more();
-            return;
-        }
-        match kind_of(text) {
-            b"command.new" => {
+    fn text(&mut self, socket: SocketId, text: &[u8], sockets: &mut Sockets) {
+        let kind = match self.greeting {
+            Greeting::None => b"message.new",
+            Greeting::Json => kind_of(text),
+            Greeting::Stomp => text.split(|byte| *byte == b'\n').next().unwrap_or(b""),
+        };
+        match kind {
+            b"command.new" | b"message.new" | b"MESSAGE" => {
                 if self.sample.len() != text.len() {
                     self.sample = text.to_vec();
                 }
                 self.deliveries.one_more();
             }
-            b"connected" => self.is_there(sockets),
+            b"CONNECTED" => sockets.send(socket, SUBSCRIBE),
+            b"connected" | b"RECEIPT" => self.is_there(sockets),
             _ => {}
         }
     }
