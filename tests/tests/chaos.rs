@@ -3,6 +3,7 @@
 //!
 //! `TIDEGATE_CHAOS=long` makes every fault last longer and come more often.
 
+mod chat;
 mod clocks;
 mod power;
 mod slow;

@@ -19,6 +19,7 @@ mod limits;
 mod live;
 mod logs;
 mod openapi;
+mod persistent;
 mod preferences;
 mod readiness;
 mod recipients;

@@ -10,10 +10,12 @@ use std::{
 
 use serde_json::{Value, json};
 use testkit::{
-    Deployment, History, Outcome, Plan, Socket, SocketOptions, User, Verdict, checker::Senders,
-    eventually, wait::PATIENCE,
+    Deployment, History, Plan, Socket, SocketOptions, User, Verdict, checker::Senders, eventually,
+    wait::PATIENCE,
 };
 use tokio::task::JoinHandle;
+
+use crate::persistent::{PAUSE, Receiver, Sender};
 
 /// The payload of a `command.create` for one user.
 pub fn message(to: &User, content: &str) -> Value {
@@ -101,36 +103,6 @@ pub fn unlimited() -> Plan {
     plan
 }
 
-/// How long a sender waits for a reply before it asks again, and a client before it reconnects.
-const REPLY: Duration = Duration::from_secs(4);
-const RECONNECT: Duration = Duration::from_millis(100);
-
-/// Opens a socket on some gateway, trying them in turn until one takes it.
-async fn reconnect(
-    deployment: &Deployment,
-    first: usize,
-    options: impl Fn() -> SocketOptions,
-    stop: &AtomicBool,
-) -> Option<Socket> {
-    let count = deployment.gateways.len();
-    for turn in first.. {
-        if stop.load(Ordering::Relaxed) {
-            return None;
-        }
-        if let Some(address) = deployment.gateways[turn % count].try_address()
-            && let Ok(Ok(socket)) = Socket::try_open(address, options()).await
-            && socket
-                .try_take(REPLY, |frame| frame["type"] == "connected")
-                .await
-                .is_some()
-        {
-            return Some(socket);
-        }
-        tokio::time::sleep(RECONNECT).await;
-    }
-    None
-}
-
 /// Senders that retry until they are answered, and devices that always come back.
 pub struct Load {
     deployment: Arc<Deployment>,
@@ -189,45 +161,24 @@ impl Load {
     }
 
     fn receive(&mut self, first: usize, user: &User, device: &str) {
-        let (deployment, history, stop) = (
-            self.deployment.clone(),
-            self.history.clone(),
-            self.stop_receiving.clone(),
-        );
-        let (user, device) = (user.clone(), device.to_owned());
+        let receiver = Receiver {
+            deployment: self.deployment.clone(),
+            history: self.history.clone(),
+            stop: self.stop_receiving.clone(),
+            user: user.clone(),
+            device: device.to_owned(),
+        };
         // Entitled from now on, connected or not.
-        drop(history.listen(&user.name, &device));
-        self.receivers.push(tokio::spawn(async move {
-            let options = || {
-                SocketOptions::bearer(&user.token)
-                    .device(&device)
-                    .listener(history.listen(&user.name, &device))
-            };
-            for turn in first.. {
-                let Some(socket) = reconnect(&deployment, turn, options, &stop).await else {
-                    return;
-                };
-                while !socket.is_closed() && !stop.load(Ordering::Relaxed) {
-                    // Frames are seen by the listener; this only keeps the inbox small.
-                    socket.try_take(Duration::from_millis(200), |_| true).await;
-                }
-            }
-        }));
+        drop(receiver.options());
+        self.receivers.push(tokio::spawn(receiver.run(None, first)));
     }
 
     fn send(&mut self, first: usize, user: User, size: &LoadSize) {
-        let (deployment, history, stop) = (
-            self.deployment.clone(),
-            self.history.clone(),
-            self.stop_sending.clone(),
-        );
-        let never = AtomicBool::new(false);
+        let (history, stop) = (self.history.clone(), self.stop_sending.clone());
         let (recipients, pause, each) = (self.recipients.clone(), size.pause, size.each);
         let padding = "x".repeat(size.padding);
+        let mut sender = Sender::new(self.deployment.clone(), &user, first);
         self.senders.push(tokio::spawn(async move {
-            let options = || SocketOptions::bearer(&user.token).device("sending");
-            let mut turn = first;
-            let mut socket = None;
             for number in 0..each.unwrap_or(usize::MAX) {
                 if stop.load(Ordering::Relaxed) {
                     break;
@@ -238,31 +189,7 @@ impl Load {
                 if !padding.is_empty() {
                     payload["data"] = json!({ "padding": padding });
                 }
-                // The same id until there is an answer: that is what makes a retry safe.
-                loop {
-                    let open = match socket.take() {
-                        Some(open) => open,
-                        None => reconnect(&deployment, turn, options, &never)
-                            .await
-                            .expect("never stopped"),
-                    };
-                    let frame =
-                        json!({"type": "command.create", "id": asking.mark(), "payload": payload});
-                    open.send(&frame).await;
-                    match open
-                        .try_take(REPLY, |frame| frame["replyTo"] == asking.mark())
-                        .await
-                    {
-                        Some(reply) => {
-                            socket = Some(open);
-                            if asking.answered(&reply) != Outcome::Info {
-                                break;
-                            }
-                            tokio::time::sleep(RECONNECT).await;
-                        }
-                        None => turn += 1,
-                    }
-                }
+                sender.ask(&asking, "command.create", &payload).await;
                 tokio::time::sleep(pause).await;
             }
         }));
@@ -316,7 +243,7 @@ impl Load {
             if verdict.lost.is_empty() && rows.len() >= promised || Instant::now() >= end {
                 break rows;
             }
-            tokio::time::sleep(RECONNECT).await;
+            tokio::time::sleep(PAUSE).await;
         };
         self.stop_receiving.store(true, Ordering::Relaxed);
         for receiver in self.receivers.drain(..) {

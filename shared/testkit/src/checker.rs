@@ -1,11 +1,13 @@
 //! Set arithmetic over a [`History`], after everything is healed and drained.
 
+mod inboxes;
+
 use std::{
     collections::{HashMap, HashSet},
     fmt,
 };
 
-use crate::history::{Asked, History, Outcome, Received};
+use crate::history::{Asked, History, Outcome, Received, Records};
 
 /// Raw duplicates a device may get per reconnect: the window of unconfirmed entries.
 pub const WINDOW: u64 = 256;
@@ -19,7 +21,8 @@ pub struct Verdict {
     pub phantom: Vec<String>,
     /// Received by somebody it was not for.
     pub foreign: Vec<String>,
-    /// First received after something that stands behind it in the log, or out of its sender's order.
+    /// First received after something that stands behind it in the log, or out of its sender's order,
+    /// or after a later message of its conversation.
     pub reordered: Vec<String>,
     /// The same request under two ids, or an id at two positions: not recognisable as a duplicate.
     pub doubled: Vec<String>,
@@ -27,6 +30,8 @@ pub struct Verdict {
     pub repeated: Vec<String>,
     /// Rows in Postgres that are missing, doubled, or promised to nobody.
     pub rows: Vec<String>,
+    /// The same for rows of inboxes.
+    pub inboxes: Vec<String>,
 }
 
 impl Verdict {
@@ -52,6 +57,7 @@ impl fmt::Display for Verdict {
             ("doubled", &self.doubled),
             ("repeated", &self.repeated),
             ("rows", &self.rows),
+            ("inboxes", &self.inboxes),
         ];
         for (name, found) in all {
             write!(f, "{name} {}", found.len())?;
@@ -101,22 +107,21 @@ impl History {
                 .connections
                 .get(&((*user).to_owned(), (*device).to_owned()))
                 .map_or(0, |n| n.saturating_sub(1));
-            judge_device(
-                &mut verdict,
-                &format!("{user}/{device}"),
+            let device = Device {
+                name: format!("{user}/{device}"),
                 user,
-                received,
-                &asked,
-                senders,
                 resets,
-            );
+                records: &records,
+                asked: &asked,
+            };
+            device.judge(&mut verdict, received, senders);
             let got: HashSet<&str> = received.iter().map(|one| one.mark.as_str()).collect();
-            for one in records.asked.iter().filter(|one| one.recipient == *user) {
-                if matches!(one.outcome, Outcome::Ok { .. }) && !got.contains(one.mark.as_str()) {
-                    verdict.lost.push(format!(
-                        "{} of {} for {user}/{device}",
-                        one.mark, one.sender
-                    ));
+            for one in &records.asked {
+                let is_promised = matches!(one.outcome, Outcome::Ok { .. })
+                    && records.is_for(&one.recipient, user);
+                if is_promised && !got.contains(one.mark.as_str()) {
+                    let lost = format!("{} of {} for {}", one.mark, one.sender, device.name);
+                    verdict.lost.push(lost);
                 }
             }
         }
@@ -127,47 +132,91 @@ impl History {
     }
 }
 
-fn judge_device(
-    verdict: &mut Verdict,
-    name: &str,
-    user: &str,
-    received: &[&Received],
-    asked: &HashMap<&str, &Asked>,
-    senders: Senders,
+/// What a device is judged by.
+struct Device<'a> {
+    name: String,
+    user: &'a str,
     resets: u64,
-) {
-    let mut positions: HashMap<&str, (u64, u64)> = HashMap::new();
-    let mut ids: HashMap<&str, &str> = HashMap::new();
-    let mut furthest = (0, 0);
-    let mut newest: HashMap<&str, u64> = HashMap::new();
-    let mut repeats = 0;
-    for one in received {
-        let position = (one.epoch, one.offset);
-        if let Some(known) = positions.get(one.id.as_str()) {
-            repeats += 1;
-            // Heard before a failover that lost it, and appended again before it was promised.
-            let again = position.0 > known.0;
-            if *known != position && !again {
-                verdict.doubled.push(format!(
-                    "{name}: id {} at {known:?} and at {position:?}",
-                    one.id
+    records: &'a Records,
+    asked: &'a HashMap<&'a str, &'a Asked>,
+}
+
+impl Device<'_> {
+    fn judge(&self, verdict: &mut Verdict, received: &[&Received], senders: Senders) {
+        let name = &self.name;
+        let mut positions: HashMap<&str, (u64, u64)> = HashMap::new();
+        let mut ids: HashMap<&str, &str> = HashMap::new();
+        let mut furthest = (0, 0);
+        let mut newest: HashMap<(&str, &str), u64> = HashMap::new();
+        let mut latest: HashMap<&str, &str> = HashMap::new();
+        let mut repeats = 0;
+        for one in received {
+            let position = (one.epoch, one.offset);
+            if let Some(known) = positions.get(one.id.as_str()) {
+                repeats += 1;
+                // Heard before a failover that lost it, and appended again before it was promised.
+                let again = position.0 > known.0;
+                if *known != position && !again {
+                    verdict.doubled.push(format!(
+                        "{name}: id {} at {known:?} and at {position:?}",
+                        one.id
+                    ));
+                }
+                continue;
+            }
+            positions.insert(&one.id, position);
+            if position <= furthest {
+                verdict.reordered.push(format!(
+                    "{name}: {} at {position:?} after {furthest:?}",
+                    one.mark
                 ));
             }
-            continue;
+            furthest = furthest.max(position);
+            if let Some(conversation) = &one.conversation {
+                let before = latest.entry(conversation).or_default();
+                // Ids are UUIDs, whose texts sort as they do.
+                if one.id.as_str() <= *before {
+                    verdict
+                        .reordered
+                        .push(format!("{name}: message {} after {before}", one.id));
+                } else {
+                    *before = &one.id;
+                }
+            }
+            let Some(asked) = self.asked_for(verdict, one) else {
+                continue;
+            };
+            if let Some(other) = ids.insert(&one.mark, &one.id) {
+                verdict
+                    .doubled
+                    .push(format!("{name}: {} as {other} and as {}", one.mark, one.id));
+                continue;
+            }
+            let line = (asked.sender.as_str(), asked.recipient.as_str());
+            let before = newest.insert(line, asked.number).unwrap_or(0);
+            if senders == Senders::OneAtATime && asked.number < before {
+                verdict.reordered.push(format!(
+                    "{name}: number {} of {} after {before}",
+                    asked.number, asked.sender
+                ));
+            }
         }
-        positions.insert(&one.id, position);
-        if position <= furthest {
-            verdict.reordered.push(format!(
-                "{name}: {} at {position:?} after {furthest:?}",
-                one.mark
+        if repeats > (self.resets + 1) * WINDOW {
+            verdict.repeated.push(format!(
+                "{name}: {repeats} repeats in {} reconnects",
+                self.resets
             ));
         }
-        furthest = furthest.max(position);
-        let Some(asked) = asked.get(one.mark.as_str()) else {
+    }
+
+    /// The request that something came of, unless there was none; whether it was for this user.
+    fn asked_for(&self, verdict: &mut Verdict, one: &Received) -> Option<&Asked> {
+        let name = &self.name;
+        let Some(asked) = self.asked.get(one.mark.as_str()) else {
             verdict
                 .phantom
                 .push(format!("{name}: {:?}, which nobody asked for", one.mark));
-            continue;
+            return None;
         };
         match &asked.outcome {
             Outcome::Fail { code } => verdict
@@ -181,30 +230,13 @@ fn judge_device(
             }
             _ => {}
         }
-        if asked.recipient != user {
+        if !self.records.is_for(&asked.recipient, self.user) {
             verdict.foreign.push(format!(
                 "{name}: {}, which is for {}",
                 one.mark, asked.recipient
             ));
         }
-        if let Some(other) = ids.insert(&one.mark, &one.id) {
-            verdict
-                .doubled
-                .push(format!("{name}: {} as {other} and as {}", one.mark, one.id));
-            continue;
-        }
-        let before = newest.insert(&asked.sender, asked.number).unwrap_or(0);
-        if senders == Senders::OneAtATime && asked.number < before {
-            verdict.reordered.push(format!(
-                "{name}: number {} of {} after {before}",
-                asked.number, asked.sender
-            ));
-        }
-    }
-    if repeats > (resets + 1) * WINDOW {
-        verdict
-            .repeated
-            .push(format!("{name}: {repeats} repeats in {resets} reconnects"));
+        Some(asked)
     }
 }
 
@@ -311,6 +343,51 @@ mod tests {
         assert_eq!(verdict.reordered.len(), 2, "{verdict}");
         assert_eq!(verdict.doubled.len(), 2, "{verdict}");
         assert_eq!(verdict.rows.len(), 4, "{verdict}");
+    }
+
+    fn said(history: &History, sender: &str, id: &str) -> String {
+        let asking = history.ask(sender, "all");
+        asking.answered(&json!({"type": "chat.accepted", "payload": {"messageId": id}}));
+        asking.mark().to_owned()
+    }
+
+    fn told(listener: &crate::socket::Listener, mark: &str, id: &str, offset: u64) {
+        let payload = json!({
+            "messageId": id, "conversationId": "c", "content": mark, "senderType": "USER",
+        });
+        listener(&json!({"type": "message.new", "epoch": 7, "offset": offset, "payload": payload}));
+    }
+
+    #[test]
+    fn what_is_said_in_a_group_is_for_all_of_it_in_its_order() {
+        let history = History::new();
+        history.group("all", ["ann", "bob"].map(str::to_owned));
+        let (one, two) = (said(&history, "ann", "1"), said(&history, "bob", "2"));
+        let (ann, bob) = (
+            history.listen("ann", "laptop"),
+            history.listen("bob", "phone"),
+        );
+        for listener in [&ann, &bob] {
+            listener(
+                &json!({"type": "message.new", "epoch": 7, "offset": 1, "payload": {
+                    "messageId": "0", "conversationId": "c", "content": "", "senderType": "SYSTEM",
+                }}),
+            );
+            told(listener, &one, "1", 2);
+            told(listener, &two, "2", 3);
+        }
+        history.verdict(Senders::OneAtATime, None).assert_clean();
+
+        let eve = history.listen("eve", "phone");
+        told(&eve, &one, "1", 1);
+        let cat = history.listen("ann", "tablet");
+        told(&cat, &two, "2", 1);
+        told(&cat, &one, "1", 2);
+        said(&history, "bob", "3");
+        let verdict = history.verdict(Senders::OneAtATime, None);
+        assert_eq!(verdict.foreign.len(), 1, "{verdict}");
+        assert_eq!(verdict.reordered.len(), 1, "{verdict}");
+        assert_eq!(verdict.lost.len(), 3, "{verdict}");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What every sender asked and was promised, and what every device got.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -29,6 +29,7 @@ pub enum Outcome {
 pub struct Asked {
     pub mark: String,
     pub sender: String,
+    /// A user, or a group of them.
     pub recipient: String,
     /// Which one it is of this sender's to this recipient, in the order they were asked.
     pub number: u64,
@@ -43,6 +44,8 @@ pub struct Received {
     pub connection: u64,
     pub mark: String,
     pub id: String,
+    /// Where it was said, if it is a message of a conversation: ids rise in the order of one.
+    pub conversation: Option<String>,
     pub epoch: u64,
     pub offset: u64,
 }
@@ -65,12 +68,30 @@ pub(crate) struct Records {
     pub(crate) received: Vec<Received>,
     /// Connections per (user, device): its resets are one less.
     pub(crate) connections: HashMap<(String, String), u64>,
+    /// Who gets what is asked for a group, by its name.
+    pub(crate) groups: HashMap<String, HashSet<String>>,
     numbers: HashMap<(String, String), u64>,
+}
+
+impl Records {
+    /// Whether a user gets what is asked for this recipient.
+    pub(crate) fn is_for(&self, recipient: &str, user: &str) -> bool {
+        match self.groups.get(recipient) {
+            Some(members) => members.contains(user),
+            None => recipient == user,
+        }
+    }
 }
 
 impl History {
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// What is asked for `name` from now on is for all of these users.
+    pub fn group(&self, name: &str, members: impl IntoIterator<Item = String>) {
+        let members = members.into_iter().collect();
+        self.records().groups.insert(name.to_owned(), members);
     }
 
     /// A sender is about to ask. Until told otherwise the outcome is unknown.
@@ -109,17 +130,21 @@ impl History {
             .or_default() += 1;
         let (history, user, device) = (self.clone(), user.to_owned(), device.to_owned());
         Arc::new(move |frame: &Value| {
-            if frame["type"] != "command.new" {
-                return;
-            }
             let payload = &frame["payload"];
+            let id = match frame["type"].as_str() {
+                Some("command.new") => &payload["commandId"],
+                // Nobody asks for those of the server.
+                Some("message.new") if payload["senderType"] != "SYSTEM" => &payload["messageId"],
+                _ => return,
+            };
             let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
             history.records().received.push(Received {
                 user: user.clone(),
                 device: device.clone(),
                 connection,
                 mark: text(&payload["content"]),
-                id: text(&payload["commandId"]),
+                id: text(id),
+                conversation: payload["conversationId"].as_str().map(str::to_owned),
                 epoch: frame["epoch"].as_u64().unwrap_or_default(),
                 offset: frame["offset"].as_u64().unwrap_or_default(),
             });
@@ -135,7 +160,7 @@ impl History {
             .filter(|one| one.user == user && one.device == device);
         of_device
             .map(|one| one.id.as_str())
-            .collect::<std::collections::HashSet<_>>()
+            .collect::<HashSet<_>>()
             .len()
     }
 
@@ -169,17 +194,22 @@ impl Asking {
         &self.mark
     }
 
-    /// What the reply frame says: `command.accepted` is a promise; `error` with `unavailable`,
+    /// What the reply frame says: `command.accepted` or `chat.accepted` is a promise; `error` with `unavailable`,
     /// `rate_limited` or `internal` leaves it open (the same request may be tried again).
     pub fn answered(&self, reply: &Value) -> Outcome {
         let payload = &reply["payload"];
         let code = payload["code"].as_str().unwrap_or("no code").to_owned();
-        let outcome = match (reply["type"].as_str(), payload["commandId"].as_str()) {
-            (Some("command.accepted"), Some(id)) => Outcome::Ok { id: id.to_owned() },
-            _ if matches!(code.as_str(), "unavailable" | "rate_limited" | "internal") => {
+        let id = match reply["type"].as_str() {
+            Some("command.accepted") => payload["commandId"].as_str(),
+            Some("chat.accepted") => payload["messageId"].as_str(),
+            _ => None,
+        };
+        let outcome = match id {
+            Some(id) => Outcome::Ok { id: id.to_owned() },
+            None if matches!(code.as_str(), "unavailable" | "rate_limited" | "internal") => {
                 Outcome::Info
             }
-            _ => Outcome::Fail { code },
+            None => Outcome::Fail { code },
         };
         self.history.records().asked[self.index].outcome = outcome.clone();
         outcome

@@ -1,6 +1,7 @@
 //! Conversations over JSON sockets and REST: who is told what, who may do what.
 
 mod history;
+mod large;
 mod rights;
 mod secrets;
 
