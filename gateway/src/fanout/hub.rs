@@ -93,8 +93,7 @@ impl Hub {
             match event {
                 BellEvent::Entry(entry) => {
                     let topic = entry.topic;
-                    let entry = self.revealing.reveal(entry);
-                    self.with(topic, |state| state.hear(entry, effects));
+                    self.with(topic, |state| state.hear(entry, &self.revealing, effects));
                     self.reseat_who_chose(effects);
                 }
                 BellEvent::Displaced { topic, session } => {
@@ -338,7 +337,7 @@ impl Hub {
         entries: Vec<Entry>,
         at: Position,
     ) -> Advance {
-        let shared = |entry| SharedEntry::new(self.revealing.reveal(entry));
+        let shared = |entry| self.revealing.share(entry);
         let entries: Vec<_> = entries.into_iter().map(shared).collect();
         // Asked one by one under the lock, so that a choice counts at once; encoded outside of it.
         let take = |entry: &Arc<SharedEntry>| {
@@ -374,9 +373,9 @@ impl Hub {
         target: Position,
         effects: &mut Effects,
     ) -> bool {
-        let revealed = |entry| self.revealing.reveal(entry);
-        let entries = entries.into_iter().map(revealed).collect();
-        let whole = self.with(topic, |state| state.repaired(entries, end, target, effects));
+        let whole = self.with(topic, |state| {
+            state.repaired(entries, end, target, &self.revealing, effects)
+        });
         self.reseat_who_chose(effects);
         whole.unwrap_or(true)
     }

@@ -4,10 +4,10 @@ use std::sync::{Arc, OnceLock};
 
 use shared::domain::{Entry, Kind};
 
-use super::Fanout;
+use super::{Fanout, shared_entry::SharedEntry};
 
 /// Makes the body of an entry readable; the application does, as it has the keys. Called once on a
-/// node for each entry that somebody may get, where bells are heard: it must not take long.
+/// node for each entry that a socket gets, where bells are heard: it must not take long.
 pub type Reveal = Arc<dyn Fn(Entry) -> Entry + Send + Sync>;
 
 /// What reveals, once somebody said so.
@@ -15,13 +15,11 @@ pub type Reveal = Arc<dyn Fn(Entry) -> Entry + Send + Sync>;
 pub(super) struct Revealing(OnceLock<Reveal>);
 
 impl Revealing {
-    /// The entry as clients see it.
-    pub(super) fn reveal(&self, entry: Entry) -> Entry {
+    /// An entry for many sockets, which is revealed when the first of them gets it.
+    pub(super) fn share(&self, entry: Entry) -> Arc<SharedEntry> {
         let is_message = matches!(entry.kind, Kind::MessageNew | Kind::MessageEdited);
-        match self.0.get() {
-            Some(reveal) if is_message => reveal(entry),
-            _ => entry,
-        }
+        let reveal = self.0.get().filter(|_| is_message);
+        SharedEntry::of(entry, reveal.cloned())
     }
 }
 

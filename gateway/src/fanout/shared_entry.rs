@@ -10,13 +10,15 @@ use shared::domain::{
 };
 use uuid::Uuid;
 
-use super::metrics;
+use super::{metrics, reveal::Reveal};
 use crate::dialect::{self, DialectId, Feed, Told};
 
 /// An entry whose frame is encoded at most once per dialect and node.
 #[derive(Debug)]
 pub struct SharedEntry {
+    /// As it is kept.
     entry: Entry,
+    sealed: Option<Sealed>,
     /// `None` if it cannot be read.
     meaning: OnceLock<Option<Meaning>>,
     frames: [OnceLock<Bytes>; DialectId::COUNT],
@@ -52,8 +54,18 @@ pub(super) enum Revoked {
 impl SharedEntry {
     /// Nothing is encoded until a socket of the dialect wants it.
     pub fn new(entry: Entry) -> Arc<Self> {
+        Self::of(entry, None)
+    }
+
+    /// One that has to be revealed before anybody sees it.
+    pub(super) fn of(entry: Entry, reveal: Option<Reveal>) -> Arc<Self> {
+        let sealed = reveal.map(|reveal| Sealed {
+            reveal,
+            shown: OnceLock::new(),
+        });
         Arc::new(Self {
             entry,
+            sealed,
             meaning: OnceLock::new(),
             frames: [const { OnceLock::new() }; DialectId::COUNT],
         })
@@ -147,7 +159,31 @@ impl SharedEntry {
     /// What all sockets of a dialect share of it: the complete WebSocket frame, or all but the head.
     pub fn frame(&self, dialect: DialectId) -> &Bytes {
         self.frames[dialect.index()]
-            .get_or_init(|| dialect::shared(dialect, &Told::Entry(&self.entry)))
+            .get_or_init(|| dialect::shared(dialect, &Told::Entry(self.shown())))
+    }
+}
+
+impl SharedEntry {
+    /// As clients see it.
+    fn shown(&self) -> &Entry {
+        match &self.sealed {
+            None => &self.entry,
+            Some(Sealed { reveal, shown }) => {
+                shown.get_or_init(|| Box::new(reveal(self.entry.clone())))
+            }
+        }
+    }
+}
+
+/// How an entry is revealed, and what came of it.
+struct Sealed {
+    reveal: Reveal,
+    shown: OnceLock<Box<Entry>>,
+}
+
+impl std::fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sealed").finish_non_exhaustive()
     }
 }
 

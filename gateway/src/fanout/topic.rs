@@ -17,6 +17,7 @@ use super::{
     outbox::{Offered, Outbox, Then},
     place::Mode,
     recent::Recent,
+    reveal::Revealing,
     shared_entry::{Revoked, SharedEntry},
     track::Ended,
 };
@@ -350,7 +351,7 @@ impl TopicState {
     }
 
     /// A bell rang.
-    pub(super) fn hear(&mut self, entry: Entry, effects: &mut Effects) {
+    pub(super) fn hear(&mut self, entry: Entry, revealing: &Revealing, effects: &mut Effects) {
         let (topic, at) = (entry.topic, entry.position);
         if matches!((topic, entry.kind), (Topic::User(_), Kind::Preferences)) {
             // Also where something before it is missing: that is read later, but the choice counts now.
@@ -359,7 +360,7 @@ impl TopicState {
         match self.position {
             Some(position) if at <= position => {}
             Some(position) if !self.dirty && position.is_followed_by(at) => {
-                self.deliver(entry, effects);
+                self.deliver(entry, revealing, effects);
                 self.heard = self.heard.max(at);
             }
             Some(_) => {
@@ -404,6 +405,7 @@ impl TopicState {
         entries: Vec<Entry>,
         end: Option<Position>,
         target: Position,
+        revealing: &Revealing,
         effects: &mut Effects,
     ) -> bool {
         if !self.dirty {
@@ -416,7 +418,7 @@ impl TopicState {
                 .position
                 .is_none_or(|position| entry.position > position);
             if is_news || matches!(entry.topic, Topic::Revocations | Topic::Directory) {
-                self.deliver(entry, effects);
+                self.deliver(entry, revealing, effects);
             }
         }
         if let Some(end) = end {
@@ -447,7 +449,7 @@ impl TopicState {
     }
 
     /// Gives the next entry to everybody who is live and whom it reaches.
-    fn deliver(&mut self, entry: Entry, effects: &mut Effects) {
+    fn deliver(&mut self, entry: Entry, revealing: &Revealing, effects: &mut Effects) {
         let before = self.position.unwrap_or_default();
         self.position = Some(before.max(entry.position));
         match (entry.topic, entry.kind) {
@@ -460,7 +462,7 @@ impl TopicState {
         if self.is_unused() {
             return;
         }
-        let entry = SharedEntry::new(entry);
+        let entry = revealing.share(entry);
         let Some(tags) = entry.tags() else {
             return;
         };

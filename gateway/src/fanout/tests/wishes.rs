@@ -1,7 +1,10 @@
 //! Sockets that follow queues and listen to conversations, without servers.
 
 use std::{
-    sync::{Arc, Weak, atomic::AtomicU64},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
     task::{Context, Poll, Waker},
 };
 
@@ -20,7 +23,7 @@ use super::{Pipe, entry};
 use crate::{
     dialect::{AckMode, DialectId, Feed, Interest, Messages},
     fanout::{
-        Batch, Fanout, Notice, Outbox, OutboxLimits, SharedEntry, Taken, TokenRef,
+        Batch, Fanout, Notice, Outbox, OutboxLimits, Reveal, SharedEntry, Taken, TokenRef,
         hub::Hub,
         item::SharedSignal,
         line::Written,
@@ -416,6 +419,29 @@ fn who_types_is_told_to_others_and_only_to_those_who_have_room() {
     tell(1);
     assert_eq!(take_all(&carl).0.len(), 1);
     assert_eq!(carl.unconfirmed(), 2, "nobody has to confirm a signal");
+}
+
+#[test]
+fn what_is_said_is_revealed_once_and_only_for_somebody() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let reveal: Reveal = Arc::new({
+        let calls = calls.clone();
+        move |sealed| {
+            calls.fetch_add(1, Ordering::Relaxed);
+            Entry {
+                body: r#"{"content":"open"}"#.into(),
+                ..sealed
+            }
+        }
+    });
+    let entry = SharedEntry::of(said(1, ""), Some(reveal));
+    assert!(entry.is_copied());
+    assert_eq!(calls.load(Ordering::Relaxed), 0);
+    for dialect in DialectId::ALL {
+        let frame = String::from_utf8_lossy(entry.frame(dialect)).into_owned();
+        assert!(frame.contains(r#""content":"open""#), "{frame}");
+    }
+    assert_eq!(calls.load(Ordering::Relaxed), 1);
 }
 
 #[test]
