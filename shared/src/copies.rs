@@ -222,7 +222,7 @@ fn gone(entry: &Entry) -> Option<UserId> {
 /// would not know that they take part, or that they do no more.
 fn concerned(entry: &Entry, members: Option<&Members>) -> Vec<UserId> {
     match change_in(entry) {
-        Some(ConversationChange::Created) => {
+        Some(ConversationChange::Created | ConversationChange::Unarchived) => {
             let present = members.into_iter().flat_map(Members::present);
             present.map(|member| member.user).collect()
         }
@@ -256,7 +256,7 @@ where
     F: Future<Output = Result<Option<Members>, PgError>>,
 {
     let members = match change_in(entry) {
-        Some(ConversationChange::Created) => members_of().await?,
+        Some(ConversationChange::Created | ConversationChange::Unarchived) => members_of().await?,
         _ => None,
     };
     let users = concerned(entry, members.as_ref());

@@ -136,29 +136,28 @@ impl Conversations {
         Ok(members)
     }
 
-    /// Appends an entry, decided by who takes part now: `decide` sees that and makes the entry, or
-    /// refuses. It is asked again if the conversation changed meanwhile. Copies are made, if there
-    /// are any to make, beside the request.
+    /// Appends an entry that `make` makes, if `may` does not refuse it by who takes part now. Both are
+    /// asked again if the conversation changed meanwhile. What was accepted under this key before gets
+    /// its first answer, whatever has come to speak against it since. Copies are made, if there are
+    /// any to make, beside the request.
     pub async fn append(
         self: &Arc<Self>,
         id: ConversationId,
-        mut decide: impl FnMut(&Members) -> Result<Append, Refusal>,
+        may: impl Fn(&Members) -> Result<(), Refusal>,
+        make: impl Fn(&Members) -> Result<Append, Refusal>,
     ) -> Result<Appended, Refusal> {
         let mut members = self.members(id).await?;
         for _ in 0..TRIES {
-            let decided = decide(&members);
-            let entry = match decided {
-                Ok(entry) => entry,
+            let entry = make(&members)?;
+            if let Err(refusal) = may(&members) {
                 // What is old may be what speaks against it.
-                Err(refusal) => {
-                    let read = self.read_again(id).await?;
-                    if read.version == members.version {
-                        return Err(refusal);
-                    }
-                    members = read;
-                    continue;
+                let read = self.read_again(id).await?;
+                if read.version == members.version {
+                    return self.accepted_before(id, entry, refusal).await;
                 }
-            };
+                members = read;
+                continue;
+            }
             let author = Author::By {
                 version: members.version,
                 copier: self.copier_of(&members).filter(|_| is_copied(entry.kind)),
@@ -175,6 +174,32 @@ impl Conversations {
         }
         let refusal = Refusal::new(Code::Unavailable, "the conversation keeps changing");
         Err(refusal.retry_after(Duration::from_secs(1)))
+    }
+
+    /// What became of an entry when it was tried before; if it was not, the refusal.
+    async fn accepted_before(
+        self: &Arc<Self>,
+        id: ConversationId,
+        entry: Append,
+        refusal: Refusal,
+    ) -> Result<Appended, Refusal> {
+        let remembered = self.store.remembers(entry.topic, &entry.key).await;
+        if !remembered.map_err(|error| store_refusal(&error))? {
+            return Err(refusal);
+        }
+        // No conversation has this version, so nothing new is taken.
+        let author = Author::By {
+            version: 0,
+            copier: None,
+        };
+        let entry = Append {
+            author: Some(author),
+            ..entry
+        };
+        match self.append_as(id, 0, entry).await? {
+            Appended::Outdated => Err(refusal),
+            appended => Ok(appended),
+        }
     }
 
     /// Tells Redis of changes that the record has, and the record that it was told. What fails here

@@ -51,7 +51,7 @@ impl Api {
         })?;
         (self.backend()?.admit)(&identity).inspect_err(|refusal| {
             if refusal.code == Code::Unauthorized {
-                tracing::info!(event = "denied", owner = %identity.user, reason = %refusal, "token refused");
+                tracing::info!(event = "denied", user = %identity.user, reason = %refusal, "token refused");
             }
         })?;
         Ok(identity)

@@ -555,6 +555,7 @@ impl<H: Host> Drop for Session<H> {
             session = %peer.caller.session,
             user = %peer.caller.user,
             device = %peer.caller.device,
+            dialect = peer.dialect.name(),
             node = %self.host.node(),
             reason,
             code = self.ending.and_then(CloseReason::code),

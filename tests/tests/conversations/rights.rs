@@ -349,3 +349,55 @@ async fn what_is_wrong_with_a_message_is_told_and_the_socket_lives() {
     say(&socket, &id, &full).await;
     expect_message(&socket, &full).await;
 }
+
+#[tokio::test]
+async fn a_retry_gets_its_first_answer_whatever_has_happened_since() {
+    let tidegate = Deployment::start().await;
+    let (ann, bob) = (tidegate.user("ann").await, tidegate.user("bob").await);
+    let (ann_socket, _) = tidegate.connect(0, &ann, "laptop").await;
+    let (socket, _) = tidegate.connect(1, &bob, "phone").await;
+    let id = group(&tidegate, &[&ann, &bob]).await;
+    let message = json!({"conversationId": id, "message": "hello"});
+    let said = socket
+        .request_as("say", "chat.message", message.clone())
+        .await;
+    let other = say(&socket, &id, "something else").await;
+    let of = |message: &Value| json!({"messageId": message, "message": "changed"});
+    let first = &said["payload"]["messageId"];
+    let edited = socket.request_as("edit", "message.edit", of(first)).await;
+    assert_eq!(edited["type"], "message.edited", "{edited}");
+    let another = socket
+        .request_as("edit", "message.edit", of(&json!(other)))
+        .await;
+    assert_error(&another, "conflict");
+    let delete = json!({"messageId": first, "conversationId": id});
+    let deleted = socket
+        .request_as("delete", "message.delete", delete.clone())
+        .await;
+    assert_eq!(deleted["type"], "message.deleted", "{deleted}");
+    let mut late = of(first);
+    for place in [Value::Null, json!(id)] {
+        late["conversationId"] = place;
+        assert_error(
+            &socket.request("message.edit", late.clone()).await,
+            "not_found",
+        );
+    }
+    let member = format!("PATCH /conversations/{id}/participants/{}", bob.id);
+    let until = json!({"mutedUntil": "2099-01-01T00:00:00Z"});
+    ask(&tidegate, 0, &ann, &member, until).await;
+
+    for (name, request, payload, answer) in [
+        ("say", "chat.message", message, &said),
+        ("edit", "message.edit", of(first), &edited),
+        ("delete", "message.delete", delete, &deleted),
+    ] {
+        let again = socket.request_as(name, request, payload).await;
+        assert_eq!(again["payload"], answer["payload"], "{again}");
+    }
+    let payload = json!({"conversationId": id, "message": "new"});
+    assert_error(&socket.request("chat.message", payload).await, "forbidden");
+    expect_change(&ann_socket, "muted").await;
+    assert_eq!(ann_socket.count("message.edited"), 1);
+    assert_eq!(ann_socket.count("message.deleted"), 1);
+}

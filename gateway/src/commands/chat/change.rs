@@ -214,6 +214,8 @@ fn may(members: &Members, by: UserId, change: &ConversationChange) -> bool {
     match change {
         ConversationChange::Left { user_id } => *user_id == by,
         ConversationChange::Unarchived => manages || is_direct,
+        // Nobody takes back what the other has decided.
+        ConversationChange::Muted { user_id, .. } if is_direct && *user_id == by => false,
         // What is not possible at all is told as such.
         _ => (manages || is_direct) && !members.is_archived,
     }

@@ -13,6 +13,7 @@ use shared::{
         MessageEdited, MessageId, ParticipantRole, Refusal, SenderType, Timestamp, Topic, UserId,
     },
     postgres::Role,
+    redis::IdempotencyKey,
 };
 use tokio::time::Instant;
 
@@ -62,10 +63,9 @@ pub(in crate::commands) async fn edit(
     content::check("message", &edit.message, &[])?;
     let known = find(app, edit.message_id, edit.conversation_id).await?;
     let act = Act::of(app, caller, &known, What::Edit).await?;
-    let digest = Digest::of(edit.message.as_bytes());
+    let digest = Digest::of(format!("{} {}", known.id, edit.message).as_bytes());
     let key = key_of(caller, request);
-    let decide = |members: &Members| {
-        act.check(members)?;
+    let make = |members: &Members| {
         let (content, sealed) = app.texts.seal(known.conversation, &edit.message)?;
         let body = MessageEdited {
             message_id: known.id,
@@ -85,7 +85,10 @@ pub(in crate::commands) async fn edit(
             digest,
         )
     };
-    let appended = app.conversations.append(known.conversation, decide).await?;
+    let appended = app
+        .conversations
+        .append(known.conversation, |members| act.check(members), make)
+        .await?;
     let done = accepted(&appended)?;
     let payload = json!({
         "messageId": known.id,
@@ -103,10 +106,9 @@ pub(in crate::commands) async fn delete(
     let delete = request.body.parse::<Delete>()?;
     let known = find(app, delete.message_id, delete.conversation_id).await?;
     let act = Act::of(app, caller, &known, What::Delete).await?;
-    let digest = Digest::of(known.id.0.as_bytes());
-    let key = key_of(caller, request);
-    let decide = |members: &Members| {
-        act.check(members)?;
+    // A message is deleted once, whoever asks how often.
+    let (key, digest) = (deletion_of(known.id), Digest::of(known.id.0.as_bytes()));
+    let make = |members: &Members| {
         let body = MessageDeleted {
             message_id: known.id,
             conversation_id: known.conversation,
@@ -123,7 +125,10 @@ pub(in crate::commands) async fn delete(
             digest,
         )
     };
-    let appended = app.conversations.append(known.conversation, decide).await?;
+    let appended = app
+        .conversations
+        .append(known.conversation, |members| act.check(members), make)
+        .await?;
     let done = accepted(&appended)?;
     let payload = json!({
         "messageId": known.id,
@@ -143,6 +148,7 @@ enum What {
 struct Act {
     user: UserId,
     what: What,
+    is_deleted: bool,
     is_sender: bool,
     is_moderator: bool,
     is_in_time: bool,
@@ -158,9 +164,6 @@ impl Act {
     ) -> Result<Self, Refusal> {
         let profile = app.users.get_fresh(caller.user).await?;
         let now = app.store.clock().now();
-        if known.is_deleted {
-            return Err(Refusal::new(Code::NotFound, "no such message"));
-        }
         if known.sender_type == SenderType::System {
             return Err(Refusal::new(
                 Code::Forbidden,
@@ -171,6 +174,7 @@ impl Act {
         Ok(Self {
             user: caller.user,
             what,
+            is_deleted: known.is_deleted,
             is_sender: known.sender == caller.user,
             is_moderator: profile.role >= Role::Moderator,
             is_in_time: now.0 - known.created_at.0 <= window,
@@ -179,6 +183,9 @@ impl Act {
     }
 
     fn check(&self, members: &Members) -> Result<(), Refusal> {
+        if self.is_deleted {
+            return Err(no_such_message());
+        }
         if self.is_moderator {
             return Ok(());
         }
@@ -224,7 +231,7 @@ async fn find(
                 sender: body.sender_id,
                 sender_type: body.sender_type,
                 created_at: entry.at,
-                is_deleted: false,
+                is_deleted: is_deleted(app, conversation, id).await?,
             });
         }
     }
@@ -236,18 +243,46 @@ async fn find(
             if conversation.is_some_and(|named| named != message.body.conversation_id) {
                 return Err(bad("conversationId: the message is in another"));
             }
+            let conversation = message.body.conversation_id;
+            let is_deleted =
+                message.deleted_at.is_some() || is_deleted(app, conversation, id).await?;
             return Ok(Known {
                 id,
-                conversation: message.body.conversation_id,
+                conversation,
                 sender: message.body.sender_id,
                 sender_type: message.body.sender_type,
                 created_at: message.created_at,
-                is_deleted: message.deleted_at.is_some(),
+                is_deleted,
             });
         }
         if Instant::now() >= deadline {
-            return Err(Refusal::new(Code::NotFound, "no such message"));
+            return Err(no_such_message());
         }
         tokio::time::sleep(ASK_AGAIN).await;
     }
+}
+
+/// Under which a message is deleted.
+fn deletion_of(id: MessageId) -> IdempotencyKey {
+    IdempotencyKey(format!("delete:{id}"))
+}
+
+/// Whether a message was deleted: of what is young Redis knows, of what is old the record.
+async fn is_deleted(
+    app: &App,
+    conversation: ConversationId,
+    id: MessageId,
+) -> Result<bool, Refusal> {
+    let topic = Topic::Conversation(conversation);
+    let remembered = app.store.remembers(topic, &deletion_of(id)).await;
+    if remembered.map_err(|error| store_refusal(&error))? {
+        return Ok(true);
+    }
+    let recorded = app.postgres.message(id).await;
+    let recorded = recorded.map_err(|error| postgres_refusal(&error))?;
+    Ok(recorded.is_some_and(|message| message.deleted_at.is_some()))
+}
+
+fn no_such_message() -> Refusal {
+    Refusal::new(Code::NotFound, "no such message")
 }

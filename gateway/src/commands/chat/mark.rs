@@ -84,11 +84,9 @@ async fn mark(
     let body = serde_json::to_vec(&receipt).map_err(|_| bad("not representable"))?;
     let digest = Digest::of(&body);
     let key = IdempotencyKey(format!("{kind}:{}:{digest}", caller.user));
-    let decide = |members: &Members| {
-        participant(members, caller.user)?;
-        entry(app, conversation, kind, &receipt, key.clone(), digest)
-    };
-    let appended = app.conversations.append(conversation, decide).await?;
+    let may = |members: &Members| participant(members, caller.user).map(drop);
+    let make = |_: &Members| entry(app, conversation, kind, &receipt, key.clone(), digest);
+    let appended = app.conversations.append(conversation, may, make).await?;
     let done = accepted(&appended)?;
     let mut payload = serde_json::json!(receipt);
     payload["at"] = serde_json::json!(done.at);

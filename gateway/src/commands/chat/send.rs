@@ -118,8 +118,8 @@ pub(in crate::commands) async fn run(
     }
     let (key, digest) = (key_of(caller, request), message.digest());
     let now = app.store.clock().now();
-    let decide = |members: &Members| {
-        may_write(members, caller.user, now)?;
+    let may = |members: &Members| may_write(members, caller.user, now).map(drop);
+    let make = |members: &Members| {
         let body = body(app, caller.user, &sender, members, &message)?;
         let entry = entry(
             app,
@@ -137,7 +137,7 @@ pub(in crate::commands) async fn run(
             ..entry
         })
     };
-    let appended = app.conversations.append(conversation, decide).await?;
+    let appended = app.conversations.append(conversation, may, make).await?;
     let accepted = accepted(&appended)?;
     if let Some(slot) = reused {
         slot.remember(topic);
