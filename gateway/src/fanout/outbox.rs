@@ -178,11 +178,11 @@ impl Outbox {
         if state.queue.capacity() > 8 {
             state.queue = VecDeque::new();
         }
-        if let Some(notice) = state.take_notice() {
-            return Poll::Ready(Taken::Notice(notice));
+        if let Some(reason) = state.close {
+            return Poll::Ready(Taken::Close(reason));
         }
-        match state.close {
-            Some(reason) => Poll::Ready(Taken::Close(reason)),
+        match state.take_notice() {
+            Some(notice) => Poll::Ready(Taken::Notice(notice)),
             None => Poll::Pending,
         }
     }

@@ -121,7 +121,7 @@ fn mark_of(pong: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use shared::domain::Position;
+    use shared::domain::{Position, Queue};
 
     use super::*;
 
@@ -145,6 +145,26 @@ mod tests {
         assert_eq!(confirmations.pong(&mark.to_be_bytes()), Some(at(5)));
         assert_eq!(confirmations.due_at(4, now), Some(now + PACE));
         assert_eq!(confirmations.due_at(128, now), Some(now));
+    }
+
+    #[test]
+    fn a_pong_confirms_queues_that_are_taken_by_themselves() {
+        let now = Instant::now();
+        let of = |offset| {
+            let position = Position { epoch: 1, offset };
+            Reach::default().with_queue(Queue::Messages, position)
+        };
+        let mut confirmations = Confirmations::new(Reach::default(), 256, now);
+        confirmations.handed(&of(3));
+        // An older one takes nothing back, and what is in no queue adds nothing.
+        confirmations.handed(&of(2));
+        confirmations.handed(&Reach::default());
+        assert_eq!(confirmations.due_at(1, now), Some(now));
+        let mark = confirmations.ping(now);
+        assert_eq!(confirmations.due_at(1, now), None);
+        assert_eq!(confirmations.pong(&mark.to_be_bytes()), Some(of(3)));
+        confirmations.handed(&of(3));
+        assert_eq!(confirmations.due_at(1, now), None, "nothing new");
     }
 
     #[test]

@@ -315,7 +315,7 @@ async fn small_requests_are_answered_and_unknown_ones_refused() {
         assert_eq!(reply.always, always, "{name}");
     }
     assert_eq!(
-        desk.refusal(anna, None, "chat.message", json!({})).await,
+        desk.refusal(anna, None, "no.such", json!({})).await,
         Code::UnknownType
     );
 }
