@@ -31,8 +31,14 @@ impl Fanout {
         self.lifecycle.spawn("catch-up", async move {
             fanout.catch_up(&outbox, feed, walk).await;
             if let Feed::Conversation(conversation) = feed {
-                // What was read may have taken its last listener.
+                // What was read may have taken a right, and the topic its last listener; or whoever
+                // lost it may have come back before that was read.
                 fanout.linger_if_unused(Topic::Conversation(conversation));
+                if let Some(member) = outbox.member()
+                    && outbox.mode(feed) == Mode::Gone
+                {
+                    fanout.admitted(member.user, conversation);
+                }
             }
         });
     }

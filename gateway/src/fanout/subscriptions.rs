@@ -253,7 +253,9 @@ impl Fanout {
         self.lifecycle.spawn("listen", async move {
             for outbox in wanting {
                 let begun = timeout(DEADLINE, fanout.listen_anew(&outbox, user, conversation));
-                if !matches!(begun.await, Ok(Ok(()))) {
+                let is_done = matches!(begun.await, Ok(Ok(())));
+                // What it listens to already is not lost by that.
+                if !is_done && outbox.mode(Feed::Conversation(conversation)) == Mode::Opening {
                     fanout.stop_listening(&outbox, conversation);
                 }
             }

@@ -45,7 +45,7 @@ pub(super) struct Effects {
     pub(super) repair: Vec<Topic>,
     /// Users who chose anew.
     pub(super) chose: Vec<Topic>,
-    /// Users who may hear a conversation from now on.
+    /// Users who may hear a conversation from now on, or have to be looked at again.
     pub(super) admitted: Vec<(UserId, ConversationId)>,
     /// Topics that lost their last socket.
     pub(super) unused: Vec<Topic>,
@@ -505,6 +505,12 @@ impl TopicState {
         {
             for outbox in losers {
                 self.lose(&outbox, conversation);
+                if let Some(member) = outbox.member()
+                    && outbox.wants_all()
+                {
+                    // They may have come back before this was heard.
+                    effects.admitted.push((member.user, conversation));
+                }
             }
             if self.is_unused() {
                 effects.unused.push(entry.entry().topic);

@@ -164,7 +164,9 @@ impl Outbox {
         let ended = state.end(Feed::Queue(queue))?;
         let chosen = state.chosen_mut();
         let following = chosen.queues[queue.index()].take()?;
-        chosen.cursors[queue.index()] = following.track.confirmed_up_to();
+        if ended.mode != Mode::Opening {
+            chosen.cursors[queue.index()] = following.track.confirmed_up_to();
+        }
         Some(ended)
     }
 

@@ -217,6 +217,22 @@ fn whoever_is_behind_when_the_right_is_lost_is_not_brought_what_follows() {
 }
 
 #[test]
+fn whoever_wants_all_is_looked_at_again_when_a_right_is_lost() {
+    let group = Group::new();
+    let all = Interest::Conversation {
+        id: None,
+        messages: Messages::All,
+    };
+    let _anna = group.listener(1, &[(all, "")], 0);
+    let _ben = group.listener(2, &[(ALL, "")], 0);
+    let mut effects = Effects::default();
+    let events = [removed(1, user(1)), removed(2, user(2))].map(BellEvent::Entry);
+    group.hub.hear(events, &mut effects);
+    // Brought in again meanwhile, anna's log has told so already; ben has to ask.
+    assert_eq!(effects.admitted, [(user(1), GROUP)]);
+}
+
+#[test]
 fn what_is_read_ends_where_the_right_does() {
     let group = Group::new();
     let anna = group.listener(1, &[(ALL, "")], 0);
@@ -533,6 +549,19 @@ fn what_was_not_confirmed_of_a_queue_comes_when_it_is_followed_again() {
     assert_eq!(take_all(&outbox).0.len(), 0);
     let again = hub.follow_queue(user(7), &outbox, Queue::Messages, AckMode::Auto);
     assert_eq!(again, Some(at(1)));
+}
+
+#[test]
+fn a_queue_that_could_not_be_begun_is_begun_where_it_would_have_been() {
+    let (hub, outbox) = (Hub::new(), socket_of(7, true));
+    hub.join(super::TOPIC, outbox.clone());
+    outbox.open_queues([at(5); 3]);
+    for _ in 0..2 {
+        let cursor = hub.follow_queue(user(7), &outbox, Queue::Messages, AckMode::Auto);
+        assert_eq!(cursor, Some(at(5)));
+        // The store is away.
+        hub.leave_queue(user(7), &outbox, Queue::Messages).unwrap();
+    }
 }
 
 /// How far the cursor may go.
