@@ -12,6 +12,7 @@ mod chaos;
 mod conversations;
 mod crowd;
 mod dev;
+mod dialects;
 mod faults;
 mod filter;
 mod import_rule;

@@ -1,5 +1,5 @@
-//! A WebSocket client of the JSON dialect that can also misbehave: it may withhold pongs, stop
-//! reading, write any bytes, and vanish without a word.
+//! A WebSocket client, of the JSON dialect unless it is told otherwise, that can also misbehave:
+//! it may withhold pongs, stop reading, write any bytes, and vanish without a word.
 //!
 //! It speaks the frames itself (with tungstenite's header codec), because a well-mannered library
 //! would not let a test do what a bad client does.
@@ -7,6 +7,7 @@
 mod frame;
 mod options;
 mod reading;
+pub mod stomp;
 mod upgrade;
 
 use std::{
@@ -30,7 +31,7 @@ use tokio::{
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 
 pub use frame::masked;
-pub use options::{Listener, SocketOptions};
+pub use options::{Dialect, Listener, SocketOptions};
 pub use reading::Closed;
 pub use upgrade::Refused;
 
@@ -64,7 +65,12 @@ impl Socket {
     ) -> io::Result<Result<Self, Refused>> {
         let upgraded =
             tokio::time::timeout(PATIENCE, upgrade::upgrade(address, &options)).await??;
-        Ok(upgraded.map(|(stream, rest)| Self::over(stream, rest, options)))
+        let dialect = options.dialect;
+        let socket = upgraded.map(|(stream, rest)| Self::over(stream, rest, options));
+        if let (Ok(socket), Dialect::Stomp) = (&socket, dialect) {
+            socket.send_text(&stomp::greeting()).await;
+        }
+        Ok(socket)
     }
 
     fn over(stream: TcpStream, rest: Vec<u8>, options: SocketOptions) -> Self {
@@ -76,6 +82,7 @@ impl Socket {
             writer: AsyncMutex::new(write),
             listener: options.listener,
             reading: watch::Sender::new(true),
+            dialect: options.dialect,
         });
         let reader = tokio::spawn(reading::read_all(shared.clone(), read, rest));
         Self {
@@ -88,9 +95,13 @@ impl Socket {
 
     // ---- sending ----
 
-    /// Sends a text frame with this JSON.
+    /// Sends this frame of the JSON dialect, or what it is in the socket's own.
     pub async fn send(&self, value: &Value) {
-        self.send_text(&value.to_string()).await;
+        let text = match self.shared.dialect {
+            Dialect::Json => value.to_string(),
+            Dialect::Stomp => stomp::said(value),
+        };
+        self.send_text(&text).await;
     }
 
     pub async fn send_text(&self, text: &str) {

@@ -255,6 +255,15 @@ impl Stomp {
     }
 }
 
+/// Whether a request is answered, apart from its receipt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Telling {
+    /// It was a question.
+    Always,
+    /// Only with a name the answer would mean something.
+    IfNamed,
+}
+
 /// How a frame came to be understood now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
@@ -289,10 +298,22 @@ impl Dialogue for Stomp {
                         "userId": user,
                         "expiresAt": expires_at,
                     }));
-                    self.answer("auth.success", &payload, out);
+                    self.answer("auth.success", &payload, Telling::IfNamed, out);
                 }
             }
-            Event::Reply { name, payload, .. } => self.answer(name, payload, out),
+            Event::Reply {
+                name,
+                payload,
+                always,
+                ..
+            } => {
+                let telling = if always {
+                    Telling::Always
+                } else {
+                    Telling::IfNamed
+                };
+                self.answer(name, payload, telling, out);
+            }
             Event::Done | Event::Unsubscribed { .. } => self.done(out),
             Event::Subscribed { subscribed, .. } => {
                 if let Some((_, code)) = subscribed.refused.first() {
@@ -360,6 +381,7 @@ impl Stomp {
             .header("session", connected.session_id)
             .header("server", concat!("tidegate/", env!("CARGO_PKG_VERSION")))
             .header("user-name", connected.user_id)
+            .header("device", &connected.device)
             .end()
     }
 
@@ -393,13 +415,16 @@ impl Stomp {
     }
 
     /// A request was run: the receipt tells so, and who listens hears the answer.
-    fn answer(&mut self, name: &str, payload: &Json, out: &mut VecDeque<Bytes>) {
+    fn answer(&mut self, name: &str, payload: &Json, telling: Telling, out: &mut VecDeque<Bytes>) {
         let asked = std::mem::take(&mut self.asked);
         self.receipt(asked.receipt.as_deref(), out);
         let accepted = match asked.purpose {
             Purpose::Chat => serde_json::from_str::<Accepted<'_>>(payload.as_str()).ok(),
             _ => None,
         };
+        if accepted.is_none() && asked.client_id.is_none() && telling == Telling::IfNamed {
+            return;
+        }
         let body = match &accepted {
             None => payload.clone(),
             Some(Accepted { message_id }) => Json::of(&Sent {

@@ -15,10 +15,32 @@ pub struct SocketOptions {
     /// How much the kernel keeps for a client that does not read, in bytes.
     pub receive_buffer: Option<u32>,
     pub(super) listener: Option<Listener>,
+    pub(super) dialect: Dialect,
+}
+
+/// What a socket speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Dialect {
+    #[default]
+    Json,
+    /// Frames go and come in the envelope of the JSON dialect all the same; see
+    /// [`super::stomp`].
+    Stomp,
 }
 
 /// Sees every JSON frame as it arrives.
 pub type Listener = Arc<dyn Fn(&Value) + Send + Sync>;
+
+impl Dialect {
+    /// That of `TESTKIT_DIALECT`: a run of scenarios for another dialect than the one they were
+    /// written in.
+    fn of_this_run() -> Self {
+        match std::env::var("TESTKIT_DIALECT").as_deref() {
+            Ok("stomp") => Self::Stomp,
+            _ => Self::Json,
+        }
+    }
+}
 
 impl Default for SocketOptions {
     fn default() -> Self {
@@ -29,6 +51,7 @@ impl Default for SocketOptions {
             auto_pong: true,
             receive_buffer: None,
             listener: None,
+            dialect: Dialect::of_this_run(),
         }
     }
 }
@@ -59,6 +82,14 @@ impl SocketOptions {
     #[must_use]
     pub fn path(mut self, path: &str) -> Self {
         path.clone_into(&mut self.path);
+        self
+    }
+
+    /// Speaks STOMP, connected and subscribed to all queues of the user. The token stands in the
+    /// upgrade request.
+    #[must_use]
+    pub fn stomp(mut self) -> Self {
+        self.dialect = Dialect::Stomp;
         self
     }
 

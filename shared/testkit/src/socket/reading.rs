@@ -21,7 +21,8 @@ use tungstenite::protocol::frame::{
 
 use super::{
     frame::{cut_frame, masked},
-    options::Listener,
+    options::{Dialect, Listener},
+    stomp,
 };
 
 /// How a connection came to its end.
@@ -57,6 +58,7 @@ pub(super) struct Shared {
     pub(super) writer: AsyncMutex<OwnedWriteHalf>,
     pub(super) listener: Option<Listener>,
     pub(super) reading: watch::Sender<bool>,
+    pub(super) dialect: Dialect,
 }
 
 /// The task that reads until the end.
@@ -98,10 +100,16 @@ async fn take_frame(
         OpCode::Data(_) => {
             message.extend_from_slice(&payload);
             if header.is_final {
-                let frame: Value = serde_json::from_slice(message).unwrap_or_else(
-                    |_| json!({"type": "not json", "payload": String::from_utf8_lossy(message)}),
-                );
-                message.clear();
+                let text = std::mem::take(message);
+                let frame = match shared.dialect {
+                    Dialect::Json => serde_json::from_slice(&text).unwrap_or_else(
+                        |_| json!({"type": "not json", "payload": String::from_utf8_lossy(&text)}),
+                    ),
+                    Dialect::Stomp => match stomp::heard(&text) {
+                        Some(frame) => frame,
+                        None => return None,
+                    },
+                };
                 if let Some(listener) = &shared.listener {
                     listener(&frame);
                 }

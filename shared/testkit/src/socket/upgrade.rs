@@ -9,7 +9,7 @@ use tokio::{
 };
 use tungstenite::handshake::{client::generate_key, derive_accept_key};
 
-use super::options::SocketOptions;
+use super::options::{Dialect, SocketOptions};
 
 /// The HTTP answer of a server that did not upgrade.
 #[derive(Debug, Clone)]
@@ -109,6 +109,9 @@ fn request_of(address: SocketAddr, options: &SocketOptions, key: &str) -> String
         options.path,
         query.join("&")
     );
+    if options.dialect == Dialect::Stomp {
+        request.push_str("Sec-WebSocket-Protocol: v12.stomp, v11.stomp\r\n");
+    }
     for (name, value) in &options.headers {
         request.extend([name, ": ", value, "\r\n"]);
     }

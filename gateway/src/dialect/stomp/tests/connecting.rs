@@ -29,7 +29,7 @@ fn a_client_is_connected_in_the_highest_common_version() {
             _ => "heart-beat:10000,10000\n",
         };
         let expected = format!(
-            "CONNECTED\nversion:{version}\n{beats}session:{UUID}\nserver:tidegate/{}\nuser-name:{UUID}\n\n\0",
+            "CONNECTED\nversion:{version}\n{beats}session:{UUID}\nserver:tidegate/{}\nuser-name:{UUID}\ndevice:default\n\n\0",
             env!("CARGO_PKG_VERSION")
         );
         assert_eq!(line.written(), [expected]);

@@ -199,6 +199,17 @@ fn sent_messages_are_acknowledged_where_acks_are_listened_to() {
     assert!(reply.contains("\ntype:accepted\nreply-to:q\n"), "{reply}");
     let payload = format!("{{\"messageId\":\"{UUID}\"}}\0");
     assert!(reply.ends_with(&payload), "{reply}");
+    // Without a name it would mean nothing, unless it is all that was wanted.
+    line.hear(send("/app/x", "", "").as_bytes());
+    assert!(line.written().is_empty());
+    line.one(&send("/app/ping", "", ""));
+    let _ = line.tell(&Event::Reply {
+        to: None,
+        name: "pong",
+        payload: &Json::of(&json!({})),
+        always: true,
+    });
+    assert!(line.written()[0].contains("\ntype:pong\n"));
 }
 
 #[test]

@@ -155,7 +155,7 @@ fn an_own_queue_is_silent_once_it_is_left() {
     line.hear(subscribe("a", "/user/queue/acks", "receipt:s\n").as_bytes());
     assert_eq!(line.written(), ["RECEIPT\nreceipt-id:s\n\n\0"]);
     line.hear(b"UNSUBSCRIBE\nid:a\n\n\0");
-    line.hear(b"SEND\ndestination:/app/x\n\n\0");
+    line.hear(b"SEND\ndestination:/app/x\nclient-id:c\n\n\0");
     assert!(line.written().is_empty());
 }
 
