@@ -145,52 +145,50 @@ enum What {
 }
 
 /// Somebody who wants to change a message.
-struct Act {
+struct Act<'a> {
+    known: &'a Known,
     user: UserId,
     what: What,
-    is_deleted: bool,
-    is_sender: bool,
     is_moderator: bool,
-    is_in_time: bool,
+    /// Until when the sender may.
+    until: Timestamp,
     now: Timestamp,
 }
 
-impl Act {
+impl<'a> Act<'a> {
     async fn of(
         app: &Arc<App>,
         caller: &Asker,
-        known: &Known,
+        known: &'a Known,
         what: What,
     ) -> Result<Self, Refusal> {
-        let profile = app.users.get_fresh(caller.user).await?;
-        let now = app.store.clock().now();
         if known.sender_type == SenderType::System {
             return Err(Refusal::new(
                 Code::Forbidden,
                 "system messages are not changed",
             ));
         }
+        let profile = app.users.get_fresh(caller.user).await?;
         let window = app.edit_window.as_millis() as i64;
         Ok(Self {
+            known,
             user: caller.user,
             what,
-            is_deleted: known.is_deleted,
-            is_sender: known.sender == caller.user,
             is_moderator: profile.role >= Role::Moderator,
-            is_in_time: now.0 - known.created_at.0 <= window,
-            now,
+            until: Timestamp(known.created_at.0 + window),
+            now: app.store.clock().now(),
         })
     }
 
     fn check(&self, members: &Members) -> Result<(), Refusal> {
-        if self.is_deleted {
+        if self.known.is_deleted {
             return Err(no_such_message());
         }
         if self.is_moderator {
             return Ok(());
         }
         let member = may_write(members, self.user, self.now)?;
-        if !self.is_sender {
+        if self.known.sender != self.user {
             let manages =
                 members.kind == ConversationType::Group && member.role == ParticipantRole::Admin;
             return if manages && self.what == What::Delete {
@@ -202,7 +200,7 @@ impl Act {
                 ))
             };
         }
-        if self.is_in_time {
+        if self.now <= self.until {
             Ok(())
         } else {
             Err(Refusal::new(
