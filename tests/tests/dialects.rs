@@ -3,8 +3,8 @@
 
 use std::process::Command;
 
-/// Those about commands, devices and choices.
-const SCENARIOS: [&str; 7] = [
+/// Those about commands, devices, choices and conversations.
+const SCENARIOS: [&str; 8] = [
     "live::",
     "resume::",
     "states::",
@@ -12,19 +12,24 @@ const SCENARIOS: [&str; 7] = [
     "recipients::",
     "broadcasts::",
     "filter::",
+    "conversations::",
 ];
 
-/// About what only the JSON dialect has: `after`, `resumed`, and `ack` as a request.
-const JSON_ONLY: [&str; 5] = [
+/// About what only the JSON dialect has: `after`, `resumed`, `ack` as a request, `typing` as a topic,
+/// and a subscription to a conversation that leaves out what the inbox brings.
+const JSON_ONLY: [&str; 8] = [
     "after_overrides_the_cursor",
     "after_reaches_back_into_postgres",
     "what_was_sent_while_away_comes_at_the_next_connect_on_any_node",
     "with_client_acks_only_an_ack_delivers",
     "a_completed_command_is_not_replayed",
+    "nobody_writes_reads_or_follows_where_they_do_not_take_part",
+    "receipts_reach_who_asked_for_the_conversation",
+    "a_group_that_grows_and_shrinks_over_the_limit_tells_everything_once",
 ];
 
 #[tokio::test]
-async fn scenarios_of_commands_run_over_stomp_too() {
+async fn scenarios_run_over_stomp_too() {
     let this = std::env::current_exe().expect("a test knows its program");
     let mut command = Command::new(this);
     command.env("TESTKIT_DIALECT", "stomp");
@@ -37,5 +42,5 @@ async fn scenarios_of_commands_run_over_stomp_too() {
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}");
     let ran = text.matches("... ok").count();
-    assert!(ran > 30, "{ran} scenarios ran: {text}");
+    assert!(ran > 50, "{ran} scenarios ran: {text}");
 }

@@ -29,6 +29,7 @@ mod sessions;
 mod staff;
 mod startup;
 mod states;
+mod stomp;
 mod stomp_clients;
 mod support;
 mod tokens;

@@ -114,7 +114,7 @@ fn envelope(command: &str, headers: &Map<String, Value>, body: &str) -> Value {
             json!({"type": "connected", "payload": payload})
         }
         "RECEIPT" => match header("receipt-id").strip_prefix(SUBSCRIBED) {
-            Some(id) => json!({"type": "subscribed", "replyTo": id, "payload": {}}),
+            Some(id) => subscribed(id, &json!([])),
             None => json!({"type": "receipt", "payload": {"id": header("receipt-id")}}),
         },
         "ERROR" => {
@@ -126,6 +126,16 @@ fn envelope(command: &str, headers: &Map<String, Value>, body: &str) -> Value {
     }
 }
 
+/// The answer to `subscribe`.
+fn subscribed(to: &str, refused: &Value) -> Value {
+    let topics = if *refused == json!([]) {
+        json!(["conversation"])
+    } else {
+        json!([])
+    };
+    json!({"type": "subscribed", "replyTo": to, "payload": {"topics": topics, "refused": refused}})
+}
+
 fn message(headers: &Map<String, Value>, body: &str) -> Value {
     let header = |name: &str| {
         headers
@@ -133,6 +143,15 @@ fn message(headers: &Map<String, Value>, body: &str) -> Value {
             .and_then(Value::as_str)
             .unwrap_or_default()
     };
+    if let Some(id) = header("receipt-id").strip_prefix(SUBSCRIBED) {
+        let code = header("code");
+        return subscribed(id, &json!([{"topic": "conversation", "code": code}]));
+    }
+    if header("type") == "unsubscribed" {
+        let filters = json!({"conversation_id": header("unsubscribed")});
+        let payload = json!({"topics": ["conversation"], "filters": filters});
+        return json!({"type": "unsubscribed", "payload": payload});
+    }
     let mut payload: Value = serde_json::from_str(body).unwrap_or_default();
     let name = match header("type") {
         "chat.ack" => "chat.accepted",
