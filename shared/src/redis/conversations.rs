@@ -84,7 +84,7 @@ impl Store {
 
     /// Everything that is to be copied was, up to here, by this copier. Answers what comes next, in
     /// the order of the log, each with the version whose participants get it: at most 64 entries and
-    /// 256 KiB. Empty: nothing is left, and the caller is the copier no longer. `None`: somebody
+    /// 256 KiB, which outlive the server they are read of. Empty: nothing is left, and the caller is the copier no longer. `None`: somebody
     /// else is by now.
     pub async fn copied(
         &self,
@@ -133,7 +133,11 @@ impl Store {
         args.extend(more);
         args.push(most.into());
         args.push(PAGE_BYTES.into());
-        let answer = self.call(partition, function, args).await?;
+        let answer = self
+            .call_settled(partition, function, args, |answer| {
+                answer.array_len().is_some_and(|length| length > 0)
+            })
+            .await?;
         if answer.is_null() {
             return Ok(None);
         }

@@ -27,6 +27,7 @@ const PIECES: &[&str] = &[
     include_str!("../../lua/reap.lua"),
     include_str!("../../lua/trim.lua"),
     include_str!("../../lua/persist_read.lua"),
+    include_str!("../../lua/settle.lua"),
     include_str!("../../lua/persist_commit.lua"),
     include_str!("../../lua/persist_floor.lua"),
     include_str!("../../lua/lease.lua"),
@@ -77,6 +78,7 @@ pub(super) const SESSION_CLOSE: Function = writes("tidegate_v1_session_close");
 pub(super) const REAP: Function = writes("tidegate_v1_reap");
 pub(super) const TRIM: Function = writes("tidegate_v1_trim");
 pub(super) const PERSIST_READ: Function = reads("tidegate_v1_persist_read");
+pub(super) const SETTLE: Function = writes("tidegate_v1_settle");
 pub(super) const PERSIST_COMMIT: Function = writes("tidegate_v1_persist_commit");
 pub(super) const PERSIST_FLOOR: Function = writes("tidegate_v1_persist_floor");
 pub(super) const LEASE: Function = writes("tidegate_v1_lease");

@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use fred::{interfaces::ClientLike, types::Value};
+use fred::{clients::Client, interfaces::ClientLike, types::Value};
 use futures_util::future::join_all;
 use parking_lot::RwLock;
 use tokio::{
@@ -249,12 +249,15 @@ async fn send(
     // All of this is written at once. The connection is given a name before and asked for it
     // after: on a new connection, perhaps to another server, the barrier would hold at once. (The
     // connection's id would not do. Each server counts from one.)
-    let name = batch_name();
+    let name = barrier_name();
     let client = |args| node.lane.custom::<Value, Value>(command("CLIENT"), args);
     let set_name = client(vec!["SETNAME".into(), name.as_str().into()]);
     let get_name = client(vec!["GETNAME".into()]);
     let mut writes = std::pin::pin!(async { tokio::join!(biased; set_name, join_all(calls)).1 });
-    let mut rest = std::pin::pin!(async { tokio::join!(biased; wait(node, barrier), get_name) });
+    let patience = node.timeout / 2;
+    let mut rest = std::pin::pin!(async {
+        tokio::join!(biased; wait(&node.lane, barrier, patience), get_name)
+    });
     let mut early = None;
     let answers = tokio::select! {
         biased;
@@ -302,8 +305,8 @@ async fn send(
     }
 }
 
-/// A name for a lane's connection that no other batch gives, of this process or another.
-fn batch_name() -> String {
+/// A name for a connection that no other batch or barrier gives, of this process or another.
+pub(super) fn barrier_name() -> String {
     static PROCESS: LazyLock<u64> = LazyLock::new(rand::random);
     static BATCHES: AtomicU64 = AtomicU64::new(0);
     let batch = BATCHES.fetch_add(1, Ordering::Relaxed);
@@ -311,17 +314,21 @@ fn batch_name() -> String {
 }
 
 /// Waits until what was written on this connection is durable; false if it is not in time.
-async fn wait(node: &Node, barrier: Barrier) -> Result<bool, Failure> {
-    let patience = (node.timeout.as_millis() / 2) as i64;
+pub(super) async fn wait(
+    client: &Client,
+    barrier: Barrier,
+    patience: Duration,
+) -> Result<bool, Failure> {
+    let patience = patience.as_millis() as i64;
     let answer = match barrier {
         Barrier::None | Barrier::Impossible => return Ok(true),
         Barrier::Replica => {
-            node.lane
+            client
                 .custom::<Value, Value>(command("WAIT"), vec![1.into(), patience.into()])
                 .await?
         }
         Barrier::File => {
-            node.lane
+            client
                 .custom::<Value, Value>(
                     command("WAITAOF"),
                     vec![1.into(), 0.into(), patience.into()],

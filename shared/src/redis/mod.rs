@@ -31,6 +31,7 @@ mod remembered;
 mod reply;
 mod sessions;
 mod settings;
+mod settle;
 mod store;
 mod stored;
 mod task;

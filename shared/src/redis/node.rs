@@ -30,8 +30,10 @@ use super::{
     functions::{self, Function},
     lane::{self, Waiting},
     mint::Mint,
+    settle::Settler,
     task,
 };
+use crate::domain::Partition;
 
 /// How long a call waits for a connection that is being made.
 const CONNECT_PATIENCE: Duration = Duration::from_millis(500);
@@ -60,6 +62,7 @@ pub(super) struct Node {
     pub(super) calls: Client,
     /// The publish lane's own connection: a barrier holds up what is behind it.
     pub(super) lane: Client,
+    settler: Settler,
     pub(super) queue: mpsc::Sender<Waiting>,
     /// Longest wait for one call.
     pub(super) timeout: Duration,
@@ -90,6 +93,7 @@ impl Node {
             serial: SERIAL.fetch_add(1, Ordering::Relaxed),
             calls: context.connector.client(&address)?,
             lane: context.connector.client(&address)?,
+            settler: Settler::new(context.connector.client(&address)?, stop.clone()),
             address,
             queue,
             timeout: context.connector.command_timeout,
@@ -212,6 +216,14 @@ impl Node {
         self.facts.lock().barrier(self.behind_sentinel)
     }
 
+    /// Returns when what was read of this server before outlives it, see [`Settler`].
+    pub(super) async fn settle(&self, partition: Partition) -> Result<(), Failure> {
+        if self.barrier() != Barrier::Replica {
+            return Ok(());
+        }
+        self.settler.settle(partition, self.timeout / 2).await
+    }
+
     /// True if memory is used beyond the share that durable entries may fill.
     pub(super) fn is_full(&self) -> bool {
         self.facts.lock().is_beyond(self.memory_limit)
@@ -229,7 +241,7 @@ impl Node {
     }
 }
 
-fn keep_connected(client: &Client, stop: &CancellationToken) {
+pub(super) fn keep_connected(client: &Client, stop: &CancellationToken) {
     let (client, stop) = (client.clone(), stop.clone());
     drop(client.connect());
     task::at_stop(stop, async move {

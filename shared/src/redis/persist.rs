@@ -42,7 +42,8 @@ pub struct TrimStep {
 
 impl Store {
     /// Records of a partition's persist stream after `after` (a stream id, "0-0" for all): at most
-    /// so many, and no more once their bodies have so many bytes.
+    /// so many, and no more once their bodies have so many bytes. They outlive the server: while
+    /// no other one has them that should, it is `Unavailable`.
     pub async fn persist_read(
         &self,
         partition: Partition,
@@ -52,15 +53,12 @@ impl Store {
     ) -> Result<PersistPage, StoreError> {
         let mut args = texts([&keys::tag(partition), after]);
         args.extend([records, bytes].map(|most| i64::from(most).into()));
-        let answer = self.call(partition, functions::PERSIST_READ, args).await?;
-        let mut parts = reply::list(answer)?.into_iter();
-        let more = parts
-            .next()
-            .ok_or_else(|| StoreError::unexpected("an empty answer to persist_read"))?;
-        Ok(PersistPage {
-            more: reply::number(&more)? == 1,
-            records: parts.map(record).collect::<Result<_, _>>()?,
-        })
+        let answer = self
+            .call_settled(partition, functions::PERSIST_READ, args, |answer| {
+                answer.array_len().is_some_and(|length| length > 1)
+            })
+            .await?;
+        page(answer)
     }
 
     /// Postgres has everything up to `upto`: trims the persist stream and rings `Stored`.
@@ -94,11 +92,10 @@ impl Store {
         if length == 0 {
             return Ok((0, None));
         }
-        let oldest = self
-            .persist_read(partition, "0-0", 1, 1)
-            .await?
-            .records
-            .pop();
+        let mut args = texts([&keys::tag(partition), "0-0"]);
+        args.extend([1.into(), 1.into()]);
+        let answer = self.call(partition, functions::PERSIST_READ, args).await?;
+        let oldest = page(answer)?.records.pop();
         Ok((length, oldest.and_then(|record| record.at())))
     }
 
@@ -165,6 +162,17 @@ impl Store {
             entries,
         })
     }
+}
+
+fn page(answer: Value) -> Result<PersistPage, StoreError> {
+    let mut parts = reply::list(answer)?.into_iter();
+    let more = parts
+        .next()
+        .ok_or_else(|| StoreError::unexpected("an empty answer to persist_read"))?;
+    Ok(PersistPage {
+        more: reply::number(&more)? == 1,
+        records: parts.map(record).collect::<Result<_, _>>()?,
+    })
 }
 
 /// Reads `[id, [field, value, ...]]`.

@@ -322,6 +322,32 @@ impl Store {
         .await
     }
 
+    /// The same for what is to outlive the server it was read of: an answer that `holds`
+    /// something comes once another server would have it.
+    pub(super) async fn call_settled(
+        &self,
+        partition: Partition,
+        function: Function,
+        args: Vec<Value>,
+        holds: fn(&Value) -> bool,
+    ) -> Result<Value, StoreError> {
+        let key = keys::meta(partition);
+        self.elsewhere_again(
+            |topology| topology.owner(partition).cloned(),
+            |node| {
+                let (key, args) = (key.clone(), args.clone());
+                async move {
+                    let answer = node.call(function, &[&key], args).await?;
+                    if holds(&answer) {
+                        node.settle(partition).await?;
+                    }
+                    Ok(answer)
+                }
+            },
+        )
+        .await
+    }
+
     /// A command or function for one key outside the partitions.
     pub(super) async fn call_key(
         &self,

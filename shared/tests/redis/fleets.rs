@@ -5,11 +5,13 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use shared::{
     domain::{Durability, Position, Topic, UserId},
-    redis::{Append, Appended, Echo, Store},
+    redis::{Append, Appended, Author, Echo, Store},
 };
 use testkit::{Redis, RedisOptions, cluster::Cluster, sentinel::Sentinel};
 
-use super::support::{Heard, all_after, append, connect, entry, eventually, user};
+use super::support::{
+    BYTES, Heard, all_after, append, connect, conversation, copier, entry, eventually, said, user,
+};
 
 #[tokio::test]
 async fn a_cluster_does_what_one_redis_does() {
@@ -232,11 +234,59 @@ async fn durable_waits_for(replica: &Redis, store: &Store, user: UserId) {
         store.append(unconfirmed.clone()).await.is_err(),
         "accepted although no replica has it"
     );
+    let partition = Topic::User(user).partition(store.partitions());
+    let recorded = async || store.persist_read(partition, "0-0", 10, BYTES).await;
+    assert!(
+        recorded().await.is_err(),
+        "Postgres would have what may be lost"
+    );
 
     replica.resume();
     eventually("the replica confirms again", || async {
         let again = store.append(unconfirmed.clone()).await;
         matches!(again, Ok(Appended::Duplicate { .. }))
+    })
+    .await;
+    assert_eq!(recorded().await.unwrap().records.len(), 3);
+}
+
+#[tokio::test]
+async fn what_a_replica_does_not_have_yet_is_given_to_no_copier() {
+    let master = Redis::start().await;
+    let replica = Redis::start_with(RedisOptions {
+        replica_of: Some(master.port()),
+        ..RedisOptions::default()
+    })
+    .await;
+    master
+        .call(&["CONFIG", "SET", "appendfsync", "everysec"])
+        .await;
+    eventually("the replica follows", || async {
+        replica.info("master_link_status").await.as_deref() == Some("up")
+    })
+    .await;
+    let store = connect(&master.url()).await;
+    let (conversation, copier) = (conversation(), copier("n1"));
+    store.keep_version(conversation, 1).await.unwrap();
+    let said = async |body: &str| {
+        let author = Author::By {
+            version: 1,
+            copier: Some(copier.clone()),
+        };
+        let in_memory = Append {
+            durability: Durability::Memory,
+            ..said(conversation, author, body)
+        };
+        append(&store, in_memory).await.1
+    };
+    let first = said("1").await;
+    replica.pause();
+    said("2").await;
+    assert!(store.copied(conversation, &copier, first).await.is_err());
+    replica.resume();
+    eventually("the replica confirms again", || async {
+        let next = store.copied(conversation, &copier, first).await;
+        next.is_ok_and(|next| next.is_some_and(|entries| entries.len() == 1))
     })
     .await;
 }

@@ -261,6 +261,33 @@ async fn a_group_loses_nothing_when_redis_fails_over() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_loses_nothing_when_redis_fails_over_to_who_is_behind() {
+    talking(unlimited().redis(RedisKind::Sentinel), async |chat| {
+        for _ in 0..times(1, 5) {
+            let Backing::Sentinel(sentinel) = &chat.tidegate.backing else {
+                unreachable!("as planned")
+            };
+            let old = sentinel.primary().await.expect("a primary");
+            let mut servers = sentinel.servers().iter();
+            let behind = servers.find(|it| it.port() != old.port()).expect("two");
+            behind.turn_away().await;
+            sleep(Duration::from_millis(500)).await;
+            sentinel.fail_over().await;
+            behind.turn_back().await;
+            old.restart().await;
+            eventually("the old primary follows", PATIENCE * 3, || async {
+                (old.info("role").await? == "slave"
+                    && old.info("master_link_status").await? == "up")
+                    .then_some(())
+            })
+            .await;
+            chat.flows(40).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_group_loses_nothing_when_the_worker_is_killed() {
     talking(unlimited(), async |chat| {
         for n in 0..times(5, 50) {
