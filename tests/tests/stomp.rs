@@ -36,7 +36,9 @@ async fn both_dialects_hear_each_other() {
     let content = "a: \\ b\n\u{e9}";
     let body = json!({"conversationId": id, "content": content}).to_string();
     let headers = [("destination", "/app/chat.send"), ("receipt", "r")];
-    ann_socket.send_text(&frame("SEND", &headers, &body)).await;
+    ann_socket
+        .send_bytes(&frame("SEND", &headers, body.as_bytes()))
+        .await;
     receipt(&ann_socket, "r").await;
     let heard = expect_message(&bob_socket, content).await;
     assert_eq!(heard["payload"]["messageType"], "TEXT", "{heard}");
@@ -95,7 +97,7 @@ async fn a_token_that_does_not_count_is_refused_where_it_stands() {
         ("host", "h"),
         ("passcode", "a.b.c"),
     ];
-    by_frame.send_text(&frame("CONNECT", &headers, "")).await;
+    by_frame.send_bytes(&frame("CONNECT", &headers, b"")).await;
     assert_eq!(by_frame.closed().await.code(), Some(4401));
 }
 
@@ -117,12 +119,16 @@ async fn what_was_refused_three_times_does_not_come_again() {
         ("passcode", &*bob.token),
         ("device", "broker"),
     ];
-    let greeting = frame("CONNECT", &headers, "") + &frame("SUBSCRIBE", &subscribe, "");
+    let greeting = [
+        frame("CONNECT", &headers, b""),
+        frame("SUBSCRIBE", &subscribe, b""),
+    ]
+    .concat();
     for _ in 0..3 {
         let plain = SocketOptions::default().query("protocol", "stomp");
         let socket = Socket::open(tidegate.address(1), plain).await;
         let socket = socket.unwrap_or_else(|refused| panic!("{refused:?}"));
-        socket.send_text(&greeting).await;
+        socket.send_bytes(&greeting).await;
         let text = |frame: &Value| frame["payload"].as_str().unwrap_or_default().to_owned();
         let is_message = |frame: &Value| text(frame).starts_with("MESSAGE");
         loop {
@@ -130,10 +136,10 @@ async fn what_was_refused_three_times_does_not_come_again() {
             let id = told.lines().find_map(|line| line.strip_prefix("ack:"));
             let headers = [("id", id.unwrap()), ("receipt", "r")];
             if told.contains("take it") {
-                socket.send_text(&frame("NACK", &headers, "")).await;
+                socket.send_bytes(&frame("NACK", &headers, b"")).await;
                 break;
             }
-            socket.send_text(&frame("ACK", &[headers[0]], "")).await;
+            socket.send_bytes(&frame("ACK", &[headers[0]], b"")).await;
         }
         let receipt = |frame: &Value| text(frame).starts_with("RECEIPT");
         socket.take("the receipt", PATIENCE, receipt).await;
@@ -150,8 +156,8 @@ async fn a_message_over_the_limit_ends_its_socket() {
     let ann = tidegate.user("ann").await;
     let socket = connect(&tidegate, 0, &ann, "broker").await;
     let headers = [("destination", "/app/chat.send"), ("receipt", "r")];
-    let half = frame("SEND", &headers, &"x".repeat(70_000));
-    for part in half.as_bytes().chunks(40_000) {
+    let half = frame("SEND", &headers, "x".repeat(70_000).as_bytes());
+    for part in half.chunks(40_000) {
         socket.send_binary(part).await;
     }
     let error = socket.expect("error").await;

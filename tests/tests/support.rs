@@ -17,6 +17,25 @@ use tokio::task::JoinHandle;
 
 use crate::persistent::{PAUSE, Receiver, Sender};
 
+/// Makes two tests of each scenario, a function of the dialect that its sockets speak:
+/// `<its name>::json` and `<its name>::stomp`.
+macro_rules! in_each_dialect {
+    ($($scenario:ident),+) => {
+        $(mod $scenario {
+            #[tokio::test]
+            async fn json() {
+                super::$scenario(testkit::Dialect::Json).await;
+            }
+
+            #[tokio::test]
+            async fn stomp() {
+                super::$scenario(testkit::Dialect::Stomp).await;
+            }
+        })+
+    };
+}
+pub(crate) use in_each_dialect;
+
 /// The payload of a `command.create` for one user.
 pub fn message(to: &User, content: &str) -> Value {
     json!({"commandType": "message", "content": content, "broadcast": "user", "targetUser": to.id, "categories": []})

@@ -48,7 +48,7 @@ fn now(user: &User) -> i64 {
 }
 
 /// Every sort of bad token, by name.
-fn bad_tokens(user: &User) -> Vec<(&'static str, String)> {
+pub fn bad_tokens(user: &User) -> Vec<(&'static str, String)> {
     let (header, claims) = parts_of(&user.token);
     let signature = user
         .token

@@ -12,7 +12,7 @@ use crate::{
     proxy::Proxy,
     redis::{Redis, RedisOptions},
     sentinel::Sentinel,
-    socket::{Socket, SocketOptions},
+    socket::{Dialect, Socket, SocketOptions},
     wait::{PATIENCE, eventually},
 };
 
@@ -30,6 +30,8 @@ pub struct Plan {
     pub proxied: bool,
     /// Settings of every process, beside those the deployment needs: full names of variables.
     pub settings: Settings,
+    /// What sockets speak that do not say.
+    pub dialect: Dialect,
 }
 
 /// Which Redis.
@@ -51,6 +53,7 @@ impl Default for Plan {
             own_postgres: false,
             proxied: false,
             settings: Settings::new(),
+            dialect: Dialect::of_this_run(),
         }
     }
 }
@@ -60,6 +63,12 @@ impl Plan {
     #[must_use]
     pub fn with(mut self, name: &str, value: &str) -> Self {
         self.settings.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    #[must_use]
+    pub fn dialect(mut self, dialect: Dialect) -> Self {
+        self.dialect = dialect;
         self
     }
 
@@ -110,6 +119,7 @@ pub struct Deployment {
     /// The network between the nodes and Redis, if the plan asked for one.
     pub proxy: Option<Proxy>,
     settings: Settings,
+    dialect: Dialect,
     name: String,
 }
 
@@ -126,6 +136,11 @@ impl Deployment {
     /// Two gateways, a worker, one Redis.
     pub async fn start() -> Self {
         Self::start_with(Plan::default()).await
+    }
+
+    /// The same, with sockets of this dialect.
+    pub async fn speaking(dialect: Dialect) -> Self {
+        Self::start_with(Plan::default().dialect(dialect)).await
     }
 
     /// Starts everything and waits until every node is ready.
@@ -189,6 +204,7 @@ impl Deployment {
             database,
             proxy,
             settings,
+            dialect: plan.dialect,
             name,
         }
     }
@@ -200,6 +216,11 @@ impl Deployment {
     /// The settings every node has, for another one beside them.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// What its sockets speak that do not say.
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
     }
 
     /// # Panics
@@ -274,6 +295,7 @@ impl Deployment {
     /// # Panics
     /// When the upgrade is refused.
     pub async fn connect_with(&self, gateway: usize, options: SocketOptions) -> (Socket, Value) {
+        let options = options.or_dialect(self.dialect);
         let opened = Socket::open(self.address(gateway), options).await;
         let socket = opened.unwrap_or_else(|refused| panic!("upgrade refused: {refused:?}"));
         let connected = socket.expect("connected").await;

@@ -40,5 +40,5 @@ pub use process::Process;
 pub use proxy::Proxy;
 pub use redis::{Redis, RedisOptions};
 pub use shims::{Disk, HostClock};
-pub use socket::{Socket, SocketOptions};
+pub use socket::{Dialect, Socket, SocketOptions};
 pub use wait::{eventually, within};

@@ -1,5 +1,5 @@
-//! A WebSocket client, of the JSON dialect unless it is told otherwise, that can also misbehave:
-//! it may withhold pongs, stop reading, write any bytes, and vanish without a word.
+//! A WebSocket client, of the JSON dialect unless it is told otherwise, that can also misbehave: it
+//! may withhold pongs, stop reading, write any bytes, and vanish without a word.
 //!
 //! It speaks the frames itself (with tungstenite's header codec), because a well-mannered library
 //! would not let a test do what a bad client does.
@@ -63,12 +63,14 @@ impl Socket {
         address: SocketAddr,
         options: SocketOptions,
     ) -> io::Result<Result<Self, Refused>> {
+        let options = options.or_dialect(Dialect::of_this_run());
         let upgraded =
             tokio::time::timeout(PATIENCE, upgrade::upgrade(address, &options)).await??;
-        let dialect = options.dialect;
+        let greeting = options.greeting();
         let socket = upgraded.map(|(stream, rest)| Self::over(stream, rest, options));
-        if let (Ok(socket), Dialect::Stomp) = (&socket, dialect) {
-            socket.send_text(&stomp::greeting()).await;
+        if let (Ok(socket), Some(greeting)) = (&socket, greeting) {
+            // The server may have closed: that is seen by whoever waits for an answer.
+            let _ = socket.try_send(OpCode::Data(Data::Text), &greeting).await;
         }
         Ok(socket)
     }
@@ -82,7 +84,7 @@ impl Socket {
             writer: AsyncMutex::new(write),
             listener: options.listener,
             reading: watch::Sender::new(true),
-            dialect: options.dialect,
+            dialect: options.dialect.unwrap_or_default(),
         });
         let reader = tokio::spawn(reading::read_all(shared.clone(), read, rest));
         Self {
@@ -97,11 +99,11 @@ impl Socket {
 
     /// Sends this frame of the JSON dialect, or what it is in the socket's own.
     pub async fn send(&self, value: &Value) {
-        let text = match self.shared.dialect {
-            Dialect::Json => value.to_string(),
+        let bytes = match self.shared.dialect {
+            Dialect::Json => value.to_string().into_bytes(),
             Dialect::Stomp => stomp::said(value),
         };
-        self.send_text(&text).await;
+        let _ = self.try_send(OpCode::Data(Data::Text), &bytes).await;
     }
 
     pub async fn send_text(&self, text: &str) {
@@ -109,6 +111,11 @@ impl Socket {
         let _ = self
             .try_send(OpCode::Data(Data::Text), text.as_bytes())
             .await;
+    }
+
+    /// A text frame with these bytes, be they text or not.
+    pub async fn send_bytes(&self, bytes: &[u8]) {
+        let _ = self.try_send(OpCode::Data(Data::Text), bytes).await;
     }
 
     pub async fn send_binary(&self, bytes: &[u8]) {

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::stomp;
+
 /// How to open a socket.
 #[derive(Clone)]
 pub struct SocketOptions {
@@ -15,7 +17,11 @@ pub struct SocketOptions {
     /// How much the kernel keeps for a client that does not read, in bytes.
     pub receive_buffer: Option<u32>,
     pub(super) listener: Option<Listener>,
-    pub(super) dialect: Dialect,
+    /// Without one, that of the deployment or of this run.
+    pub(super) dialect: Option<Dialect>,
+    greets: bool,
+    connect_headers: Vec<(String, String)>,
+    queues: &'static [&'static str],
 }
 
 /// What a socket speaks.
@@ -23,24 +29,23 @@ pub struct SocketOptions {
 pub enum Dialect {
     #[default]
     Json,
-    /// Frames go and come in the envelope of the JSON dialect all the same; see
-    /// [`super::stomp`].
+    /// Frames go and come in the envelope of the JSON dialect all the same; see [`stomp`].
     Stomp,
 }
-
-/// Sees every JSON frame as it arrives.
-pub type Listener = Arc<dyn Fn(&Value) + Send + Sync>;
 
 impl Dialect {
     /// That of `TESTKIT_DIALECT`: a run of scenarios for another dialect than the one they were
     /// written in.
-    fn of_this_run() -> Self {
+    pub(crate) fn of_this_run() -> Self {
         match std::env::var("TESTKIT_DIALECT").as_deref() {
             Ok("stomp") => Self::Stomp,
             _ => Self::Json,
         }
     }
 }
+
+/// Sees every frame as it arrives, in the envelope of the JSON dialect.
+pub type Listener = Arc<dyn Fn(&Value) + Send + Sync>;
 
 impl Default for SocketOptions {
     fn default() -> Self {
@@ -51,7 +56,10 @@ impl Default for SocketOptions {
             auto_pong: true,
             receive_buffer: None,
             listener: None,
-            dialect: Dialect::of_this_run(),
+            dialect: None,
+            greets: true,
+            connect_headers: Vec::new(),
+            queues: stomp::QUEUES,
         }
     }
 }
@@ -85,14 +93,6 @@ impl SocketOptions {
         self
     }
 
-    /// Speaks STOMP, connected and subscribed to all queues of the user. The token stands in the
-    /// upgrade request.
-    #[must_use]
-    pub fn stomp(mut self) -> Self {
-        self.dialect = Dialect::Stomp;
-        self
-    }
-
     #[must_use]
     pub fn without_pongs(mut self) -> Self {
         self.auto_pong = false;
@@ -103,6 +103,54 @@ impl SocketOptions {
     pub fn receive_buffer(mut self, bytes: u32) -> Self {
         self.receive_buffer = Some(bytes);
         self
+    }
+
+    #[must_use]
+    pub fn dialect(mut self, dialect: Dialect) -> Self {
+        self.dialect = Some(dialect);
+        self
+    }
+
+    /// Speaks STOMP, connected and subscribed to all queues of the user. The token stands in the
+    /// upgrade request.
+    #[must_use]
+    pub fn stomp(self) -> Self {
+        self.dialect(Dialect::Stomp)
+    }
+
+    /// This dialect, unless one was chosen.
+    #[must_use]
+    pub fn or_dialect(mut self, dialect: Dialect) -> Self {
+        self.dialect.get_or_insert(dialect);
+        self
+    }
+
+    /// A header of the CONNECT frame that a STOMP socket begins with.
+    #[must_use]
+    pub fn connect_header(mut self, name: &str, value: &str) -> Self {
+        self.connect_headers
+            .push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The `/user/queue/`s that a STOMP socket subscribes to, by their names, instead of all.
+    #[must_use]
+    pub fn queues(mut self, queues: &'static [&'static str]) -> Self {
+        self.queues = queues;
+        self
+    }
+
+    /// A STOMP socket says nothing by itself, not even CONNECT.
+    #[must_use]
+    pub fn without_greeting(mut self) -> Self {
+        self.greets = false;
+        self
+    }
+
+    /// What a socket of this dialect says first.
+    pub(super) fn greeting(&self) -> Option<Vec<u8>> {
+        (self.dialect == Some(Dialect::Stomp) && self.greets)
+            .then(|| stomp::greeting(&self.connect_headers, self.queues))
     }
 
     #[must_use]

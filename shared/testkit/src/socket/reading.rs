@@ -100,25 +100,24 @@ async fn take_frame(
         OpCode::Data(_) => {
             message.extend_from_slice(&payload);
             if header.is_final {
-                let text = std::mem::take(message);
-                let frame = match shared.dialect {
-                    Dialect::Json => serde_json::from_slice(&text).unwrap_or_else(
-                        |_| json!({"type": "not json", "payload": String::from_utf8_lossy(&text)}),
-                    ),
-                    Dialect::Stomp => match stomp::heard(&text) {
-                        Some(frame) => frame,
-                        None => return None,
-                    },
+                let frames = match shared.dialect {
+                    Dialect::Json => vec![serde_json::from_slice(message).unwrap_or_else(
+                        |_| json!({"type": "not json", "payload": String::from_utf8_lossy(message)}),
+                    )],
+                    Dialect::Stomp => stomp::heard(message),
                 };
+                message.clear();
                 if let Some(listener) = &shared.listener {
-                    listener(&frame);
+                    for frame in &frames {
+                        listener(frame);
+                    }
                 }
                 shared
                     .inbox
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner)
                     .frames
-                    .push_back(frame);
+                    .extend(frames);
             }
         }
         OpCode::Control(Control::Ping) => {

@@ -109,8 +109,8 @@ fn request_of(address: SocketAddr, options: &SocketOptions, key: &str) -> String
         options.path,
         query.join("&")
     );
-    if options.dialect == Dialect::Stomp {
-        request.push_str("Sec-WebSocket-Protocol: v12.stomp, v11.stomp\r\n");
+    if options.dialect == Some(Dialect::Stomp) {
+        request.push_str("Sec-WebSocket-Protocol: v12.stomp\r\n");
     }
     for (name, value) in &options.headers {
         request.extend([name, ": ", value, "\r\n"]);
