@@ -16,8 +16,8 @@ const SCENARIOS: [&str; 8] = [
 ];
 
 /// About what only the JSON dialect has: `after`, `resumed`, `ack` as a request, `typing` as a topic,
-/// and a subscription to a conversation that leaves out what the inbox brings.
-const JSON_ONLY: [&str; 8] = [
+/// filters in `unsubscribed`, and a subscription to a conversation that leaves out what the inbox brings.
+const JSON_ONLY: [&str; 9] = [
     "after_overrides_the_cursor",
     "after_reaches_back_into_postgres",
     "what_was_sent_while_away_comes_at_the_next_connect_on_any_node",
@@ -25,6 +25,7 @@ const JSON_ONLY: [&str; 8] = [
     "a_completed_command_is_not_replayed",
     "nobody_writes_reads_or_follows_where_they_do_not_take_part",
     "receipts_reach_who_asked_for_the_conversation",
+    "who_was_removed_gets_nothing_that_comes_after",
     "a_group_that_grows_and_shrinks_over_the_limit_tells_everything_once",
 ];
 
