@@ -209,6 +209,22 @@ impl Deployment {
         }
     }
 
+    /// Keeps the logs for people to read. Dropped by the test that fails it does so by itself; not where
+    /// the last who holds it is a task.
+    pub fn keep_logs(&self) {
+        let folder = binaries::log_folder().join(format!(
+            "{}-{}",
+            self.name.replace("::", "-"),
+            std::process::id()
+        ));
+        if std::fs::create_dir_all(&folder).is_ok() {
+            for node in self.nodes() {
+                node.keep_log(&folder);
+            }
+            eprintln!("logs of the failed test: {}", folder.display());
+        }
+    }
+
     pub fn nodes(&self) -> impl Iterator<Item = &Node> {
         self.gateways.iter().chain(&self.workers)
     }
@@ -324,19 +340,8 @@ impl Backing {
 
 impl Drop for Deployment {
     fn drop(&mut self) {
-        if !std::thread::panicking() {
-            return;
-        }
-        let folder = binaries::log_folder().join(format!(
-            "{}-{}",
-            self.name.replace("::", "-"),
-            std::process::id()
-        ));
-        if std::fs::create_dir_all(&folder).is_ok() {
-            for node in self.nodes() {
-                node.keep_log(&folder);
-            }
-            eprintln!("logs of the failed test: {}", folder.display());
+        if std::thread::panicking() {
+            self.keep_logs();
         }
     }
 }

@@ -197,6 +197,17 @@ impl Chat {
     }
 }
 
+impl Drop for Chat {
+    fn drop(&mut self) {
+        // Tasks hold the deployment as well, and know of no failure.
+        if std::thread::panicking() {
+            let verdict = self.history.verdict(Senders::OneAtATime, None);
+            eprintln!("at the failure:\n{verdict}");
+            self.tidegate.keep_logs();
+        }
+    }
+}
+
 /// The talk, a fault, more talk, and the verdict.
 async fn talking(plan: Plan, fault: impl AsyncFnOnce(&mut Chat)) {
     let _turn = TURN.lock().await;
