@@ -32,6 +32,15 @@ local function start_of(tag, user, device, after, by_queue, now)
   local known, broadcasts = key(tag, 'user', user), 'b:' .. device
   local at = redis.call('HMGET', known, device, '*', broadcasts, 'b:*', '=', unpack(queue_fields(device)))
   local e, n = cursor_of(at[1] or at[2] or least(at[9], at[10], at[11]))
+  if not at[1] then
+    -- One that took the log apart until now begins where it is least far: the rest comes again.
+    for i = 6, 8 do
+      if at[i] then
+        local qe, qn = cursor_of(at[i])
+        if is_before(qe, qn, e, n) then e, n = qe, qn end
+      end
+    end
+  end
   if not (at[1] or at[6] or at[7] or at[8]) then make_room(known, now) end
   local ae, an = e, n
   if after ~= '' then ae, an = pair(after) end

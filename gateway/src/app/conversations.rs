@@ -119,6 +119,16 @@ impl Conversations {
         }
     }
 
+    /// Refuses whoever does not take part, also by what the record has now.
+    pub async fn check_participant(&self, id: ConversationId, user: UserId) -> Result<(), Refusal> {
+        let known = self.members(id).await?;
+        if participant(&known, user).is_ok() {
+            return Ok(());
+        }
+        let members = self.read_again(id).await?;
+        participant(&members, user).map(drop)
+    }
+
     /// Who takes part, as the record has it now.
     pub async fn read_again(&self, id: ConversationId) -> Result<Arc<Members>, Refusal> {
         let read = self.postgres.conversation_members(id).await;
@@ -207,7 +217,15 @@ impl Conversations {
     pub async fn announce(self: &Arc<Self>, members: Members, untold: &[UntoldChange]) {
         let id = members.conversation;
         self.remember(Arc::new(members)).await;
-        for change in untold {
+        // Another node may not have told what came before: said later, it would take back this.
+        let all = match self.postgres.untold_changes_of(id).await {
+            Ok(all) => all,
+            Err(error) => {
+                tracing::debug!(conversation = %id, %error, "earlier changes may be told later");
+                untold.to_vec()
+            }
+        };
+        for change in &all {
             let told = changes::tell(&self.store, &self.postgres, change, &self.copier);
             match told.await {
                 Ok(Some((entry, copying))) => self.copy(entry, change.version, copying),

@@ -9,7 +9,15 @@ use super::track::Confirmed;
 /// Entries of a feed that are queued or sent and lie behind its cursor, in order. What is done with
 /// stays until everything before it is, too: the cursor never passes what is not.
 #[derive(Debug, Default)]
-pub(super) struct Acks(VecDeque<Given>);
+pub(super) struct Acks {
+    given: VecDeque<Given>,
+    /// How many of them the client is not done with.
+    undone: u32,
+}
+
+/// What is done with waits for what was refused before it; so much more of it may wait than of what
+/// is not.
+const PATIENCE: u32 = 4;
 
 #[derive(Debug)]
 struct Given {
@@ -34,16 +42,18 @@ enum State {
 }
 
 impl Acks {
+    /// How many are unconfirmed. Should very many wait for one that was refused, they count, too.
     pub(super) fn count(&self) -> u32 {
-        self.0.len() as u32
+        self.undone.max(self.given.len() as u32 / PATIENCE)
     }
 
     pub(super) fn first(&self) -> Option<Position> {
-        self.0.front().map(|it| it.at)
+        self.given.front().map(|it| it.at)
     }
 
     pub(super) fn push(&mut self, at: Position, receipt: MessageId, turn: u64) {
-        self.0.push_back(Given {
+        self.undone += 1;
+        self.given.push_back(Given {
             at,
             receipt,
             turn,
@@ -74,36 +84,41 @@ impl Acks {
     /// What of everything up to a position is open.
     pub(super) fn open_up_to(&self, position: Position) -> Vec<Position> {
         let open = |it: &&Given| it.at <= position && it.state == State::Open;
-        self.0.iter().filter(open).map(|it| it.at).collect()
+        self.given.iter().filter(open).map(|it| it.at).collect()
     }
 
     /// What was refused does not come again.
     pub(super) fn park(&mut self, position: Position) {
-        for it in &mut self.0 {
+        for it in &mut self.given {
             if it.at == position && it.state == State::Refused {
                 it.state = State::Parked;
+                self.undone -= 1;
             }
         }
     }
 
     /// The turn of the last entry up to a position.
     pub(super) fn turn_of(&self, position: Position) -> Option<u64> {
-        let upto = self.0.partition_point(|it| it.at <= position);
-        self.0.get(upto.checked_sub(1)?).map(|it| it.turn)
+        let upto = self.given.partition_point(|it| it.at <= position);
+        self.given.get(upto.checked_sub(1)?).map(|it| it.turn)
     }
 
     fn change(&mut self, which: impl Fn(&Given) -> bool, to: State) -> usize {
         let open = |it: &&mut Given| it.state == State::Open && which(it);
-        let changed = self.0.iter_mut().filter(open);
-        changed.map(|it| it.state = to).count()
+        let changed = self.given.iter_mut().filter(open);
+        let count = changed.map(|it| it.state = to).count();
+        if to == State::Done {
+            self.undone -= count as u32;
+        }
+        count
     }
 
     /// Takes out what is done with at the front. `None` if that is nothing.
     pub(super) fn settle(&mut self) -> Option<Confirmed> {
         let mut settled: Option<Confirmed> = None;
-        while let Some(front) = self.0.front()
+        while let Some(front) = self.given.front()
             && matches!(front.state, State::Done | State::Parked)
-            && let Some(it) = self.0.pop_front()
+            && let Some(it) = self.given.pop_front()
         {
             let settled = settled.get_or_insert_default();
             settled.upto = it.at;
@@ -113,9 +128,9 @@ impl Acks {
                 settled.commands.push(it.receipt);
             }
         }
-        if self.0.is_empty() {
+        if self.given.is_empty() {
             // Idle sockets keep nothing.
-            self.0 = VecDeque::new();
+            self.given = VecDeque::new();
         }
         settled
     }

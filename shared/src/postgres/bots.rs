@@ -102,11 +102,12 @@ impl Postgres {
         rows.iter().map(key).collect()
     }
 
-    /// A key counts no longer; whose it was. `None`: there is no such key, or it did not count.
+    /// A key counts no longer; whose it is. `None`: there is no such key. Revoking one again is fine:
+    /// what follows from it may not have been done.
     pub async fn revoke_api_key(&self, id: Uuid, what: &Audit) -> Result<Option<UserId>, PgError> {
         let mut transaction = self.pool.begin().await?;
         let whose: Option<Uuid> = sqlx::query_scalar(
-            "UPDATE api_keys SET revoked_at = now() WHERE id = $1 AND revoked_at IS NULL \
+            "UPDATE api_keys SET revoked_at = coalesce(revoked_at, now()) WHERE id = $1 \
              RETURNING user_id",
         )
         .bind(id)

@@ -174,6 +174,27 @@ impl Postgres {
         Ok(())
     }
 
+    /// Changes of a conversation that Redis has not been told of for sure, in their order.
+    pub async fn untold_changes_of(
+        &self,
+        conversation: ConversationId,
+    ) -> Result<Vec<UntoldChange>, PgError> {
+        let rows = sqlx::query(
+            "SELECT version, body FROM conversation_changes WHERE conversation_id = $1 ORDER BY version",
+        )
+        .bind(conversation.0)
+        .fetch_all(&self.pool)
+        .await?;
+        let untold = rows.iter().map(|row| {
+            Ok(UntoldChange {
+                conversation,
+                version: row.try_get::<i64, _>("version")? as u64,
+                body: row.try_get("body")?,
+            })
+        });
+        untold.collect()
+    }
+
     /// Changes older than `age` that Redis has not been told of for sure, oldest first.
     pub async fn untold_changes(
         &self,

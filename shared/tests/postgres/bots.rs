@@ -46,7 +46,10 @@ async fn a_bot_is_a_user_found_by_its_key_until_that_is_revoked() {
         postgres.revoke_api_key(one, &what()).await.unwrap(),
         Some(id)
     );
-    assert_eq!(postgres.revoke_api_key(one, &what()).await.unwrap(), None);
+    let again = postgres.revoke_api_key(one, &what()).await.unwrap();
+    assert_eq!(again, Some(id), "what follows from it may be done again");
+    let unknown = postgres.revoke_api_key(Uuid::now_v7(), &what()).await;
+    assert_eq!(unknown.unwrap(), None);
     assert_eq!(whose([1; 32]).await, None);
     assert_eq!(whose([2; 32]).await, Some(bot));
     let keys = postgres.api_keys(id).await.unwrap();

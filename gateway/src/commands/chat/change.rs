@@ -77,9 +77,7 @@ pub async fn create(app: &Arc<App>, by: UserId, new: New) -> Result<Made, Refusa
             settled(app, by, &new, wanted.id, true).await
         }
         ConversationCreated::Existing(id) => {
-            if new.kind == ConversationType::Group {
-                same_as_before(app, by, &new, id).await?;
-            }
+            same_as_before(app, by, &new, id).await?;
             settled(app, by, &new, id, false).await
         }
         ConversationCreated::NoUser(user) => Err(no_user(user)),
@@ -107,6 +105,9 @@ async fn same_as_before(
     id: ConversationId,
 ) -> Result<(), Refusal> {
     let members = app.conversations.members(id).await?;
+    if members.kind != new.kind {
+        return Err(crate::commands::create::other_body());
+    }
     let first: Vec<UserId> = members.at(1).map(|member| member.user).collect();
     let mut asked = new.participants.clone();
     asked.push(by);

@@ -106,6 +106,12 @@ pub(in crate::commands) async fn delete(
     let delete = request.body.parse::<Delete>()?;
     let known = find(app, delete.message_id, delete.conversation_id).await?;
     let act = Act::of(app, caller, &known, What::Delete).await?;
+    if !act.is_moderator {
+        // Whether it was deleted before is not for strangers.
+        app.conversations
+            .check_participant(known.conversation, caller.user)
+            .await?;
+    }
     // A message is deleted once, whoever asks how often.
     let (key, digest) = (deletion_of(known.id), Digest::of(known.id.0.as_bytes()));
     let make = |members: &Members| {

@@ -4,14 +4,14 @@
 //! Ids of messages grow in the order of their conversation, so a page is told by the id it begins
 //! behind, and nothing is skipped or told twice however much is written meanwhile.
 
-use std::{collections::BTreeMap, str::FromStr, sync::Arc};
+use std::{collections::BTreeMap, str::FromStr, sync::Arc, time::Duration};
 
 use serde::Serialize;
 use shared::{
     domain::{
-        ConversationChange, ConversationId, Entry, FileRef, Kind, MessageBody, MessageDeleted,
-        MessageEdited, MessageId, MessageStatus, MessageType, Position, Refusal, SenderType,
-        Timestamp, Topic, UserId,
+        Code, ConversationChange, ConversationId, Entry, FileRef, Kind, MessageBody,
+        MessageDeleted, MessageEdited, MessageId, MessageStatus, MessageType, Position, Refusal,
+        SenderType, Timestamp, Topic, UserId,
     },
     postgres::{HistoryFrom, LowestPointers, StoredMessage},
     redis::Page,
@@ -22,9 +22,10 @@ use crate::{
     fanout::{postgres_refusal, store_refusal},
 };
 
-/// Entries of the log that are read at a time, and at most: the record is a second behind, not more.
+/// Entries of the log that are read at a time.
 const CHUNK: u32 = 256;
-const MOST: usize = 20_000;
+/// Bytes of entries that are read at most: the record is a second behind, seldom more.
+const MOST_BYTES: usize = 8 * 1024 * 1024;
 /// How often the record is asked again because Redis has let go of what it did not have a moment ago.
 const TRIES: usize = 3;
 
@@ -187,15 +188,21 @@ pub(super) async fn behind(
 ) -> Result<Option<Vec<Entry>>, Refusal> {
     let topic = Topic::Conversation(conversation);
     let (mut at, mut news) = (written, Vec::new());
-    while news.len() < MOST {
+    let mut room = MOST_BYTES;
+    loop {
         let page = app.store.read(topic, at, CHUNK).await;
         match page.map_err(|error| store_refusal(&error))? {
             Page::Entries { entries, end, head } => {
+                let bytes: usize = entries.iter().map(|entry| entry.body.len() + 256).sum();
                 news.extend(entries);
                 if end >= head || end <= at {
                     break;
                 }
                 at = end;
+                room = room.checked_sub(bytes).ok_or_else(|| {
+                    Refusal::new(Code::Unavailable, "the record is too far behind")
+                        .retry_after(Duration::from_secs(5))
+                })?;
             }
             Page::Cold { .. } if !insists => return Ok(None),
             Page::Cold { first, head } => {

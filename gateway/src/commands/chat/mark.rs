@@ -78,8 +78,9 @@ async fn mark(
     let (receipt, furthest) = request.body.parse::<Mark>()?.validate(caller)?;
     let conversation = receipt.conversation_id;
     // Before anything is told of what is said there.
-    let members = app.conversations.members(conversation).await?;
-    participant(&members, caller.user)?;
+    app.conversations
+        .check_participant(conversation, caller.user)
+        .await?;
     exists(app, conversation, furthest).await?;
     let body = serde_json::to_vec(&receipt).map_err(|_| bad("not representable"))?;
     let digest = Digest::of(&body);
