@@ -595,20 +595,22 @@ fn what_is_confirmed_out_of_order_counts_once_all_before_it_is() {
 }
 
 #[test]
-fn the_window_holds_what_is_confirmed_ahead_of_a_hole() {
+fn a_hole_stops_a_queue_only_once_four_windows_are_confirmed_ahead_of_it() {
     let (hub, outbox) = follower(Queue::Messages, AckMode::Client);
     let feed = Feed::Queue(Queue::Messages);
-    for offset in 1..=6 {
+    let most = u64::from(outbox.limits.window) * 4;
+    for offset in 1..=most {
+        assert_eq!(outbox.mode(feed), Mode::Live, "{offset}");
         hear(&hub, [copied(offset)]);
         take_all(&outbox);
         if offset > 1 {
             outbox.acknowledged_one(feed, at(offset)).unwrap();
         }
     }
-    hear(&hub, [copied(7)]);
+    hear(&hub, [copied(most + 1)]);
     assert_eq!(outbox.mode(feed), Mode::Behind);
     outbox.acknowledged_one(feed, at(1)).unwrap();
-    assert_eq!(stands(&outbox), at(6));
+    assert_eq!(stands(&outbox), at(most));
     assert_eq!(outbox.mode(feed), Mode::CatchingUp);
 }
 
