@@ -63,7 +63,7 @@ pub struct OpenedSession {
     /// The first page after `cursor`. Without entries if none were asked for, whether there are any or
     /// not.
     pub page: Page,
-    /// Where the device stands in each queue, by [`Queue::index`]: its cursor there, its cursor in the
+    /// Where the device stands in each queue, by [`crate::domain::Queue::index`]: its cursor there, its cursor in the
     /// whole log, or the user's furthest. [`Store::begin_queue`] writes it down.
     pub queues: [Position; 3],
     /// What the user chose, if Redis knows.
