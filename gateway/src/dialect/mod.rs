@@ -25,6 +25,7 @@ pub use subscribe::{AckMode, Interest, Messages, Settled, Subscribe, Wish};
 pub use told::{Told, head};
 
 use bytes::Bytes;
+use shared::domain::Presence;
 
 /// Which dialect a socket speaks. Its index addresses what is kept once per dialect, for
 /// example the encoded frames of an entry.
@@ -87,6 +88,8 @@ struct Codec {
     client_begins: bool,
     open: fn(Terms) -> Box<dyn Dialogue>,
     shared: fn(&Told<'_>) -> Bytes,
+    /// How several users appear, as one frame; without, they are told one by one.
+    presences: Option<fn(&[&Presence]) -> Bytes>,
     takes_whole_log: bool,
 }
 
@@ -96,6 +99,11 @@ static TABLE: [Codec; DialectId::COUNT] = [json::CODEC, stomp::CODEC];
 /// where a socket's frames begin with its own address, what follows the [`head`].
 pub fn shared(dialect: DialectId, told: &Told<'_>) -> Bytes {
     (dialect.codec().shared)(told)
+}
+
+/// Writes how several users appear as one frame. `None` if the dialect tells them one by one.
+pub fn presences(dialect: DialectId, present: &[&Presence]) -> Option<Bytes> {
+    dialect.codec().presences.map(|write| write(present))
 }
 
 #[cfg(test)]

@@ -38,7 +38,9 @@ impl Feed {
         match topic {
             Topic::Broadcast => Self::Broadcast,
             Topic::Conversation(conversation) => Self::Conversation(conversation),
-            Topic::User(_) | Topic::Directory | Topic::Revocations => Self::User,
+            Topic::User(_) | Topic::Presence(_) | Topic::Directory | Topic::Revocations => {
+                Self::User
+            }
         }
     }
 

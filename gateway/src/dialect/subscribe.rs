@@ -3,7 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use shared::domain::{ClientId, Code, ConversationId, Queue};
+use shared::domain::{ClientId, Code, ConversationId, Queue, UserId};
 
 /// Wishes to hear something, or to hear it no more.
 #[derive(Debug)]
@@ -43,6 +43,8 @@ pub enum Interest {
     },
     /// Who types in a conversation; `None` are all those of the user.
     Typing(Option<ConversationId>),
+    /// How a user appears; `None` is everybody with whom the user shares a conversation.
+    Presence(Option<UserId>),
 }
 
 /// As it stands in logs.
@@ -54,6 +56,8 @@ impl fmt::Display for Interest {
             Self::Conversation { id: None, .. } => f.write_str("conversation"),
             Self::Typing(Some(id)) => write!(f, "typing:{id}"),
             Self::Typing(None) => f.write_str("typing"),
+            Self::Presence(Some(user)) => write!(f, "presence:{user}"),
+            Self::Presence(None) => f.write_str("presence"),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What many sockets are told in the same words, encoded once for all of them.
 
-use shared::domain::{ConversationId, Entry, Signal};
+use shared::domain::{ConversationId, Entry, Presence, Signal, Transition};
 
 use super::frame;
 
@@ -11,6 +11,8 @@ pub enum Told<'a> {
     Entry(&'a Entry),
     /// What happens just now, and stands nowhere.
     Signal(ConversationId, &'a Signal),
+    /// How somebody appears to others now.
+    Presence(&'a Presence, Transition),
 }
 
 /// Writes what stands before the shared bytes of a dialect whose frames begin with something of

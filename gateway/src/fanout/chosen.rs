@@ -150,7 +150,7 @@ impl Chosen {
                     wants.typing |= messages == Messages::All;
                 }
                 Interest::Typing(_) => wants.typing = true,
-                Interest::Queue(_) => {}
+                Interest::Queue(_) | Interest::Presence(_) => {}
             }
         }
         wants
@@ -182,7 +182,7 @@ impl Chosen {
                     }
                 }
                 Interest::Typing(_) => add(&mut typing_to, &wished.address),
-                Interest::Queue(_) => {}
+                Interest::Queue(_) | Interest::Presence(_) => {}
             }
         }
         if let Some(listening) = self.conversations.get_mut(&conversation) {
@@ -252,6 +252,6 @@ fn scope_of(interest: Interest) -> Option<Scope> {
         Interest::Conversation { id, .. } | Interest::Typing(id) => {
             Some(id.map_or(Scope::All, Scope::One))
         }
-        Interest::Queue(_) => None,
+        Interest::Queue(_) | Interest::Presence(_) => None,
     }
 }

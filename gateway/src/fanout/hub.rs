@@ -108,7 +108,7 @@ impl Hub {
                     self.with(topic, |state| state.signal(&signal, effects));
                 }
                 // For publishers that wait for Postgres; the store itself hears it.
-                BellEvent::Stored { .. } => {}
+                BellEvent::Stored { .. } | BellEvent::Presence(_) => {}
             }
         }
     }

@@ -186,6 +186,11 @@ impl Reader {
                     .await?;
                 Ok(walk.cold(entries, limit))
             }
+            // It has no log.
+            (Source::Cold(_, before), Topic::Presence(_)) => {
+                debug_assert!(before == Position::END, "nothing stands in it");
+                Ok(walk.cold(Vec::new(), limit))
+            }
             // What is in force is in the record, whoever changed it when.
             (Source::Cold(_, before), Topic::Directory) => {
                 Ok(walk.cold(vec![everything(before)], u32::MAX))

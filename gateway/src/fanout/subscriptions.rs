@@ -93,6 +93,7 @@ impl Fanout {
                     self.reconsider(outbox, id);
                 }
             }
+            Interest::Presence(_) => {}
         }
     }
 
@@ -111,6 +112,10 @@ impl Fanout {
             Interest::Conversation { id: None, .. } | Interest::Typing(None) => {
                 self.listen_to_all(outbox, user).await
             }
+            Interest::Presence(_) => Err(Refusal::new(
+                Code::BadRequest,
+                "presence is not told by this node",
+            )),
         }
     }
 

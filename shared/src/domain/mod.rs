@@ -9,6 +9,7 @@ mod ids;
 mod persist;
 mod position;
 mod preferences;
+mod presence;
 mod queue;
 mod signal;
 mod time;
@@ -33,6 +34,7 @@ pub use ids::{
 pub use persist::{Persist, PersistRecord, Receipt};
 pub use position::{InvalidPosition, Position};
 pub use preferences::{MAX_PREFERENCES, Preferences};
+pub use presence::{MAX_STATUS_TEXT, Presence, PresenceStatus, Transition};
 pub use queue::Queue;
 pub use signal::{Signal, SignalKind};
 pub use time::Timestamp;

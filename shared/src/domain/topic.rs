@@ -13,6 +13,8 @@ pub enum Topic {
     User(UserId),
     /// What is said in a conversation.
     Conversation(ConversationId),
+    /// How a user appears to others. It has a channel and no log.
+    Presence(UserId),
     /// Commands for many, each stored once; every node follows it and sees whom they reach.
     Broadcast,
     /// What changed in what administrators manage, followed by every node; never sent to a client.
@@ -26,6 +28,7 @@ impl fmt::Display for Topic {
         match self {
             Self::User(user) => write!(f, "user:{user}"),
             Self::Conversation(conversation) => write!(f, "conversation:{conversation}"),
+            Self::Presence(user) => write!(f, "presence:{user}"),
             Self::Broadcast => f.write_str("broadcast"),
             Self::Directory => f.write_str("directory"),
             Self::Revocations => f.write_str("revocations"),
@@ -53,6 +56,7 @@ impl FromStr for Topic {
         match what {
             "user" => Ok(Self::User(UserId(id))),
             "conversation" => Ok(Self::Conversation(ConversationId(id))),
+            "presence" => Ok(Self::Presence(UserId(id))),
             _ => Err(InvalidTopic),
         }
     }
@@ -83,8 +87,9 @@ impl Topic {
             }
         };
         match self {
-            // The raw bytes of the id; no allocation on the hot path.
-            Self::User(user) => {
+            // The raw bytes of the id; no allocation on the hot path. How users appear follows from
+            // their sessions, so both live in one partition.
+            Self::User(user) | Self::Presence(user) => {
                 eat(b"user:");
                 eat(user.0.as_bytes());
             }

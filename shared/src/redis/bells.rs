@@ -40,7 +40,9 @@ use super::{
     store::{EventSender, Inner, Store},
     task,
 };
-use crate::domain::{Entry, Partition, Position, SessionId, Signal, Timestamp, Topic};
+use crate::domain::{
+    Entry, Partition, Position, Presence, SessionId, Signal, Timestamp, Topic, UserId,
+};
 
 /// Batches of events that wait for the receiver.
 const BATCHES: usize = 64;
@@ -70,6 +72,8 @@ pub enum BellEvent {
         /// What happens.
         signal: Signal,
     },
+    /// A user appears otherwise to others.
+    Presence(Presence),
     /// Workers have committed the partition's persist stream up to this id.
     Stored {
         /// Which partition.
@@ -453,7 +457,7 @@ impl Ears {
     }
 }
 
-/// Reads `1 <epoch> <offset> <id> <ms> <kind>\n<body>`, `1 displaced <session>` or a signal. The
+/// Reads `1 <epoch> <offset> <id> <ms> <kind>\n<body>`, `1 displaced <session>`, a signal or a presence. The
 /// body stays where it was received. Another version or kind was written by a newer release; the
 /// gap it leaves makes the topic re-read.
 fn read_bell(topic: Topic, message: &Bytes) -> Option<BellEvent> {
@@ -473,6 +477,13 @@ fn read_bell(topic: Topic, message: &Bytes) -> Option<BellEvent> {
     if let Some(signal) = header.strip_prefix("signal ") {
         let signal = read_signal(signal)?;
         return Some(BellEvent::Signal { topic, signal });
+    }
+    if let Some(presence) = header.strip_prefix("presence ") {
+        let Topic::Presence(user) = topic else {
+            return None;
+        };
+        let text = message.get(end + 1..).unwrap_or_default();
+        return read_presence(user, presence, text).map(BellEvent::Presence);
     }
     let mut words = header.split(' ');
     let mut next = || words.next();
@@ -518,6 +529,26 @@ fn read_signal(text: &str) -> Option<Signal> {
         },
     };
     words.next().is_none().then_some(signal)
+}
+
+/// Reads `<version> <status> <devices> <seen ms or ->`, as `presence.lua` writes it.
+pub(super) fn read_presence(user: UserId, header: &str, text: &[u8]) -> Option<Presence> {
+    let mut words = header.split(' ');
+    let presence = Presence {
+        user,
+        version: words.next()?.parse().ok()?,
+        status: words.next()?.parse().ok()?,
+        devices: words.next()?.parse().ok()?,
+        last_seen_at: match words.next()? {
+            "-" => None,
+            seen => Some(Timestamp(seen.parse().ok()?)),
+        },
+        text: match std::str::from_utf8(text).ok()? {
+            "" => None,
+            text => Some(text.into()),
+        },
+    };
+    words.next().is_none().then_some(presence)
 }
 
 /// Takes messages of one ear over to the receiver, everything that is there at once. A receiver

@@ -16,7 +16,7 @@
 //! | `{pN}:sess:<user>` | hash | session → `<node> <incarnation> <device> <since ms>` |
 //! | `{pN}:at:<node>` | set | `<incarnation> <user> <session>` |
 //! | `{pN}:limit:<what>:<whom>` | string, TTL | when the bucket is full again, in µs |
-//! | `{pN}:ch:<topic>` | channel | `1 <epoch> <offset> <id> <ms> <kind>\n<body>`, `1 displaced <session>`, `1 signal <kind> <user> <session or ->` |
+//! | `{pN}:ch:<topic>` | channel | `1 <epoch> <offset> <id> <ms> <kind>\n<body>`, `1 displaced <session>`, `1 signal <kind> <user> <session or ->`, `1 presence <version> <status> <devices> <seen ms or ->\n<text>` |
 //! | `{pN}:probe:<name>` | channel | a process's own probes |
 //! | `node:<id>` | string, PX | `<incarnation> <ms of its TTL>` of a living process |
 //! | `nodes` | hash | node → incarnation of all that were not forgotten |

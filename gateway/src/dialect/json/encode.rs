@@ -6,7 +6,11 @@ use bytes::Bytes;
 use serde::Serialize;
 use shared::domain::{ClientId, Entry, Refusal, Timestamp, UserId};
 
-use super::{payload::Payload, put, topic_of, topics::Topics};
+use super::{
+    payload::{Payload, presence_event},
+    put, topic_of,
+    topics::Topics,
+};
 use crate::dialect::{Event, Feed, Told, frame::TextFrame};
 
 /// Room for an envelope around a payload.
@@ -72,6 +76,7 @@ pub(super) fn shared(told: &Told<'_>) -> Bytes {
             payload.put(frame.payload());
             close(frame)
         }
+        Told::Presence(presence, transition) => frame(presence_event(transition), None, presence),
     }
 }
 

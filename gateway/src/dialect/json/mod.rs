@@ -11,7 +11,7 @@ mod tests;
 mod topics;
 
 pub(super) use decode::check_object;
-pub(super) use payload::Payload;
+pub(super) use payload::{Payload, presence_event};
 
 use std::collections::VecDeque;
 
@@ -49,6 +49,7 @@ pub(super) const CODEC: Codec = Codec {
     client_begins: false,
     open: |_| Box::new(Json),
     shared: encode::shared,
+    presences: None,
     takes_whole_log: true,
 };
 

@@ -5,7 +5,7 @@ use std::io::Write;
 use serde::Serialize;
 use shared::domain::{
     Broadcast, CommandState, CommandStatus, ConversationId, Entry, Kind, MessageId, Signal,
-    Timestamp, Topic, UserId,
+    Timestamp, Topic, Transition, UserId,
 };
 
 use super::put;
@@ -104,6 +104,15 @@ impl<'a> Payload<'a> {
             Content::State(state) => put(out, state),
             Content::Typing(typing) => put(out, typing),
         }
+    }
+}
+
+/// What it is called that somebody appears otherwise.
+pub(in crate::dialect) fn presence_event(transition: Transition) -> &'static str {
+    match transition {
+        Transition::Online => "presence.online",
+        Transition::Offline => "presence.offline",
+        Transition::Update => "presence.update",
     }
 }
 

@@ -280,7 +280,7 @@ fn an_acknowledgement_without_a_request_id_is_not_told_and_an_answer_is() {
 #[test]
 fn topics_become_wishes_and_what_the_dialect_knows_is_settled() {
     let frame = format!(
-        r#"{{"type":"subscribe","id":"1","payload":{{"topics":["user","conversation","typing","typing","presence"],"filters":{{"conversation_id":"{UUID}"}}}}}}"#
+        r#"{{"type":"subscribe","id":"1","payload":{{"topics":["user","conversation","typing","typing","weather"],"filters":{{"conversation_id":"{UUID}"}}}}}}"#
     );
     let Ok(Incoming::Subscribe(wanted)) = read(&frame) else {
         panic!()
@@ -295,7 +295,7 @@ fn topics_become_wishes_and_what_the_dialect_knows_is_settled() {
     assert_eq!(wanted.settled.granted, ["user"]);
     assert_eq!(
         wanted.settled.refused,
-        [("presence".into(), Code::BadRequest)]
+        [("weather".into(), Code::BadRequest)]
     );
     let subscribed = Subscribed {
         granted: vec![Interest::Typing(conversation)],
@@ -308,7 +308,7 @@ fn topics_become_wishes_and_what_the_dialect_knows_is_settled() {
             to: wanted.id.as_ref(),
             subscribed
         }),
-        r#"{"type":"subscribed","replyTo":"1","payload":{"topics":["user","typing"],"filters":{"conversation_id":"01890a5d-ac96-774b-bcce-b302099a8057"},"refused":[{"topic":"conversation","code":"forbidden"},{"topic":"presence","code":"bad_request"}]}}"#,
+        r#"{"type":"subscribed","replyTo":"1","payload":{"topics":["user","typing"],"filters":{"conversation_id":"01890a5d-ac96-774b-bcce-b302099a8057"},"refused":[{"topic":"conversation","code":"forbidden"},{"topic":"weather","code":"bad_request"}]}}"#,
     );
     assert_eq!(
         written(&Event::Lost {
@@ -316,6 +316,80 @@ fn topics_become_wishes_and_what_the_dialect_knows_is_settled() {
         }),
         r#"{"type":"unsubscribed","payload":{"topics":["typing"],"filters":{"conversation_id":"01890a5d-ac96-774b-bcce-b302099a8057"}}}"#,
     );
+}
+
+#[test]
+fn presence_is_wished_of_users_one_by_one_or_of_everybody() {
+    let other = UUID.replace("01890a5d", "01890a5e");
+    let frame = format!(
+        r#"{{"type":"subscribe","id":"1","payload":{{"topics":["presence"],"filters":{{"user_id":"{UUID}","user_ids":["{UUID}","{other}"]}}}}}}"#
+    );
+    let Ok(Incoming::Subscribe(wanted)) = read(&frame) else {
+        panic!()
+    };
+    let interests: Vec<_> = wanted.wishes.iter().map(|wish| wish.interest).collect();
+    let one = Interest::Presence(Some(UUID.parse().unwrap()));
+    let another = Interest::Presence(Some(other.parse().unwrap()));
+    assert_eq!(interests, [one, another]);
+    let subscribed = Subscribed {
+        granted: vec![one],
+        refused: vec![(another, Code::Forbidden)],
+        settled: wanted.settled,
+    };
+    assert_eq!(
+        written(&Event::Subscribed {
+            to: wanted.id.as_ref(),
+            subscribed: &subscribed
+        }),
+        format!(
+            r#"{{"type":"subscribed","replyTo":"1","payload":{{"topics":["presence"],"filters":{{"user_ids":["{UUID}"]}},"refused":[{{"topic":"presence","userId":"{other}","code":"forbidden"}}]}}}}"#
+        ),
+    );
+    assert_eq!(
+        written(&Event::Lost {
+            interests: &[one, another]
+        }),
+        format!(
+            r#"{{"type":"unsubscribed","payload":{{"topics":["presence"],"filters":{{"user_ids":["{UUID}","{other}"]}}}}}}"#
+        ),
+    );
+    let Ok(Incoming::Subscribe(all)) =
+        read(r#"{"type":"subscribe","payload":{"topics":["presence","presence"]}}"#)
+    else {
+        panic!()
+    };
+    let interests: Vec<_> = all.wishes.iter().map(|wish| wish.interest).collect();
+    assert_eq!(interests, [Interest::Presence(None)]);
+}
+
+#[test]
+fn a_presence_is_told_by_what_changed() {
+    let mut presence = Presence::unknown(UUID.parse().unwrap());
+    presence.last_seen_at = Some(Timestamp(0));
+    let told = |presence: &Presence, transition| {
+        payload(&shared(
+            DialectId::Json,
+            &Told::Presence(presence, transition),
+        ))
+        .to_owned()
+    };
+    assert_eq!(
+        told(&presence, Transition::Offline),
+        format!(
+            r#"{{"type":"presence.offline","payload":{{"userId":"{UUID}","status":"offline","devices":0,"lastSeenAt":"1970-01-01T00:00:00.000Z"}}}}"#
+        )
+    );
+    presence.status = PresenceStatus::Busy;
+    presence.text = Some("in a \"meeting\"".into());
+    presence.devices = 2;
+    presence.last_seen_at = None;
+    assert_eq!(
+        told(&presence, Transition::Update),
+        format!(
+            r#"{{"type":"presence.update","payload":{{"userId":"{UUID}","status":"busy","text":"in a \"meeting\"","devices":2,"lastSeenAt":null}}}}"#
+        )
+    );
+    assert!(told(&presence, Transition::Online).contains("presence.online"));
 }
 
 #[test]

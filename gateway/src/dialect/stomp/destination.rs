@@ -1,6 +1,6 @@
 //! What clients call the places they send to and listen at.
 
-use shared::domain::{ConversationId, Kind, Queue, Topic};
+use shared::domain::{ConversationId, Kind, Queue, Topic, UserId};
 
 /// Where a client may listen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,6 +9,8 @@ pub(super) enum Source {
     Queue(Queue),
     /// What happens in a conversation.
     Conversation(ConversationId),
+    /// How a user appears.
+    Presence(UserId),
     /// What only the dialogue itself tells.
     Own(Own),
 }
@@ -25,6 +27,7 @@ pub(super) enum Own {
 }
 
 const CONVERSATION: &str = "/topic/conversation/";
+const PRESENCE: &str = "/topic/presence/";
 const QUEUE: &str = "/user/queue/";
 const APP: &str = "/app/";
 
@@ -42,6 +45,9 @@ impl Own {
 pub(super) fn source(destination: &str) -> Option<Source> {
     if let Some(id) = destination.strip_prefix(CONVERSATION) {
         return id.parse().ok().map(Source::Conversation);
+    }
+    if let Some(id) = destination.strip_prefix(PRESENCE) {
+        return id.parse().ok().map(Source::Presence);
     }
     let name = destination.strip_prefix(QUEUE)?;
     let own = [Own::Errors, Own::Acks, Own::Calls]
@@ -65,7 +71,7 @@ pub(super) fn of_entry(topic: Topic, kind: Kind) -> (String, String) {
     match topic {
         Topic::Conversation(id) => of_conversation(id),
         Topic::Broadcast => (format!("{QUEUE}{}", Queue::Commands), BROADCAST.to_owned()),
-        Topic::User(_) | Topic::Directory | Topic::Revocations => {
+        Topic::User(_) | Topic::Presence(_) | Topic::Directory | Topic::Revocations => {
             let queue = Queue::of(kind);
             (format!("{QUEUE}{queue}"), queue.to_string())
         }
@@ -75,6 +81,11 @@ pub(super) fn of_entry(topic: Topic, kind: Kind) -> (String, String) {
 /// The same for a conversation.
 pub(super) fn of_conversation(id: ConversationId) -> (String, String) {
     (format!("{CONVERSATION}{id}"), id.to_string())
+}
+
+/// The same for how a user appears.
+pub(super) fn of_presence(user: UserId) -> (String, String) {
+    (format!("{PRESENCE}{user}"), format!("presence/{user}"))
 }
 
 /// Begins the ids of commands for many, which stand in a log of their own.

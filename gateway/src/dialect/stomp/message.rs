@@ -16,7 +16,10 @@ use shared::domain::{
 };
 
 use super::destination;
-use crate::dialect::{Told, json::Payload};
+use crate::dialect::{
+    Told,
+    json::{Payload, presence_event},
+};
 
 /// Room for the headers.
 const HEAD: usize = 256;
@@ -25,17 +28,28 @@ pub(super) fn shared(told: &Told<'_>) -> Bytes {
     match told {
         Told::Entry(entry) => of_entry(entry),
         Told::Signal(conversation, signal) => {
-            // Signals have no identity; their ids only have to differ.
-            static COUNT: AtomicU64 = AtomicU64::new(0);
-            let number = COUNT.fetch_add(1, Ordering::Relaxed);
             let (destination, place) = destination::of_conversation(*conversation);
             let payload = Payload::of_signal(*conversation, signal);
             let mut body = Vec::with_capacity(HEAD);
             payload.put(&mut body);
-            let id = format!("{place}/signal@{number}");
+            let id = format!("{place}/signal@{}", next_number());
             written(&id, &destination, payload.name(), &body)
         }
+        Told::Presence(presence, transition) => {
+            let (destination, place) = destination::of_presence(presence.user);
+            let body = serde_json::to_vec(presence);
+            debug_assert!(body.is_ok(), "a presence is writable as JSON");
+            let id = format!("{place}@{}", next_number());
+            let name = presence_event(*transition);
+            written(&id, &destination, name, &body.unwrap_or_default())
+        }
     }
+}
+
+/// What is in no log has no identity; the ids of its frames only have to differ.
+fn next_number() -> u64 {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    COUNT.fetch_add(1, Ordering::Relaxed)
 }
 
 fn of_entry(entry: &Entry) -> Bytes {

@@ -37,6 +37,7 @@ pub(super) const CODEC: Codec = Codec {
     client_begins: true,
     open: |terms| Box::new(dialogue::Stomp::new(terms)),
     shared: message::shared,
+    presences: None,
     takes_whole_log: false,
 };
 

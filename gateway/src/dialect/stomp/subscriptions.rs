@@ -86,6 +86,7 @@ impl Subscription {
                 id: Some(id),
                 messages: Messages::All,
             }),
+            Source::Presence(user) => Some(Interest::Presence(Some(user))),
             Source::Own(_) => None,
         }
     }

@@ -14,6 +14,8 @@ const WORDS: &[&str] = &[
     "displaced ",
     "signal ",
     "typing.start",
+    "presence ",
+    "online",
     " -",
     "command.new",
     "command.status",
@@ -57,6 +59,27 @@ fn bells_of_any_kind_are_understood_or_passed_over() {
             }
             Some(other) => panic!("{other:?}"),
             None => false,
+        }
+    });
+}
+
+#[test]
+fn presences_of_any_kind_are_understood_or_passed_over() {
+    let good: &[&[u8]] = &[
+        b"1 presence 1763706688042 online 2 -\n",
+        b"1 presence 1763706688043 busy 1 -\nin a meeting",
+        b"1 presence 1763706688044 offline 0 1763706688042\n",
+    ];
+    let user = UserId(uuid::Uuid::from_u128(7));
+    fuzz(good, WORDS, |input| {
+        let message = Bytes::copy_from_slice(input);
+        match read_bell(Topic::Presence(user), &message) {
+            Some(BellEvent::Presence(presence)) => {
+                assert_eq!(presence.user, user, "whose it is, the channel says");
+                assert!(read_bell(Topic::User(user), &message).is_none());
+                true
+            }
+            Some(_) | None => false,
         }
     });
 }

@@ -113,6 +113,27 @@ fn golden_other_events() {
 }
 
 #[test]
+fn golden_presence() {
+    let presence = Presence {
+        status: PresenceStatus::Away,
+        devices: 1,
+        ..Presence::unknown(UUID.parse().unwrap())
+    };
+    let told = Told::Presence(&presence, Transition::Update);
+    let body = format!(r#"{{"userId":"{UUID}","status":"away","devices":1,"lastSeenAt":null}}"#);
+    let frame = whole(ADDRESS, &told);
+    let (start, rest) = frame.split_once("\ndestination:").unwrap();
+    let id = format!("MESSAGE\nsubscription:s-1\nmessage-id:presence/{UUID}@");
+    assert!(start.starts_with(&id), "{start}");
+    assert!(rest.starts_with(&format!("/topic/presence/{UUID}\nack:presence/")));
+    let end = format!(
+        "\ntype:presence.update\ncontent-type:application/json\ncontent-length:{}\n\n{body}\0",
+        body.len()
+    );
+    assert!(rest.ends_with(&end), "{rest}");
+}
+
+#[test]
 fn golden_typing() {
     let signal = Signal {
         kind: SignalKind::TypingStart,
