@@ -150,6 +150,13 @@ impl Backlog {
         }
     }
 
+    /// There is nothing for the socket in a feed up to `position`.
+    pub(super) fn pass(&mut self, feed: Feed, position: Position) {
+        if let Some(track) = self.track_mut(feed) {
+            track.place.sent = track.place.sent.max(position);
+        }
+    }
+
     /// Takes a feed from the socket.
     pub(super) fn end(&mut self, feed: Feed) -> Option<Ended> {
         let track = self.track_mut(feed)?;

@@ -352,6 +352,11 @@ impl Outbox {
             return Offered::Taken(Then::Nothing);
         }
         let bytes = entry.frame(self.dialect).len();
+        if bytes == 0 {
+            // The dialect has no word for it: there is nothing to write and nothing to confirm.
+            state.pass(feed, entry.position());
+            return Offered::Taken(Then::Nothing);
+        }
         if state.has_room(&self.limits, feed, bytes) {
             state.push(Item::Entry(entry.clone()), bytes);
             return Offered::Taken(then(&mut state));
@@ -373,6 +378,9 @@ impl Outbox {
         }
         let item = Item::Signal(signal.clone());
         let bytes = item.frame(self.dialect).len();
+        if bytes == 0 {
+            return Then::Nothing;
+        }
         state.push(item, bytes);
         then(&mut state)
     }
@@ -440,6 +448,10 @@ impl Outbox {
             return true;
         }
         let bytes = entry.frame(self.dialect).len();
+        if bytes == 0 {
+            state.pass(feed, entry.position());
+            return true;
+        }
         if state.has_room(&self.limits, feed, bytes) {
             state.push(Item::Entry(entry.clone()), bytes);
             return true;
@@ -460,10 +472,7 @@ impl Outbox {
 
     /// Nothing more exists in a feed up to `position`.
     pub(super) fn passed(&self, feed: Feed, position: Position) {
-        let mut state = self.state.lock();
-        if let Some(track) = state.track_mut(feed) {
-            track.place.sent = track.place.sent.max(position);
-        }
+        self.state.lock().pass(feed, position);
     }
 
     /// A socket that catches up and stands at or beyond `position` becomes live; otherwise
