@@ -1,12 +1,13 @@
 //! Codecs at the edge: frames become domain requests, domain events become frames.
 //!
-//! Pure: no async, no store, no clock. Nothing behind this module knows which dialect a
+//! Pure: no async, no store, and no clock but to stamp a frame. Nothing behind this module knows which dialect a
 //! client speaks, and a dialect's name stands nowhere outside it. Adding a dialect is a
 //! [`DialectId`], a line in the table below and a folder beside [`json`].
 
 mod answer;
 mod dialogue;
 mod event;
+mod events;
 mod frame;
 mod json;
 mod negotiate;
@@ -35,13 +36,15 @@ pub enum DialectId {
     Json,
     /// STOMP, for clients of message brokers.
     Stomp,
+    /// Signals only, for front ends that write by REST.
+    Events,
 }
 
 impl DialectId {
     /// How many dialects there are.
-    pub const COUNT: usize = 2;
+    pub const COUNT: usize = 3;
     /// All of them, in the order of [`Self::index`].
-    pub const ALL: [Self; Self::COUNT] = [Self::Json, Self::Stomp];
+    pub const ALL: [Self; Self::COUNT] = [Self::Json, Self::Stomp, Self::Events];
 
     /// From 0 to [`Self::COUNT`], exclusive.
     pub fn index(self) -> usize {
@@ -55,7 +58,13 @@ impl DialectId {
 
     /// Whether a socket may be opened without a token and identify itself by a first frame.
     pub fn authenticates_in_band(self) -> bool {
-        self.codec().authenticates_in_band
+        self.codec().without_token == WithoutToken::Authenticates
+    }
+
+    /// Whether who comes with a bad token, or without one, is let in and told by a close code: for
+    /// clients that cannot see an HTTP status.
+    pub fn refuses_by_closing(self) -> bool {
+        self.codec().without_token == WithoutToken::IsClosed
     }
 
     /// Whether a client has to speak first, also where its upgrade request had a token.
@@ -84,7 +93,7 @@ struct Codec {
     name: &'static str,
     /// Values of `Sec-WebSocket-Protocol` that mean this dialect.
     subprotocols: &'static [&'static str],
-    authenticates_in_band: bool,
+    without_token: WithoutToken,
     client_begins: bool,
     open: fn(Terms) -> Box<dyn Dialogue>,
     shared: fn(&Told<'_>) -> Bytes,
@@ -93,10 +102,20 @@ struct Codec {
     takes_whole_log: bool,
 }
 
-static TABLE: [Codec; DialectId::COUNT] = [json::CODEC, stomp::CODEC];
+/// What becomes of a socket whose upgrade request had no token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum WithoutToken {
+    /// It may bring one in a frame. One that was there and is bad is refused over HTTP.
+    Authenticates,
+    /// It is closed, and so is one that came with a bad one.
+    IsClosed,
+}
+
+static TABLE: [Codec; DialectId::COUNT] = [json::CODEC, stomp::CODEC, events::CODEC];
 
 /// Writes what all sockets of the dialect share of something: whole, unmasked WebSocket frames, or,
-/// where a socket's frames begin with its own address, what follows the [`head`].
+/// where a socket's frames begin with its own address, what follows the [`head`]. Nothing where the
+/// dialect has no word for it: then its sockets are not told.
 pub fn shared(dialect: DialectId, told: &Told<'_>) -> Bytes {
     (dialect.codec().shared)(told)
 }

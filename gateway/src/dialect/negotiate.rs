@@ -108,11 +108,31 @@ mod tests {
     }
 
     #[test]
-    fn unknown_and_not_yet_served_are_refused() {
+    fn events_are_asked_for_by_subprotocol_or_by_name() {
+        let agreed = |subprotocol| {
+            let dialect = DialectId::Events;
+            Ok(Negotiated {
+                dialect,
+                subprotocol,
+            })
+        };
+        let name = "tidegate.events.v1";
+        assert_eq!(negotiate([name], Some("json")), agreed(Some(name)));
+        assert_eq!(negotiate([], Some("events")), agreed(None));
+    }
+
+    #[test]
+    fn what_is_not_served_is_refused() {
         assert_eq!(negotiate(["graphql-ws"], None), Err(Unserved));
-        assert_eq!(negotiate([], Some("events")), Err(Unserved));
+        assert_eq!(negotiate([], Some("event")), Err(Unserved));
         assert_eq!(negotiate([], Some("")), Err(Unserved));
-        let all = ["tidegate.json.v1", "v12.stomp", "v11.stomp", "v10.stomp"];
+        let all = [
+            "tidegate.json.v1",
+            "v12.stomp",
+            "v11.stomp",
+            "v10.stomp",
+            "tidegate.events.v1",
+        ];
         assert_eq!(served().collect::<Vec<_>>(), all);
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use shared::domain::{
     ClientId, Code, ConversationId, Device, Digest, Position, Queue, Refusal, Topic, UserId,
 };
@@ -160,6 +160,11 @@ impl Body {
         Self(text)
     }
 
+    /// Writes arguments of our own as the text of a JSON object.
+    pub(super) fn of(arguments: &impl Serialize) -> Self {
+        Self(super::Json::of(arguments).as_str().to_owned().into())
+    }
+
     /// Checks `text`, for callers that are no socket, for example tests.
     pub fn parse_object(text: &str) -> Result<Self, Refusal> {
         super::json::check_object(text.as_bytes())?;
@@ -173,8 +178,13 @@ impl Body {
 
     /// Reads the arguments as `T`. What does not fit is a `bad_request` that says where.
     pub fn parse<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Refusal> {
+        self.parse_named("payload")
+    }
+
+    /// The same where the dialect calls the arguments something else.
+    pub(super) fn parse_named<'a, T: Deserialize<'a>>(&'a self, name: &str) -> Result<T, Refusal> {
         serde_json::from_slice(&self.0).map_err(|error| {
-            let mut message = format!("payload: {error}");
+            let mut message = format!("{name}: {error}");
             // serde quotes values; a long one helps nobody.
             if message.len() > 256 {
                 let end = message.floor_char_boundary(256);

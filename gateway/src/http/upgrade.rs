@@ -114,10 +114,20 @@ impl<H: Host> Door<H> {
             .map_err(|refusal| Refused::new(StatusCode::SERVICE_UNAVAILABLE, refusal))?;
         let cookies = standing == Standing::Trusted;
         let token = credentials::token(request.headers(), parameters.token.take(), cookies);
-        let identity = match token {
-            Some(token) => Some(self.host.identify(&token).map_err(unauthorized)?),
-            None if agreed.dialect.authenticates_in_band() => None,
-            None => return Err(unauthorized(Refusal::new(Code::Unauthorized, "no token"))),
+        let identified = match token {
+            Some(token) => self.host.identify(&token).map(Some),
+            None if agreed.dialect.authenticates_in_band() => Ok(None),
+            None => Err(Refusal::new(Code::Unauthorized, "no token")),
+        };
+        let identity = match identified {
+            Err(refusal)
+                if refusal.code == Code::Unauthorized && agreed.dialect.refuses_by_closing() =>
+            {
+                let (reason, code) = (&*refusal.message, refusal.code.as_str());
+                tracing::info!(event = "denied", %session, code, reason, "socket refused by closing it");
+                None
+            }
+            identified => identified.map_err(unauthorized)?,
         };
         // The socket's own buffers come later; these are dropped at once.
         let config = WebSocketConfig::default()

@@ -266,6 +266,37 @@ async fn what_is_wrong_is_refused_before_the_upgrade() {
     assert_eq!(scene.sockets.count(), 0);
 }
 
+/// For a client that cannot see an HTTP status.
+#[tokio::test]
+async fn a_dialect_may_refuse_tokens_by_a_close_code_but_nothing_else() {
+    let scene = Scene::new(10, 100);
+    let names = DialectId::ALL.into_iter();
+    let name = names
+        .clone()
+        .find(|it| it.refuses_by_closing())
+        .unwrap()
+        .name();
+    let target = |rest: &str| format!("/ws?protocol={name}{rest}");
+    for (rest, headers) in [
+        ("", vec![]),
+        ("&token=", vec![]),
+        ("&token=nonsense", vec![]),
+        ("", vec!["Authorization: Bearer nonsense"]),
+        ("", vec!["Cookie: tidegate_session=nonsense"]),
+    ] {
+        let (head, mut client) = scene.upgrade(&target(rest), &headers).await;
+        assert_eq!(status(&head), 101, "{rest} {headers:?}");
+        assert_eq!(client.close_code().await, 4401, "{rest} {headers:?}");
+    }
+    for (rest, headers, code) in [
+        ("", vec!["Origin: https://evil.example"], 403),
+        ("&device=a%20b", vec![], 400),
+    ] {
+        let (status, error) = scene.refused(&target(rest), &headers).await;
+        assert_eq!(status, code, "{error}");
+    }
+}
+
 #[tokio::test]
 async fn what_is_no_upgrade_is_told_what_this_is() {
     let scene = Scene::new(10, 100);

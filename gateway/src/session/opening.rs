@@ -84,7 +84,8 @@ pub struct Arrival {
     pub after: Option<Position>,
     /// Who confirms what was received.
     pub acks: AckMode,
-    /// Who it is, if the request had a token.
+    /// Who it is, if the request had a token, and a good one where the dialect
+    /// [refuses by closing](DialectId::refuses_by_closing).
     pub identity: Option<Identity>,
     /// Its place among the node's sockets.
     pub permit: Permit,
@@ -154,6 +155,7 @@ async fn establish<H: Host>(
     });
     let identity = match identity {
         Some(identity) if !dialect.client_begins() => identity,
+        None if !dialect.authenticates_in_band() => return Err(CloseReason::AuthFailed),
         known => {
             let handshake = Handshake {
                 host: &**host,

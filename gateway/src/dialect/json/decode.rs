@@ -50,8 +50,7 @@ pub(super) fn decode(frame: &Frame) -> Result<Incoming, Unreadable> {
             "this dialect speaks text frames, not binary",
         ));
     };
-    let Envelope { id, name, payload } = envelope(text)?;
-    let body = payload.map_or(Body::EMPTY, |span| Body::checked(text.slice(span)));
+    let Envelope { id, name, body } = envelope(text, "payload")?;
     match &*name {
         "authenticate" => match body.parse::<TokenOnly>() {
             Ok(TokenOnly { token }) => Ok(Incoming::Authenticate(Authenticate {
@@ -110,15 +109,20 @@ struct Ack<'a> {
     offset: u64,
 }
 
-struct Envelope {
-    id: Option<ClientId>,
-    name: Box<str>,
-    payload: Option<std::ops::Range<usize>>,
+/// What a frame says besides its arguments, and those.
+pub(in crate::dialect) struct Envelope {
+    pub(in crate::dialect) id: Option<ClientId>,
+    pub(in crate::dialect) name: Box<str>,
+    pub(in crate::dialect) body: Body,
 }
 
-fn envelope(text: &Bytes) -> Result<Envelope, Unreadable> {
+/// Reads a frame whose arguments stand in the field `arguments`.
+pub(in crate::dialect) fn envelope(
+    text: &Bytes,
+    arguments: &'static str,
+) -> Result<Envelope, Unreadable> {
     with_tape(text, |nodes, structurals| {
-        read_envelope(text, nodes, structurals)
+        read_envelope(text, nodes, structurals, arguments)
     })
     .unwrap_or_else(|refusal| Err(refused(None, refusal)))
 }
@@ -177,14 +181,15 @@ fn syntax(error: &simd_json::Error) -> Refusal {
 /// The fields of the envelope. The id is looked for first, so that whatever else is wrong
 /// can be told with it.
 fn read_envelope(
-    text: &[u8],
+    text: &Bytes,
     nodes: &[Node<'_>],
     structurals: &[u32],
+    arguments: &'static str,
 ) -> Result<Envelope, Unreadable> {
     let Some(Node::Object { len, .. }) = nodes.first() else {
         return Err(Unreadable::bad_request(None, "expected a JSON object"));
     };
-    let (mut name, mut id, mut payload) = (None, None, None);
+    let (mut name, mut id, mut body) = (None, None, None);
     let mut twice = None;
     let mut at = 1;
     for index in 0..*len {
@@ -194,7 +199,7 @@ fn read_envelope(
         let seen = match *key {
             "type" => name.replace(value).is_some(),
             "id" => id.replace(value).is_some(),
-            "payload" => payload.replace((index, value)).is_some(),
+            key if key == arguments => body.replace((index, value)).is_some(),
             _ => false,
         };
         if seen {
@@ -221,18 +226,21 @@ fn read_envelope(
     let Some(Node::String(name)) = name else {
         return Err(Unreadable::bad_request(id, "type: expected a string"));
     };
-    let payload = match payload {
-        None => None,
+    let body = match body {
+        None => Body::EMPTY,
         Some((index, Node::Object { .. })) => match nth_value(text, structurals, index) {
-            Some(span) => Some(span),
+            Some(span) => Body::checked(text.slice(span)),
             None => return Err(Unreadable::bad_request(id, "malformed JSON")),
         },
-        Some(_) => return Err(Unreadable::bad_request(id, "payload: expected an object")),
+        Some(_) => {
+            let message = format!("{arguments}: expected an object");
+            return Err(Unreadable::bad_request(id, message));
+        }
     };
     Ok(Envelope {
         id,
         name: (*name).into(),
-        payload,
+        body,
     })
 }
 

@@ -10,7 +10,7 @@ mod payload;
 mod tests;
 mod topics;
 
-pub(super) use decode::check_object;
+pub(super) use decode::{Envelope, check_object, envelope};
 pub(super) use payload::{Payload, presence_event};
 
 use std::collections::VecDeque;
@@ -18,7 +18,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::{Codec, Dialogue, Event, Feed, Frame, Incoming, Then, Unreadable};
+use super::{Codec, Dialogue, Event, Feed, Frame, Incoming, Then, Unreadable, WithoutToken};
 
 /// What clients call a log.
 pub(super) fn topic_of(feed: Feed) -> &'static str {
@@ -45,7 +45,7 @@ fn put(out: &mut Vec<u8>, value: &(impl Serialize + ?Sized)) {
 pub(super) const CODEC: Codec = Codec {
     name: "json",
     subprotocols: &["tidegate.json.v1"],
-    authenticates_in_band: true,
+    without_token: WithoutToken::Authenticates,
     client_begins: false,
     open: |_| Box::new(Json),
     shared: encode::shared,

@@ -28,12 +28,12 @@ use std::borrow::Cow;
 
 use shared::domain::{Code, Refusal};
 
-use super::Codec;
+use super::{Codec, WithoutToken};
 
 pub(super) const CODEC: Codec = Codec {
     name: "stomp",
     subprotocols: &["v12.stomp", "v11.stomp", "v10.stomp"],
-    authenticates_in_band: true,
+    without_token: WithoutToken::Authenticates,
     client_begins: true,
     open: |terms| Box::new(dialogue::Stomp::new(terms)),
     shared: message::shared,

@@ -58,7 +58,11 @@ fn user(number: u128) -> UserId {
 }
 
 fn socket_of(number: u128, by_queue: bool) -> Arc<Outbox> {
-    let outbox = Outbox::of(LIMITS, DialectId::Json, by_queue);
+    socket_in(DialectId::Json, number, by_queue)
+}
+
+fn socket_in(dialect: DialectId, number: u128, by_queue: bool) -> Arc<Outbox> {
+    let outbox = Outbox::of(LIMITS, dialect, by_queue);
     let member = Member {
         fanout: Weak::<Fanout>::new(),
         user: user(number),
@@ -455,9 +459,48 @@ fn what_is_said_is_revealed_once_and_only_for_somebody() {
     assert_eq!(calls.load(Ordering::Relaxed), 0);
     for dialect in DialectId::ALL {
         let frame = String::from_utf8_lossy(entry.frame(dialect)).into_owned();
+        if frame.is_empty() {
+            // A dialect that tells nothing of it.
+            continue;
+        }
         assert!(frame.contains(r#""content":"open""#), "{frame}");
     }
     assert_eq!(calls.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn what_a_dialect_does_not_tell_takes_no_room_and_is_not_behind() {
+    let edited = |offset| {
+        let kind = Kind::MessageEdited;
+        SharedEntry::new(Entry {
+            kind,
+            ..said(offset, "")
+        })
+    };
+    let silent = DialectId::ALL
+        .into_iter()
+        .find(|dialect| edited(1).frame(*dialect).is_empty());
+    let outbox = socket_in(silent.expect("one has no word for it"), 1, true);
+    outbox.wish(ALL, Bytes::new()).unwrap();
+    let feed = Feed::Conversation(GROUP);
+    outbox.listen(GROUP, 0).unwrap();
+    outbox.begin(feed, at(0));
+    // More than there is room for, read and then heard.
+    for offset in 1..=20 {
+        assert!(outbox.offer_read(feed, &edited(offset)));
+    }
+    assert_eq!(outbox.go_live_at(feed, at(20)), Some(Ok(())));
+    for offset in 21..=40 {
+        let offered = outbox.offer_live(&edited(offset), at(offset - 1));
+        assert_eq!(offered, Offered::Taken(Then::Nothing));
+    }
+    assert_eq!(outbox.mode(feed), Mode::Live);
+    assert!(!outbox.stands_before(feed, at(40)), "it was passed over");
+    let mut batch = Batch::new();
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(outbox.poll_batch(&mut cx, &mut batch).is_pending());
+    assert!(batch.is_empty());
+    assert_eq!(outbox.unconfirmed(), 0);
 }
 
 #[test]

@@ -10,6 +10,7 @@ pub(crate) mod host;
 
 mod closing;
 mod delivery;
+mod events;
 mod reading;
 mod stomp;
 mod subscribing;
