@@ -3,6 +3,7 @@
 mod bans;
 pub mod conversations;
 mod directory;
+pub mod disconnects;
 pub mod limiter;
 mod reused_ids;
 pub mod texts;
@@ -14,6 +15,7 @@ use shared::{domain::Durability, lifecycle::Lifecycle, postgres::Postgres, redis
 
 pub use conversations::{ConversationSettings, Conversations};
 pub use directory::Directory;
+pub use disconnects::{Disconnect, DisconnectReason, DisconnectSink, Disconnects};
 pub use limiter::{Bucket, Limiter, Limits, Rate};
 pub use reused_ids::ReusedIds;
 pub use texts::Texts;
@@ -59,6 +61,8 @@ pub struct App {
     pub reused_ids: ReusedIds,
     /// What "accepted" means where a request does not say.
     pub durability: Durability,
+    /// Told of each socket that ends.
+    pub disconnects: Disconnects,
 }
 
 impl App {
@@ -97,6 +101,7 @@ impl App {
             postgres,
             fanout,
             durability: settings.durability,
+            disconnects: Disconnects::default(),
         })
     }
 }

@@ -5,6 +5,7 @@ use shared::metrics::Table;
 /// All tables a gateway installs.
 pub const TABLES: &[Table] = &[
     shared::metrics::TABLE,
+    crate::app::disconnects::TABLE,
     crate::app::limiter::metrics::TABLE,
     crate::commands::METRICS,
     crate::fanout::metrics::TABLE,

@@ -10,7 +10,7 @@ use shared::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    app::App,
+    app::{App, Disconnect},
     commands,
     config::Settings,
     dialect::{Answer, Limits, Outcome, Request, Subscribe, Subscribed},
@@ -245,6 +245,10 @@ impl Host for Node {
                 })),
             }
         })
+    }
+
+    fn disconnected(&self, disconnect: &Disconnect) {
+        self.app.disconnects.happened(disconnect);
     }
 
     fn spawn(&self, task: Pending<()>) {

@@ -3,7 +3,7 @@
 use shared::metrics::{Label, Labels};
 use tungstenite::protocol::{CloseFrame, frame::coding::CloseCode};
 
-use crate::fanout;
+use crate::{app::DisconnectReason, fanout};
 
 /// Why a socket ends. The name is the metric label and stands in the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -129,6 +129,29 @@ impl CloseReason {
             Self::SlowConsumer => (4410, "slow consumer"),
             Self::RateLimited => (4429, "rate limit kept being passed"),
         })
+    }
+
+    /// Why, in the words that others are told.
+    pub(super) fn disconnect(self) -> DisconnectReason {
+        match self {
+            Self::HeartbeatMissed => DisconnectReason::HeartbeatTimeout,
+            Self::Client | Self::Left | Self::Lost => DisconnectReason::ClientClose,
+            Self::AuthTimeout | Self::AuthFailed | Self::Expired | Self::Revoked | Self::Banned => {
+                DisconnectReason::AuthFailed
+            }
+            Self::Protocol
+            | Self::BadUtf8
+            | Self::TooLarge
+            | Self::Policy
+            | Self::Malformed
+            | Self::Refused
+            | Self::Displaced
+            | Self::Disconnected
+            | Self::SlowConsumer
+            | Self::RateLimited
+            | Self::Draining
+            | Self::Unavailable => DisconnectReason::ServerClose,
+        }
     }
 
     /// The code of the Close frame.

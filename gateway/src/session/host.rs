@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Settings;
 use crate::{
+    app::Disconnect,
     commands::Caller,
     dialect::{Answer, DialectId, Limits, Request, Subscribe},
     fanout::Outbox,
@@ -83,6 +84,9 @@ pub trait Host: Send + Sync + 'static {
     fn subscribe(self: &Arc<Self>, socket: Listener, wanted: Subscribe) -> Pending<Answer>;
     /// Lets it hear that no more.
     fn unsubscribe(self: &Arc<Self>, socket: Listener, wanted: Subscribe) -> Pending<Answer>;
+
+    /// A socket ended. Must not wait.
+    fn disconnected(&self, disconnect: &Disconnect);
 
     /// Runs a task that a stop of the process waits for.
     fn spawn(&self, task: Pending<()>);

@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use shared::{
     auth::Identity,
-    domain::{Code, Device, Position, Refusal, SessionId},
+    domain::{Code, Device, Position, Refusal, SessionId, UserId},
     logging::Ids,
 };
 use tokio::{
@@ -33,6 +33,7 @@ use super::{
     socket::Socket,
 };
 use crate::{
+    app::Disconnect,
     commands::Caller,
     dialect::{Connected, DialectId, Dialogue, Event, Heartbeat, Resumed, Terms},
     fanout::{self, Outbox, Reach},
@@ -102,18 +103,27 @@ pub async fn open<H: Host>(host: Arc<H>, arrival: Arrival, tcp: TcpStream, early
     let mut socket = Socket::new(tcp, &early, limit);
     // It holds the buffer that the request was read into.
     drop(early);
-    match establish(&host, arrival, &mut socket).await {
+    let mut user = None;
+    match establish(&host, arrival, &mut socket, &mut user).await {
         Ok(opened) => {
             host.spawn(Box::pin(into_session(opened, socket)));
         }
         Err(reason) => {
             close(&host, socket, reason).await;
             CLOSED.of(reason).increment(1);
+            let disconnect = Disconnect {
+                user,
+                socket: session,
+                reason: reason.disconnect(),
+            };
+            host.disconnected(&disconnect);
             tracing::info!(
                 event = "disconnect",
                 %session,
+                user = user.map(tracing::field::display),
                 node = %host.node(),
                 reason = reason.name(),
+                told = disconnect.reason.as_str(),
                 code = reason.code(),
                 seconds = began.elapsed().as_secs_f64(),
                 "socket ended before its session was open",
@@ -138,6 +148,7 @@ async fn establish<H: Host>(
     host: &Arc<H>,
     arrival: Arrival,
     socket: &mut Socket,
+    user: &mut Option<UserId>,
 ) -> Result<Opened<H>, CloseReason> {
     let Arrival {
         session,
@@ -169,6 +180,7 @@ async fn establish<H: Host>(
             identified.identity
         }
     };
+    *user = Some(identity.user);
     // A dialect that asks for its feeds one by one says of each who confirms it.
     let acks = if dialect.takes_whole_log() {
         acks

@@ -25,6 +25,7 @@ use super::{
     socket::{Received, Socket},
 };
 use crate::{
+    app::{Disconnect, DisconnectReason},
     dialect::{self, Answer, Authenticate, Dialogue, Event, Extent, Incoming, Then, Unreadable},
     fanout::{self, Notice, Outbox, Taken},
 };
@@ -550,6 +551,13 @@ impl<H: Host> Drop for Session<H> {
         if let Some(reason) = self.ending {
             CLOSED.of(reason).increment(1);
         }
+        let told = self.ending.map(CloseReason::disconnect);
+        let disconnect = Disconnect {
+            user: Some(peer.caller.user),
+            socket: peer.caller.session,
+            reason: told.unwrap_or(DisconnectReason::ServerClose),
+        };
+        self.host.disconnected(&disconnect);
         tracing::info!(
             event = "disconnect",
             session = %peer.caller.session,
@@ -558,6 +566,7 @@ impl<H: Host> Drop for Session<H> {
             dialect = peer.dialect.name(),
             node = %self.host.node(),
             reason,
+            told = disconnect.reason.as_str(),
             code = self.ending.and_then(CloseReason::code),
             seconds = self.times.opened.elapsed().as_secs_f64(),
             "session ended",

@@ -178,3 +178,65 @@ async fn a_request_that_runs_at_the_end_is_dropped() {
     assert_eq!(client.close_code().await, 4409);
     scene.ended().await;
 }
+
+#[tokio::test]
+async fn others_are_told_once_of_each_socket_that_ends() {
+    use crate::app::DisconnectReason::{AuthFailed, ClientClose, HeartbeatTimeout, ServerClose};
+    let scene = Scene::with(|settings| {
+        settings.ping_interval = Duration::from_millis(500);
+        settings.max_missed = 1;
+    });
+    let last = async |count: usize| {
+        let told = || scene.host.ended.lock().len() >= count;
+        eventually("it is told", told).await;
+        scene.ended().await;
+        let ended = scene.host.ended.lock();
+        assert_eq!(ended.len(), count);
+        ended[count - 1]
+    };
+    let known = Some(scene.user);
+
+    let mut client = scene.open().await;
+    client.write(&masked(0x88, &1000_u16.to_be_bytes())).await;
+    assert_eq!(client.close_code().await, 1000);
+    let told = last(1).await;
+    assert_eq!((told.user, told.reason), (known, ClientClose));
+
+    drop(scene.open().await);
+    assert_eq!(last(2).await.reason, ClientClose);
+    let sockets: Vec<_> = scene.host.ended.lock().iter().map(|it| it.socket).collect();
+    assert_ne!(sockets[0], sockets[1]);
+
+    // It answers no ping.
+    let mut client = scene.open().await;
+    assert_eq!(client.close_code().await, 4408);
+    assert_eq!(last(3).await.reason, HeartbeatTimeout);
+
+    let mut client = scene
+        .open_for(Duration::from_millis(50), AckMode::Auto)
+        .await;
+    assert_eq!(client.close_code().await, 4401);
+    assert_eq!(last(4).await.reason, AuthFailed);
+
+    let mut client = scene.open().await;
+    let reason = fanout::CloseReason::Displaced;
+    scene.outbox().request_close(reason);
+    assert_eq!(client.close_code().await, 4409);
+    assert_eq!(last(5).await.reason, ServerClose);
+
+    // Before anybody knows who it is, and after.
+    let mut client = scene.arrive(None, AckMode::Auto).await;
+    client
+        .send(r#"{"type":"authenticate","payload":{"token":"nonsense"}}"#)
+        .await;
+    assert_eq!(client.close_code().await, 4401);
+    let told = last(6).await;
+    assert_eq!((told.user, told.reason), (None, AuthFailed));
+
+    *scene.host.refuse.lock() = Some(Refusal::new(Code::Forbidden, "banned"));
+    let token = token(scene.user, Duration::from_hours(1));
+    let mut client = scene.arrive(Some(&token), AckMode::Auto).await;
+    assert_eq!(client.close_code().await, 4403);
+    let told = last(7).await;
+    assert_eq!((told.user, told.reason), (known, AuthFailed));
+}

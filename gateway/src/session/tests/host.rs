@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
+    app::Disconnect,
     dialect::{Answer, Interest, Json, Limits, Outcome, Request, Subscribe, Subscribed},
     fanout::Outbox,
     session::{Attached, Host, Listener, Peer, Pending, Settings},
@@ -40,6 +41,8 @@ pub(crate) struct FakeHost {
     /// Refuses to open sessions.
     pub(crate) refuse: Mutex<Option<Refusal>>,
     pub(crate) refreshed: AtomicUsize,
+    /// Sockets that ended.
+    pub(crate) ended: Mutex<Vec<Disconnect>>,
 }
 
 pub(crate) struct Held(Arc<AtomicUsize>);
@@ -67,6 +70,7 @@ impl FakeHost {
             gate: Arc::default(),
             refuse: Mutex::default(),
             refreshed: AtomicUsize::new(0),
+            ended: Mutex::default(),
         })
     }
 }
@@ -192,6 +196,10 @@ impl Host for FakeHost {
         drop(socket);
         let answer = answer(wanted, Outcome::Unsubscribed);
         Box::pin(async { answer })
+    }
+
+    fn disconnected(&self, disconnect: &Disconnect) {
+        self.ended.lock().push(*disconnect);
     }
 
     fn spawn(&self, task: Pending<()>) {
