@@ -3,7 +3,8 @@
 -- the index is gone.
 
 -- connections   KEYS[1] meta   ARGV tag, session to begin behind or '', most sessions, node, ...
--- Answers six per session, in the order of their ids: session, user, node, incarnation, device, since.
+-- Answers eight per session, in the order of their ids: session, user, node, incarnation, device, since,
+-- name of its dialect (or '', of an earlier release), `active` or `idle`.
 redis.register_function{
   function_name = 'tidegate_v1_connections',
   callback = function(_, a)
@@ -17,12 +18,12 @@ redis.register_function{
     table.sort(found, function(x, y) return x.id < y.id end)
     local answer, last = {}, nil
     for _, it in ipairs(found) do
-      if #answer >= most * 6 then break end
+      if #answer >= most * 8 then break end
       local owner = it.id ~= last and redis.call('HGET', key(tag, 'sess', it.user), it.id)
-      local node, incarnation, device, since =
-        string.match(owner or '', '^(%S+) (%d+) (%S+) (%d+)$')
+      local node, incarnation, device, since, dialect, use =
+        string.match(owner or '', '^(%S+) (%d+) (%S+) (%d+) ?(%S*) ?(%S*)$')
       if node then
-        for _, value in ipairs({it.id, it.user, node, incarnation, device, since}) do
+        for _, value in ipairs({it.id, it.user, node, incarnation, device, since, dialect, use}) do
           answer[#answer + 1] = value
         end
         last = it.id

@@ -1,7 +1,7 @@
 -- session_open: registers a session and answers all that the connect path needs.
 -- KEYS[1] meta
 -- ARGV tag, user, session, device, node, incarnation, most sessions, position or '', most entries,
---      most bytes, '1' if it takes the log apart into queues
+--      most bytes, '1' if it takes the log apart into queues, name of its dialect
 -- Answers {cursor, page as of `read`, preferences or '', cursor in the log of broadcasts or '', the user's
 -- furthest there or '', cursors in the queues separated by blanks, displaced session, ...}; the middle
 -- ones as they stand in the hash of the user, see devices.lua.
@@ -10,7 +10,7 @@
 local function displace(tag, user, sessions, most, gone)
   local all, flat = {}, redis.call('HGETALL', sessions)
   for i = 1, #flat, 2 do
-    local node, incarnation, since = string.match(flat[i + 1], '^(%S+) (%d+) %S+ (%d+)$')
+    local node, incarnation, since = string.match(flat[i + 1], '^(%S+) (%d+) %S+ (%d+)')
     all[#all + 1] = {id = flat[i], node = node, incarnation = incarnation, since = tonumber(since) or 0}
   end
   table.sort(all, function(x, y) return x.since < y.since or (x.since == y.since and x.id < y.id) end)
@@ -62,10 +62,14 @@ redis.register_function{
   callback = function(_, a)
     local tag, user, session, now = a[1], a[2], a[3], now_ms()
     local sessions, gone = key(tag, 'sess', user), {}
-    if redis.call('HLEN', sessions) >= tonumber(a[7]) and redis.call('HEXISTS', sessions, session) == 0 then
+    local open = redis.call('HLEN', sessions)
+    if open >= tonumber(a[7]) and redis.call('HEXISTS', sessions, session) == 0 then
       displace(tag, user, sessions, tonumber(a[7]), gone)
     end
-    redis.call('HSET', sessions, session, a[5] .. ' ' .. a[6] .. ' ' .. a[4] .. ' ' .. int(now))
+    local record = {a[5], a[6], a[4], int(now), a[12]}
+    redis.call('HSET', sessions, session, table.concat(record, ' ') .. ACTIVE)
+    if open == 0 then returned(tag, user) end
+    reflect(tag, user, now, 'online')
     redis.call('SADD', key(tag, 'at', a[5]), a[6] .. ' ' .. user .. ' ' .. session)
     local e, n, known = start_of(tag, user, a[4], a[8], a[11] == '1', now)
     local page = read_page(tag, 'user:' .. user, e, n, tonumber(a[9]), tonumber(a[10]))

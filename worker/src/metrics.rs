@@ -55,6 +55,7 @@ shared::label! {
         Revocation = "revocation",
         Delivered = "delivered",
         Received = "received",
+        Seen = "seen",
     }
 }
 

@@ -5,7 +5,10 @@
 //! far the topic has come; the socket reads up to there and is then live.
 
 use std::{
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64},
+    },
     time::Duration,
 };
 
@@ -119,6 +122,13 @@ impl Attachment {
         *member.token.lock() = token;
         Ok(())
     }
+
+    /// The client did nothing for long, or does something again.
+    pub fn note_activity(&self, is_idle: bool) {
+        if let Some(member) = self.outbox.member() {
+            self.fanout.note_activity(member, is_idle);
+        }
+    }
 }
 
 impl Drop for Attachment {
@@ -156,6 +166,7 @@ impl Fanout {
             user,
             session,
             device: device.clone(),
+            idle: AtomicBool::new(false),
             token: Mutex::new(token),
             seat: AtomicU64::new(Seat::NONE),
             completed: Mutex::default(),
@@ -181,6 +192,7 @@ impl Fanout {
             user,
             session,
             device,
+            dialect: attachment.outbox.dialect.name(),
             node: self.settings.node.clone(),
             incarnation: self.settings.incarnation,
             max_sessions: self.settings.max_sessions,
@@ -299,6 +311,7 @@ impl Fanout {
         };
         outbox.enter(Stage::Ended);
         self.leave_typing(member.session);
+        self.leave_watches(outbox);
         for conversation in outbox.conversations() {
             self.stop_listening(outbox, conversation);
         }

@@ -6,7 +6,7 @@
 use std::{collections::VecDeque, io::IoSlice, ops::Range};
 
 use bytes::Bytes;
-use shared::domain::{Position, Queue};
+use shared::domain::{Position, Presence, Queue};
 
 use super::{
     chosen::{Chosen, Notice},
@@ -22,6 +22,9 @@ use crate::dialect::{self, AckMode, DialectId, Feed};
 
 /// The only address of frames that have none.
 static WHOLE: [Bytes; 1] = [Bytes::new()];
+
+/// Most presences in one frame.
+const MAX_TOGETHER: usize = 256;
 
 /// See the module.
 pub(super) struct Backlog {
@@ -263,8 +266,8 @@ impl Backlog {
     pub(super) fn take_notice(&mut self) -> Option<Notice> {
         let chosen = self.chosen.as_mut()?;
         let notice = chosen.take_notice()?;
-        let Notice::Unsubscribed { conversation, .. } = notice;
-        if let Some(listening) = chosen.conversations.get(&conversation)
+        if let Notice::Unsubscribed { conversation, .. } = notice
+            && let Some(listening) = chosen.conversations.get(&conversation)
             && listening.track.place.mode == Mode::Gone
         {
             chosen.conversations.remove(&conversation);
@@ -307,13 +310,55 @@ impl Backlog {
                 .conversations
                 .get(&signal.conversation())
                 .map_or(&[], |it| &it.typing_to),
+            Item::Presence(presence) => {
+                let watching = chosen.watching.as_ref();
+                let to = watching.and_then(|it| it.addresses(presence.presence().user));
+                to.map_or(&[], |to| to.unwrap_or(&WHOLE))
+            }
         }
+    }
+
+    /// Queues what waited for room beside the queue, when there is nothing else.
+    fn take_late(&mut self, dialect: DialectId) {
+        if !self.queue.is_empty() {
+            return;
+        }
+        let watching = self.chosen.as_mut().and_then(|it| it.watching.as_mut());
+        for presence in watching.map(|it| it.take_late()).unwrap_or_default() {
+            let item = Item::Presence(presence);
+            let bytes = item.frame(dialect).len();
+            self.push(item, bytes);
+        }
+    }
+
+    /// The presences at the front of the queue, where the dialect tells them as one frame: if there
+    /// are several, or if they answer a wish.
+    fn together(&self, dialect: DialectId) -> Option<(usize, Bytes)> {
+        let run = self.queue.iter().take(MAX_TOGETHER);
+        let run = run.map_while(|item| match item {
+            Item::Presence(presence) => Some(presence),
+            Item::Entry(_) | Item::Signal(_) => None,
+        });
+        let run: Vec<_> = run.collect();
+        if run.len() < 2 && !run.first().is_some_and(|it| it.is_first()) {
+            return None;
+        }
+        let is_watched = |user| {
+            let watching = self.chosen.as_ref().and_then(|it| it.watching.as_ref());
+            watching.is_some_and(|it| it.addresses(user).is_some())
+        };
+        let told: Vec<&Presence> = run
+            .iter()
+            .map(|it| it.presence())
+            .filter(|it| is_watched(it.user))
+            .collect();
+        Some((run.len(), dialect::presences(dialect, &told)?))
     }
 
     /// Writes the queue to the lent line. False if the session has to go on.
     pub(super) fn write(&mut self, dialect: DialectId, written: &mut Written) -> bool {
         while !self.queue.is_empty() {
-            if !self.may_write() {
+            if !self.may_write() || self.together(dialect).is_some() {
                 return false;
             }
             if self.chosen.is_some() {
@@ -321,6 +366,7 @@ impl Backlog {
             } else {
                 self.write_whole(dialect, written);
             }
+            self.take_late(dialect);
         }
         true
     }
@@ -415,6 +461,14 @@ impl Backlog {
 
     /// Takes the next frames out, each whole. None if there was nothing to take.
     pub(super) fn take(&mut self, dialect: DialectId, batch: &mut Batch) -> Option<usize> {
+        self.take_late(dialect);
+        if let Some((count, frame)) = self.together(dialect) {
+            batch.push_back(frame);
+            for _ in 0..count {
+                self.pop(dialect);
+            }
+            return Some(1);
+        }
         let item = self.queue.front()?;
         let shared = item.frame(dialect);
         let before = batch.len();

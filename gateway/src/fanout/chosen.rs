@@ -3,9 +3,9 @@
 use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
-use shared::domain::{Code, ConversationId, Position, Queue, Refusal};
+use shared::domain::{Code, ConversationId, Position, Queue, Refusal, UserId};
 
-use super::track::Track;
+use super::{presence::Watching, track::Track};
 use crate::dialect::{AckMode, Feed, Interest, Messages};
 
 /// Most wishes of a socket.
@@ -25,16 +25,21 @@ pub enum Notice {
         /// Whether it was heard who types.
         typing: bool,
     },
+    /// The user has lost the right to see how somebody appears.
+    Unseen(UserId),
 }
 
 impl Notice {
     /// What is not heard any more.
     pub fn interests(self) -> Vec<Interest> {
-        let Self::Unsubscribed {
-            conversation,
-            entries,
-            typing,
-        } = self;
+        let (conversation, entries, typing) = match self {
+            Self::Unsubscribed {
+                conversation,
+                entries,
+                typing,
+            } => (conversation, entries, typing),
+            Self::Unseen(user) => return vec![Interest::Presence(Some(user))],
+        };
         let id = Some(conversation);
         let entries = entries.map(|messages| Interest::Conversation { id, messages });
         // Who hears everything hears that, too, without a wish of its own.
@@ -97,6 +102,8 @@ pub(super) struct Chosen {
     pub(super) broadcasts_from: Position,
     pub(super) conversations: HashMap<ConversationId, Listening>,
     notices: VecDeque<Notice>,
+    /// Whom it watches.
+    pub(super) watching: Option<Box<Watching>>,
     /// How many entries the socket was given.
     pub(super) turn: u64,
 }
@@ -220,10 +227,36 @@ impl Chosen {
 
     /// What was to be told is not true any more.
     pub(super) fn withdraw(&mut self, which: ConversationId) {
-        self.notices.retain(|it| {
-            let Notice::Unsubscribed { conversation, .. } = it;
-            *conversation != which
+        self.notices.retain(|it| match it {
+            Notice::Unsubscribed { conversation, .. } => *conversation != which,
+            Notice::Unseen(_) => true,
         });
+    }
+
+    /// The same of somebody who is watched again.
+    pub(super) fn withdraw_unseen(&mut self, user: UserId) {
+        self.notices.retain(|it| *it != Notice::Unseen(user));
+    }
+
+    /// Whether there is such a wish, whatever its address.
+    pub(super) fn wishes_for(&self, interest: Interest) -> bool {
+        self.wishes.iter().any(|it| it.interest == interest)
+    }
+
+    /// Forgets every wish to watch one user.
+    pub(super) fn forget_presence(&mut self, user: UserId) {
+        self.wishes
+            .retain(|it| it.interest != Interest::Presence(Some(user)));
+    }
+
+    /// The addresses of frames about a user who is watched.
+    pub(super) fn presence_addresses(&self, user: UserId) -> Vec<Bytes> {
+        let is_about = |it: &&Wished| match it.interest {
+            Interest::Presence(of) => of.is_none_or(|of| of == user),
+            _ => false,
+        };
+        let found = self.wishes.iter().filter(is_about);
+        found.map(|it| it.address.clone()).collect()
     }
 
     pub(super) fn take_notice(&mut self) -> Option<Notice> {

@@ -4,7 +4,10 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use parking_lot::Mutex;
-use shared::domain::{SessionId, UserId};
+use shared::{
+    domain::{SessionId, UserId},
+    redis::Closed,
+};
 use tokio::{sync::Notify, time::Instant};
 
 use super::{Fanout, metrics};
@@ -70,14 +73,17 @@ impl Fanout {
                 && calls.len() < IN_FLIGHT
                 && let Some((user, session)) = self.closer.take()
             {
-                let fanout = &self;
+                let (fanout, grace) = (&self, self.settings.presence.grace);
                 calls.push(async move {
                     let (node, incarnation) = (&fanout.settings.node, fanout.settings.incarnation);
                     let closed = fanout
                         .store
-                        .session_close(user, session, node, incarnation)
+                        .session_close(user, session, node, incarnation, grace)
                         .await;
-                    closed.map_err(|error| (error, (user, session)))
+                    match closed {
+                        Ok(closed) => Ok((user, closed)),
+                        Err(error) => Err((error, (user, session))),
+                    }
                 });
             }
             if self.lifecycle.is_stopping() && calls.is_empty() && self.closer.is_settled() {
@@ -85,7 +91,12 @@ impl Fanout {
             }
             tokio::select! {
                 Some(closed) = calls.next() => match closed {
-                    Ok(()) => self.closer.done(None),
+                    Ok((user, closed)) => {
+                        self.closer.done(None);
+                        if closed == Closed::Last {
+                            self.departed(user);
+                        }
+                    }
                     Err((error, session)) => {
                         tracing::debug!(%error, "a session cannot be closed in redis yet");
                         self.closer.done(Some(session));

@@ -48,6 +48,12 @@ impl Fanout {
         for (user, conversation) in effects.admitted {
             self.admitted(user, conversation);
         }
+        if !effects.presences.is_empty() {
+            self.hear_presences(effects.presences);
+        }
+        for user in effects.met {
+            self.look_at_sight_of(user);
+        }
         for topic in effects.unused {
             self.linger.push(topic);
         }

@@ -29,7 +29,8 @@ impl Fanout {
             tracing::info!(shard, topics = topics.len(), "bells may have been missed");
             // A displacement may be among what was missed.
             self.unregistered.push(shard);
-            if let Err(error) = self.compare_all(&topics).await {
+            let compared = self.compare_all(&topics).await;
+            if let Err(error) = compared.and(self.ask_presences(shard).await) {
                 tracing::warn!(%error, shard, "heads cannot be compared yet");
                 self.gaps.put_back(shard, &self.lifecycle).await;
             }

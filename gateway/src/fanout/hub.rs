@@ -99,6 +99,7 @@ impl Hub {
                 BellEvent::Displaced { topic, session } => {
                     self.close(topic, session, CloseReason::Displaced);
                 }
+                BellEvent::Presence(presence) => effects.presences.push(presence),
                 BellEvent::Gap { shard } => effects.gaps.push(shard),
                 BellEvent::Signal { topic, signal } => {
                     let Topic::Conversation(conversation) = topic else {
@@ -108,7 +109,7 @@ impl Hub {
                     self.with(topic, |state| state.signal(&signal, effects));
                 }
                 // For publishers that wait for Postgres; the store itself hears it.
-                BellEvent::Stored { .. } | BellEvent::Presence(_) => {}
+                BellEvent::Stored { .. } => {}
             }
         }
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use shared::domain::{ConversationId, Signal};
 
-use super::shared_entry::SharedEntry;
+use super::{presence::SharedPresence, shared_entry::SharedEntry};
 use crate::dialect::{self, DialectId, Told};
 
 /// Something that is shared by every socket it goes to.
@@ -15,6 +15,8 @@ pub(super) enum Item {
     Entry(Arc<SharedEntry>),
     /// Of no log: a socket that has no room for it never hears of it.
     Signal(Arc<SharedSignal>),
+    /// How somebody appears: what a socket has no room for waits beside the queue.
+    Presence(Arc<SharedPresence>),
 }
 
 impl Item {
@@ -23,6 +25,7 @@ impl Item {
         match self {
             Self::Entry(entry) => entry.frame(dialect),
             Self::Signal(signal) => signal.frame(dialect),
+            Self::Presence(presence) => presence.frame(dialect),
         }
     }
 }

@@ -42,6 +42,20 @@ shared::metrics! {
     pub static CLOSES_DROPPED: Counter = "tidegate_fanout_closes_dropped_total";
     /// Sockets of sessions that were displaced without this node hearing of it.
     pub static DISPLACED_UNHEARD: Counter = "tidegate_fanout_displaced_unheard_total";
+    /// Users whose presence is watched by sockets of this node.
+    pub static WATCHED: Gauge = "tidegate_presence_watched_users";
+    /// Changes of presences of watched users, heard or found by asking.
+    pub static PRESENCE_HEARD: Counter = "tidegate_presence_changes_total";
+    /// Presences told to sockets.
+    pub static PRESENCE_TOLD: Counter = "tidegate_presence_told_total";
+    /// Times a watcher was not told at once, for having been told of the same user a moment before.
+    pub static PRESENCE_COALESCED: Counter = "tidegate_presence_coalesced_total";
+    /// Presences that a socket had no room for; it is told the newest when it has.
+    pub static PRESENCE_LATE: Counter = "tidegate_presence_late_total";
+    /// Users whose last session ended here and who may still come back.
+    pub static DEPARTURES_WAITING: Gauge = "tidegate_presence_departures_waiting";
+    /// Users who did not come back in time, as this node settled it.
+    pub static PRESENCE_GONE: Counter = "tidegate_presence_gone_total";
     /// Time from publish to heard, by probes through every shard.
     pub static PROBES: Histogram = "tidegate_probe_seconds", LATENCY;
     /// Probes that were not heard within their time.

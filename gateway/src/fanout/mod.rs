@@ -34,6 +34,7 @@ pub mod metrics;
 mod outbox;
 mod place;
 mod preferences;
+mod presence;
 mod probe;
 mod reach;
 mod reader;
@@ -81,6 +82,7 @@ pub use directory::DirectoryListener;
 pub use line::Line;
 pub use member::TokenRef;
 pub use outbox::{Batch, CloseReason, MAX_FRAMES, Outbox, OutboxLimits, Taken};
+pub use presence::{OnGone, PresenceSettings, Sight};
 pub use probe::ProbeStatus;
 pub use reach::Reach;
 pub use reader::{Chunk, ReadError, Reader, Source, Walk};
@@ -117,6 +119,8 @@ pub struct FanoutSettings {
     pub cold_catch_ups: usize,
     /// How often it is written who has received which broadcasts.
     pub receipt_interval: Duration,
+    /// How presence is treated.
+    pub presence: PresenceSettings,
 }
 
 impl FanoutSettings {
@@ -132,6 +136,7 @@ impl FanoutSettings {
             catch_ups: 64,
             cold_catch_ups: 8,
             receipt_interval: Duration::from_secs(30),
+            presence: PresenceSettings::default(),
         }
     }
 }
@@ -151,6 +156,7 @@ pub struct Fanout {
     directory: OnceLock<DirectoryListener>,
     rights: OnceLock<Arc<dyn Rights>>,
     typing: typing::Typing,
+    presences: presence::Presences,
     broadcasts_loaded: watch::Sender<bool>,
     closer: closer::Closer,
     unregistered: shards::Shards,
@@ -179,6 +185,7 @@ impl Fanout {
             directory: OnceLock::new(),
             rights: OnceLock::new(),
             typing: typing::Typing::default(),
+            presences: presence::Presences::default(),
             broadcasts_loaded: watch::Sender::new(false),
             acker: acker::Acker::new(store.clone(), lifecycle.clone()),
             catch_ups: Semaphore::new(settings.catch_ups),
@@ -207,6 +214,12 @@ impl Fanout {
         lifecycle.spawn_essential("keep sessions registered", fanout.clone().keep_registered());
         lifecycle.spawn_essential("keep revocations", fanout.clone().keep_revocations());
         lifecycle.spawn_essential("lapse typing", fanout.clone().lapse_typing());
+        lifecycle.spawn_essential("tell activities", fanout.clone().tell_activities());
+        lifecycle.spawn_essential("settle departures", fanout.clone().settle_departures());
+        lifecycle.spawn_essential("tell presences", fanout.clone().tell_presences());
+        lifecycle.spawn_essential("ask for presences", fanout.clone().ask_presences_slowly());
+        lifecycle.spawn_essential("unwatch idle users", fanout.clone().unwatch_idle());
+        lifecycle.spawn_essential("keep sight", fanout.clone().keep_sight());
         lifecycle.spawn_essential("write receipts", fanout.clone().write_receipts());
         lifecycle.spawn("follow broadcasts", fanout.clone().follow_broadcasts());
         lifecycle.spawn("follow the directory", fanout.clone().follow_directory());
@@ -257,6 +270,8 @@ impl Fanout {
         metrics::ATTACHED.set(sockets as f64);
         metrics::ACKS_WAITING.set(self.acker.waiting() as f64);
         metrics::RECEIPTS_WAITING.set(self.receiver.waiting() as f64);
+        metrics::WATCHED.set(self.watched_users() as f64);
+        metrics::DEPARTURES_WAITING.set(self.departures() as f64);
         metrics::REPAIRS_WAITING.set(self.repairs.waiting() as f64);
     }
 

@@ -545,7 +545,7 @@ fn live_at(track: &Track) -> Option<Position> {
 }
 
 /// How what was just queued gets on its way.
-fn then(state: &mut Backlog) -> Then {
+pub(super) fn then(state: &mut Backlog) -> Then {
     match (state.wake(), state.may_write()) {
         (false, _) => Then::Nothing,
         (true, false) => Then::Wake,

@@ -50,13 +50,16 @@ impl Fanout {
     }
 
     async fn register_chunk(&self, outboxes: &[Arc<Outbox>]) -> Result<(), StoreError> {
-        let members: Vec<_> = outboxes.iter().filter_map(|it| it.member()).collect();
-        let sessions: Vec<OpenHere> = members
+        let members = outboxes
             .iter()
-            .map(|member| OpenHere {
+            .filter_map(|it| it.member().map(|member| (it, member)));
+        let sessions: Vec<OpenHere> = members
+            .map(|(outbox, member)| OpenHere {
                 user: member.user,
                 session: member.session,
                 device: member.device.clone(),
+                dialect: outbox.dialect.name(),
+                is_idle: member.is_idle(),
             })
             .collect();
         let settings = &self.settings;

@@ -122,6 +122,15 @@ impl SharedEntry {
         self.meaning()?.conversation_id.filter(|_| admits)
     }
 
+    /// Whether it tells that somebody may hear a conversation from now on, or may not any more.
+    pub(super) fn moves_people(&self) -> bool {
+        use ConversationChange::{Archived, Created, Joined, Left, Removed, Unarchived};
+        matches!(
+            self.change(),
+            Some(Created | Joined { .. } | Left { .. } | Removed { .. } | Archived | Unarchived)
+        )
+    }
+
     fn change(&self) -> Option<&ConversationChange> {
         if self.entry.kind != Kind::MessageNew {
             return None;

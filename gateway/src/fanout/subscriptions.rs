@@ -93,7 +93,7 @@ impl Fanout {
                     self.reconsider(outbox, id);
                 }
             }
-            Interest::Presence(_) => {}
+            Interest::Presence(_) => self.unwatch(outbox, wish),
         }
     }
 
@@ -112,10 +112,8 @@ impl Fanout {
             Interest::Conversation { id: None, .. } | Interest::Typing(None) => {
                 self.listen_to_all(outbox, user).await
             }
-            Interest::Presence(_) => Err(Refusal::new(
-                Code::BadRequest,
-                "presence is not told by this node",
-            )),
+            // Many users are watched at once, see [`Fanout::watch`].
+            Interest::Presence(_) => Err(Refusal::new(Code::Internal, "watched elsewhere")),
         }
     }
 

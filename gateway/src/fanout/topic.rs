@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use shared::domain::{
-    CommandState, CommandStatus, ConversationId, Entry, Kind, Position, Preferences, Queue,
-    SessionId, Timestamp, Topic, UserId,
+    CommandState, CommandStatus, ConversationId, Entry, Kind, Position, Preferences, Presence,
+    Queue, SessionId, Timestamp, Topic, UserId,
 };
 use tokio::sync::Notify;
 
@@ -47,6 +47,10 @@ pub(super) struct Effects {
     pub(super) chose: Vec<Topic>,
     /// Users who may hear a conversation from now on, or have to be looked at again.
     pub(super) admitted: Vec<(UserId, ConversationId)>,
+    /// How users appear from now on.
+    pub(super) presences: Vec<Presence>,
+    /// Users in whose conversations others came or went.
+    pub(super) met: Vec<UserId>,
     /// Topics that lost their last socket.
     pub(super) unused: Vec<Topic>,
     /// Revocations that came into force.
@@ -470,6 +474,11 @@ impl TopicState {
             && let Some(conversation) = entry.admits(user)
         {
             effects.admitted.push((user, conversation));
+        }
+        if let Topic::User(user) = entry.entry().topic
+            && entry.moves_people()
+        {
+            effects.met.push(user);
         }
         let losers = self.losers(&entry);
         let mut fell_behind = 0;

@@ -187,7 +187,9 @@ async fn who_is_removed_while_subscribed_does_not_get_the_next_message() {
     scene.say(2, "two").await;
     of_ben.sees(3).await;
     assert_eq!(of_ben.seen.texts(), ["one", "changed 2", "two"]);
-    let Notice::Unsubscribed { conversation, .. } = is_told(&of_anna).await;
+    let Notice::Unsubscribed { conversation, .. } = is_told(&of_anna).await else {
+        panic!("somebody is not watched any more");
+    };
     assert_eq!(conversation, scene.group);
     assert_eq!(of_anna.seen.texts(), ["one", "changed 2"]);
     let again = everything(Some(scene.group));

@@ -18,7 +18,9 @@ impl PersistRecord {
     pub fn at(&self) -> Option<Timestamp> {
         match &self.what {
             Persist::Entry(entry) => Some(entry.at),
-            Persist::Delivered { at, .. } | Persist::Received { at, .. } => Some(*at),
+            Persist::Delivered { at, .. }
+            | Persist::Received { at, .. }
+            | Persist::Seen { at, .. } => Some(*at),
             Persist::Unreadable { .. } => None,
         }
     }
@@ -56,6 +58,13 @@ pub enum Persist {
         /// Who and what.
         receipts: Vec<Receipt>,
         /// When, by Redis' clock.
+        at: Timestamp,
+    },
+    /// Some users of the partition went.
+    Seen {
+        /// Who, and when they were last seen.
+        users: Vec<(UserId, Timestamp)>,
+        /// When that was found out, by Redis' clock.
         at: Timestamp,
     },
     /// Not understood: goes to quarantine as it is.

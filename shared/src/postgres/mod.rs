@@ -22,6 +22,7 @@ mod pointers;
 mod pool;
 mod positions;
 mod preferences;
+mod presence;
 mod recipients;
 mod resealing;
 mod revocations;

@@ -26,6 +26,10 @@ pub struct Connection {
     pub device: Device,
     /// When it was opened.
     pub since: Timestamp,
+    /// What its client speaks; empty if an earlier release opened it.
+    pub dialect: Box<str>,
+    /// Its client did nothing for long.
+    pub is_idle: bool,
 }
 
 /// A place in the list of sessions. They are listed by partition, and in a partition by id: a
@@ -97,7 +101,7 @@ impl Store {
         let answer = self.call(partition, functions::CONNECTIONS, args).await?;
         let values = reply::list(answer)?;
         values
-            .chunks_exact(6)
+            .chunks_exact(8)
             .map(|it| {
                 Ok(Connection {
                     session: reply::parse(&it[0])?,
@@ -105,6 +109,8 @@ impl Store {
                     node: reply::parse(&it[2])?,
                     device: reply::parse(&it[4])?,
                     since: Timestamp(reply::parse(&it[5])?),
+                    dialect: reply::text(&it[6])?.into(),
+                    is_idle: reply::text(&it[7])? == "idle",
                 })
             })
             .collect()

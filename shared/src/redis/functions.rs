@@ -20,11 +20,15 @@ const PIECES: &[&str] = &[
     include_str!("../../lua/find.lua"),
     include_str!("../../lua/ack.lua"),
     include_str!("../../lua/receive.lua"),
+    include_str!("../../lua/presence.lua"),
     include_str!("../../lua/session_open.lua"),
     include_str!("../../lua/queue.lua"),
     include_str!("../../lua/session_keep.lua"),
     include_str!("../../lua/session_close.lua"),
     include_str!("../../lua/reap.lua"),
+    include_str!("../../lua/presence_set.lua"),
+    include_str!("../../lua/presence_settle.lua"),
+    include_str!("../../lua/presences.lua"),
     include_str!("../../lua/trim.lua"),
     include_str!("../../lua/persist_read.lua"),
     include_str!("../../lua/settle.lua"),
@@ -76,6 +80,10 @@ pub(super) const SESSION_OPEN: Function = writes("tidegate_v1_session_open");
 pub(super) const SESSION_KEEP: Function = writes("tidegate_v1_session_keep");
 pub(super) const SESSION_CLOSE: Function = writes("tidegate_v1_session_close");
 pub(super) const REAP: Function = writes("tidegate_v1_reap");
+pub(super) const PRESENCE_SET: Function = writes("tidegate_v1_presence_set");
+pub(super) const PRESENCE_IDLE: Function = writes("tidegate_v1_presence_idle");
+pub(super) const PRESENCE_SETTLE: Function = writes("tidegate_v1_presence_settle");
+pub(super) const PRESENCES: Function = reads("tidegate_v1_presences");
 pub(super) const TRIM: Function = writes("tidegate_v1_trim");
 pub(super) const PERSIST_READ: Function = reads("tidegate_v1_persist_read");
 pub(super) const SETTLE: Function = writes("tidegate_v1_settle");

@@ -13,7 +13,9 @@
 //! | `{pN}:nack:<user>` | hash, TTL | `<queue>:<epoch>:<offset>` → how often that was refused |
 //! | `{pN}:version:<conversation>` | string, TTL | `<version> <epoch>`: who takes part in it, as was told in this epoch |
 //! | `{pN}:fanout` | zset | conversations in which something is not copied yet, by the ms of the oldest |
-//! | `{pN}:sess:<user>` | hash | session → `<node> <incarnation> <device> <since ms>` |
+//! | `{pN}:sess:<user>` | hash | session → `<node> <incarnation> <device> <since ms> <dialect> <active or idle>` |
+//! | `{pN}:presence:<user>` | hash | s(tatus told), w(anted), x (text), t (last seen), l(eft), v(ersion); see `presence.lua` |
+//! | `{pN}:offline` | zset | users without a session, by the ms from which on they are gone |
 //! | `{pN}:at:<node>` | set | `<incarnation> <user> <session>` |
 //! | `{pN}:limit:<what>:<whom>` | string, TTL | when the bucket is full again, in µs |
 //! | `{pN}:ch:<topic>` | channel | `1 <epoch> <offset> <id> <ms> <kind>\n<body>`, `1 displaced <session>`, `1 signal <kind> <user> <session or ->`, `1 presence <version> <status> <devices> <seen ms or ->\n<text>` |

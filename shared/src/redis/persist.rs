@@ -12,7 +12,7 @@ use super::{
     store::{Store, texts},
 };
 use crate::domain::{
-    Entry, MessageId, Partition, Persist, PersistRecord, Position, Receipt, Timestamp,
+    Entry, MessageId, Partition, Persist, PersistRecord, Position, Receipt, Timestamp, UserId,
 };
 
 /// Logs that `trim_step` looks at side by side.
@@ -210,6 +210,12 @@ fn receipt(line: &str) -> Option<Receipt> {
     })
 }
 
+/// `<user> <ms>`
+fn seen(line: &str) -> Option<(UserId, Timestamp)> {
+    let (user, ms) = line.split_once(' ')?;
+    Some((user.parse().ok()?, Timestamp(ms.parse().ok()?)))
+}
+
 fn understand(fields: &[(String, Bytes)]) -> Result<Persist, &'static str> {
     let bytes = |name: &str| {
         fields
@@ -236,6 +242,13 @@ fn understand(fields: &[(String, Bytes)]) -> Result<Persist, &'static str> {
         let receipts = lines.lines().map(receipt).collect::<Option<_>>();
         return Ok(Persist::Received {
             receipts: receipts.ok_or("unreadable receipts")?,
+            at,
+        });
+    }
+    if let Some(lines) = text("seen") {
+        let users = lines.lines().map(seen).collect::<Option<_>>();
+        return Ok(Persist::Seen {
+            users: users.ok_or("unreadable times")?,
             at,
         });
     }

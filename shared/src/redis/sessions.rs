@@ -29,6 +29,8 @@ pub struct OpenSession {
     pub session: SessionId,
     /// From which device.
     pub device: Device,
+    /// What the client speaks, for administrators: a word without blanks.
+    pub dialect: &'static str,
     /// On which node.
     pub node: NodeId,
     /// Of which life of the node; a later life has a higher number, below 2^53.
@@ -53,6 +55,22 @@ pub struct OpenHere {
     pub session: SessionId,
     /// From which device.
     pub device: Device,
+    /// As in [`OpenSession`].
+    pub dialect: &'static str,
+    /// Its client did nothing for long.
+    pub is_idle: bool,
+}
+
+/// What ended with a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closed {
+    /// Nothing: it was not there.
+    Nothing,
+    /// The session; the user has others.
+    Session,
+    /// The user's last session. Unless they come back in time they are gone, as
+    /// [`Store::settle_presences`] finds out.
+    Last,
 }
 
 /// What the connect path needs to know.
@@ -99,6 +117,7 @@ impl Store {
         args.push(i64::from(open.page).into());
         args.push(PAGE_BYTES.into());
         args.push(Value::from_static_str(if open.by_queue { "1" } else { "" }));
+        args.push(Value::from_static_str(open.dialect));
         let answer = self.call(partition, functions::SESSION_OPEN, args).await?;
         let mut parts = reply::list(answer)?.into_iter();
         let [
@@ -146,6 +165,8 @@ impl Store {
                     &it.user.to_string(),
                     &it.session.to_string(),
                     it.device.as_str(),
+                    it.dialect,
+                    if it.is_idle { "1" } else { "" },
                 ]));
             }
             let answer = self.call(group[0].0, functions::SESSION_KEEP, args).await?;
@@ -157,14 +178,16 @@ impl Store {
         Ok(kept)
     }
 
-    /// Forgets a session, if it still belongs to this life of the node.
+    /// Forgets a session, if it still belongs to this life of the node. `grace`: how long the user
+    /// is not taken for gone if it was the last.
     pub async fn session_close(
         &self,
         user: UserId,
         session: SessionId,
         node: &NodeId,
         incarnation: u64,
-    ) -> Result<(), StoreError> {
+        grace: Duration,
+    ) -> Result<Closed, StoreError> {
         let partition = self.partition_of(Topic::User(user));
         let args = texts([
             &keys::tag(partition),
@@ -172,9 +195,14 @@ impl Store {
             &session.to_string(),
             node.as_str(),
             &incarnation.to_string(),
+            &grace.as_millis().to_string(),
         ]);
-        self.call(partition, functions::SESSION_CLOSE, args).await?;
-        Ok(())
+        let answer = self.call(partition, functions::SESSION_CLOSE, args).await?;
+        Ok(match reply::number(&answer)? {
+            0 => Closed::Nothing,
+            1 => Closed::Session,
+            _ => Closed::Last,
+        })
     }
 
     /// A number for a life of this node that begins now, greater than those of earlier ones, also if

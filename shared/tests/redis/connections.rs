@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use shared::{
     domain::NodeId,
@@ -51,7 +51,7 @@ async fn lists_everybody_once(store: &Store) {
     let last = first.last().unwrap();
     let node = last.node.clone();
     store
-        .session_close(last.user, last.session, &node, 1)
+        .session_close(last.user, last.session, &node, 1, Duration::ZERO)
         .await
         .unwrap();
     let (rest, end) = store.connections(&nodes, next.unwrap(), 100).await.unwrap();
@@ -68,6 +68,7 @@ async fn lists_everybody_once(store: &Store) {
     let opened = open.iter().find(|open| open.session == it.session).unwrap();
     assert_eq!((it.user, &it.device), (opened.user, &opened.device));
     assert_eq!(it.node, opened.node);
+    assert_eq!((&*it.dialect, it.is_idle), ("json", false));
     assert!(it.since.0 > 1_600_000_000_000);
 }
 

@@ -141,7 +141,7 @@ async fn the_oldest_session_beyond_the_limit_is_displaced_and_told() {
 
     let node = sessions[1].node.clone();
     store
-        .session_close(user, sessions[1].session, &node, 1)
+        .session_close(user, sessions[1].session, &node, 1, Duration::ZERO)
         .await
         .unwrap();
     assert!(
@@ -177,7 +177,7 @@ async fn a_dead_node_is_reaped_by_incarnation() {
     assert_eq!(store.reap(partition, &node, 1, 10).await.unwrap(), []);
     let by_another_life = SessionId(uuid::Uuid::now_v7());
     store
-        .session_close(user, by_another_life, &node, 1)
+        .session_close(user, by_another_life, &node, 1, Duration::ZERO)
         .await
         .unwrap();
     assert_eq!(

@@ -7,6 +7,7 @@ mod cursors;
 mod faults;
 mod fleets;
 mod limits;
+mod presence;
 mod queues;
 mod reading;
 mod receipts;

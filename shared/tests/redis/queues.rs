@@ -33,6 +33,7 @@ async fn confirm(
 async fn by_queue(store: &Store, user: UserId, name: &str) -> OpenedSession {
     let open = OpenSession {
         device: device(name),
+        dialect: "json",
         by_queue: true,
         page: 0,
         ..session(user)

@@ -92,6 +92,7 @@ pub fn session(user: UserId) -> OpenSession {
         incarnation: 1,
         max_sessions: 5,
         after: None,
+        dialect: "json",
         by_queue: false,
         page: 100,
     }

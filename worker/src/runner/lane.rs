@@ -424,6 +424,7 @@ fn told(record: &PersistRecord) -> Option<Told> {
         }),
         Persist::Delivered { .. } => Some(Told::Delivered),
         Persist::Received { .. } => Some(Told::Received),
+        Persist::Seen { .. } => Some(Told::Seen),
         Persist::Unreadable { .. } => None,
     }
 }

@@ -69,6 +69,7 @@ fn size_of(record: &PersistRecord) -> usize {
         Persist::Received { receipts, .. } => {
             receipts.iter().map(|it| 16 + it.commands.len() * 16).sum()
         }
+        Persist::Seen { users, .. } => users.len() * 24,
         Persist::Unreadable { fields, .. } => fields.iter().map(|(_, value)| value.len()).sum(),
     }
 }

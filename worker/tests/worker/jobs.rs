@@ -170,6 +170,7 @@ async fn sessions_of_a_dead_node_are_reaped_and_others_stay() {
         incarnation: 1,
         max_sessions: 10,
         after: None,
+        dialect: "json",
         by_queue: false,
         page: 1,
     };
@@ -225,6 +226,7 @@ async fn what_a_node_left_is_reaped_although_it_is_back() {
                 incarnation,
                 max_sessions: 10,
                 after: None,
+                dialect: "json",
                 by_queue: false,
                 page: 1,
             })

@@ -70,6 +70,8 @@ pub(super) enum What<'a> {
         receipts: Vec<(MessageId, UserId)>,
         at: Timestamp,
     },
+    /// When users were last seen.
+    Seen(&'a [(UserId, Timestamp)]),
     Revocation {
         entry: &'a Entry,
         revocation: Revocation,
@@ -246,6 +248,7 @@ pub(super) fn read(partition: Partition, record: &PersistRecord) -> Vec<Fact<'_>
             }
             return facts;
         }
+        Persist::Seen { users, .. } => What::Seen(users),
         Persist::Unreadable { reason, .. } => What::Bad(reason.clone()),
     };
     vec![Fact::new(partition, record, what)]

@@ -18,6 +18,7 @@ mod messages;
 mod progress;
 mod quarantine;
 mod said;
+mod seen;
 mod statements;
 mod states;
 

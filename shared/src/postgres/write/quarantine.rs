@@ -96,6 +96,13 @@ fn dump(record: &PersistRecord) -> Vec<u8> {
             ("skip", blanks(skipped)),
             ("at", at.0.to_string()),
         ],
+        Persist::Seen { users, at } => {
+            let lines: Vec<String> = users
+                .iter()
+                .map(|(user, seen)| format!("{user} {}", seen.0))
+                .collect();
+            vec![("seen", lines.join("\n")), ("at", at.0.to_string())]
+        }
         Persist::Unreadable { fields, .. } => fields
             .iter()
             .map(|(name, value)| (name.as_str(), text(value)))

@@ -13,7 +13,7 @@ use sqlx::PgConnection;
 use super::{
     Changes, broadcasts,
     fact::{self, Fact, What},
-    inbox, messages, progress, states,
+    inbox, messages, progress, seen, states,
 };
 use crate::{
     domain::{Category, Entry, UserId},
@@ -42,6 +42,7 @@ pub(super) async fn write(
     messages::write(connection, facts).await?;
     progress::write(connection, facts).await?;
     inbox::write(connection, facts).await?;
+    seen::write(connection, facts).await?;
     if states::mark_delivered(connection, facts, changes).await? == Written::Step {
         return Ok(Written::Step);
     }

@@ -37,6 +37,7 @@ fn records_of_any_kind_are_understood_or_named() {
         b"delivered=01890a5d-ac96-774b-bcce-b302099a8057;from=1:2;to=1:9;skip=1:3 1:5;t=1763706688042",
         b"received=01890a5d-ac96-774b-bcce-b302099a8057 01890a5d-ac96-774b-bcce-b302099a8058\n\
           01890a5d-ac96-774b-bcce-b302099a8059 01890a5d-ac96-774b-bcce-b302099a8058;t=1763706688042",
+        b"seen=01890a5d-ac96-774b-bcce-b302099a8057 1763706688042\n;t=1763706688043",
         b"topic=broadcast;e=1;n=2;id=01890a5d-ac96-774b-bcce-b302099a8057;k=command.new;t=1;d={}",
     ];
     fuzz(good, WORDS, |input| match understand(&fields(input)) {

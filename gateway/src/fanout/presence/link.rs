@@ -1,0 +1,197 @@
+//! Hearing of the users who are watched: first their channel, then a question, so that nothing is
+//! missed between the two.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use shared::{
+    domain::{Presence, PresenceStatus, Topic, UserId},
+    redis::StoreError,
+};
+use tokio::time::Instant;
+
+use super::watches::Linking;
+use crate::fanout::{Fanout, topic::Effects};
+
+/// Users in one question.
+const CHUNK: usize = 256;
+/// Subscriptions on their way at a time, and unsubscriptions.
+const SUBSCRIPTIONS: usize = 256;
+/// Pause before somebody is tried again who could not be heard of.
+const RETRY: Duration = Duration::from_millis(200);
+/// How often it is looked whom nobody watches any more.
+const TICK: Duration = Duration::from_secs(1);
+
+impl Fanout {
+    /// How these users appear, in their order; nobody is asked whether that may be seen.
+    pub async fn presences_of(&self, users: &[UserId]) -> Result<Vec<Presence>, StoreError> {
+        let mut found = Vec::with_capacity(users.len());
+        for chunk in users.chunks(CHUNK) {
+            found.extend(self.store.presences(chunk).await?);
+        }
+        let is_forgotten =
+            |it: &Presence| it.status == PresenceStatus::Offline && it.last_seen_at.is_none();
+        let forgotten: Vec<UserId> = found
+            .iter()
+            .filter(|it| is_forgotten(it))
+            .map(|it| it.user)
+            .collect();
+        if forgotten.is_empty() {
+            return Ok(found);
+        }
+        match self.postgres.last_seen(&forgotten).await {
+            Ok(seen) => {
+                for it in found.iter_mut().filter(|it| is_forgotten(it)) {
+                    it.last_seen_at = seen.get(&it.user).copied();
+                }
+            }
+            Err(error) => tracing::debug!(%error, "when users were last seen cannot be told now"),
+        }
+        Ok(found)
+    }
+
+    /// Returns once these users are heard of, as far as anybody watches them. May take for ever.
+    pub(super) async fn linked(self: &Arc<Self>, users: &[UserId]) {
+        let watches = &self.presences.watches;
+        loop {
+            let mut changed = std::pin::pin!(watches.changed.notified());
+            changed.as_mut().enable();
+            match watches.claim(users) {
+                Linking::Done => return,
+                Linking::Wait => {}
+                Linking::Link(users) => {
+                    // In a task, as others wait for it even if this caller is dropped.
+                    let fanout = self.clone();
+                    self.lifecycle
+                        .spawn("watch users", async move { fanout.link(users).await });
+                }
+            }
+            changed.await;
+        }
+    }
+
+    async fn link(self: Arc<Self>, users: Vec<UserId>) {
+        let watches = &self.presences.watches;
+        let subscribed: Vec<_> = stream::iter(users)
+            .map(async |user| (user, self.bells.subscribe(Topic::Presence(user)).await))
+            .buffer_unordered(SUBSCRIPTIONS)
+            .collect()
+            .await;
+        let (heard, failed): (Vec<_>, Vec<_>) = subscribed
+            .into_iter()
+            .partition(|(_, subscribed)| subscribed.is_ok());
+        let mut failed: Vec<UserId> = failed.into_iter().map(|(user, _)| user).collect();
+        let heard: Vec<UserId> = heard.into_iter().map(|(user, _)| user).collect();
+        match self.presences_of(&heard).await {
+            Ok(presences) => {
+                let mut effects = Effects::default();
+                watches.linked(presences, &mut effects);
+                self.apply(effects);
+            }
+            Err(error) => {
+                tracing::debug!(%error, "users cannot be watched yet");
+                failed.extend(heard);
+            }
+        }
+        if !failed.is_empty() {
+            tokio::time::sleep(RETRY).await;
+            watches.unlinked(&failed);
+        }
+    }
+
+    /// Somebody appears otherwise.
+    pub(in crate::fanout) fn hear_presences(self: &Arc<Self>, presences: Vec<Presence>) {
+        let mut effects = Effects::default();
+        for presence in presences {
+            self.presences.watches.hear(presence, &mut effects);
+        }
+        self.apply(effects);
+    }
+
+    /// Bells of a shard may have been missed: its users are asked for.
+    pub(in crate::fanout) async fn ask_presences(
+        self: &Arc<Self>,
+        shard: usize,
+    ) -> Result<(), StoreError> {
+        let mut known = self.presences.watches.known();
+        known.retain(|(user, _)| self.store.shard_of(Topic::User(*user)) == shard);
+        stream::iter(known.chunks(CHUNK).map(Ok))
+            .try_for_each(|chunk| self.ask(chunk))
+            .await
+    }
+
+    async fn ask(self: &Arc<Self>, known: &[(UserId, u64)]) -> Result<(), StoreError> {
+        let users: Vec<UserId> = known.iter().map(|(user, _)| *user).collect();
+        let answers = self.presences_of(&users).await?;
+        let mut effects = Effects::default();
+        for ((_, asked), presence) in known.iter().zip(answers) {
+            self.presences
+                .watches
+                .answered(*asked, presence, &mut effects);
+        }
+        self.apply(effects);
+        Ok(())
+    }
+
+    /// The task that asks for everybody again, spread over the interval.
+    pub(in crate::fanout) async fn ask_presences_slowly(self: Arc<Self>) {
+        loop {
+            let mut known = self.presences.watches.known();
+            known.sort_by_cached_key(|(user, _)| self.store.shard_of(Topic::User(*user)));
+            let chunks: Vec<_> = known
+                .chunk_by(|(a, _), (b, _)| {
+                    self.store.shard_of(Topic::User(*a)) == self.store.shard_of(Topic::User(*b))
+                })
+                .flat_map(|shard| shard.chunks(CHUNK))
+                .collect();
+            let pause = self.settings.presence.ask_interval / (chunks.len() as u32 + 1);
+            for chunk in chunks.into_iter().map(Some).chain([None]) {
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    () = self.lifecycle.stopping() => return,
+                }
+                if let Some(chunk) = chunk
+                    && let Err(error) = self.ask(chunk).await
+                {
+                    tracing::debug!(%error, "users cannot be asked for now");
+                }
+            }
+        }
+    }
+
+    /// The task that tells watchers who had to wait.
+    pub(in crate::fanout) async fn tell_presences(self: Arc<Self>) {
+        let watches = &self.presences.watches;
+        let mut due = None;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
+                () = watches.scheduled.notified() => {}
+                () = self.lifecycle.stopping() => return,
+            }
+            let mut effects = Effects::default();
+            due = watches.tell_due(Instant::now(), &mut effects);
+            self.apply(effects);
+        }
+    }
+
+    /// The task that gives up users whom nobody watches any more.
+    pub(in crate::fanout) async fn unwatch_idle(self: Arc<Self>) {
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = tick.tick() => {}
+                () = self.lifecycle.stopping() => return,
+            }
+            let idle = self.presences.watches.take_idle(Instant::now());
+            stream::iter(&idle)
+                .for_each_concurrent(SUBSCRIPTIONS, async |user| {
+                    // The bell may go on ringing for somebody nobody watches here: ignored.
+                    let _ = self.bells.unsubscribe(Topic::Presence(*user)).await;
+                })
+                .await;
+            self.presences.watches.unlinked(&idle);
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! A presence that goes to many sockets.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use shared::domain::{Presence, Transition};
+
+use crate::dialect::{self, DialectId, Told};
+
+/// A presence that is encoded at most once per dialect and node.
+#[derive(Debug)]
+pub(in crate::fanout) struct SharedPresence {
+    presence: Presence,
+    transition: Transition,
+    /// It is the answer to a wish, not news.
+    is_first: bool,
+    frames: [OnceLock<Bytes>; DialectId::COUNT],
+}
+
+impl SharedPresence {
+    /// News.
+    pub(super) fn of(presence: Presence, transition: Transition) -> Arc<Self> {
+        Arc::new(Self {
+            presence,
+            transition,
+            is_first: false,
+            frames: [const { OnceLock::new() }; DialectId::COUNT],
+        })
+    }
+
+    /// What a socket is told that begins to watch.
+    pub(super) fn first(presence: Presence) -> Arc<Self> {
+        Arc::new(Self {
+            presence,
+            transition: Transition::Update,
+            is_first: true,
+            frames: [const { OnceLock::new() }; DialectId::COUNT],
+        })
+    }
+
+    pub(in crate::fanout) fn presence(&self) -> &Presence {
+        &self.presence
+    }
+
+    pub(in crate::fanout) fn is_first(&self) -> bool {
+        self.is_first
+    }
+
+    pub(in crate::fanout) fn frame(&self, dialect: DialectId) -> &Bytes {
+        self.frames[dialect.index()].get_or_init(|| {
+            dialect::shared(dialect, &Told::Presence(&self.presence, self.transition))
+        })
+    }
+}

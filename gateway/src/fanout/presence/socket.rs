@@ -1,0 +1,139 @@
+//! The socket's side: whom it watches, and what it could not be told yet.
+
+use std::{collections::HashMap, sync::Arc};
+
+use bytes::Bytes;
+use shared::domain::UserId;
+
+use super::SharedPresence;
+use crate::{
+    dialect::Interest,
+    fanout::{
+        backlog::Stage,
+        chosen::{Chosen, Notice},
+        item::Item,
+        metrics,
+        outbox::{Outbox, Then, then},
+    },
+};
+
+/// What a socket watches.
+#[derive(Debug, Default)]
+pub(in crate::fanout) struct Watching {
+    /// By user the addresses of their frames; `None` if frames have none.
+    users: HashMap<UserId, Option<Box<[Bytes]>>>,
+    /// What the queue had no room for: of each user only the newest.
+    late: Vec<Arc<SharedPresence>>,
+}
+
+impl Watching {
+    /// Where frames about a user are addressed to; `None` if the socket does not watch them.
+    pub(in crate::fanout) fn addresses(&self, user: UserId) -> Option<Option<&[Bytes]>> {
+        self.users.get(&user).map(Option::as_deref)
+    }
+
+    pub(in crate::fanout) fn take_late(&mut self) -> Vec<Arc<SharedPresence>> {
+        std::mem::take(&mut self.late)
+    }
+
+    fn keep(&mut self, news: &Arc<SharedPresence>) {
+        let user = news.presence().user;
+        match self.late.iter_mut().find(|it| it.presence().user == user) {
+            Some(older) => *older = news.clone(),
+            None => self.late.push(news.clone()),
+        }
+    }
+
+    fn forget(&mut self, user: UserId) -> bool {
+        self.late.retain(|it| it.presence().user != user);
+        self.users.remove(&user).is_some()
+    }
+}
+
+impl Outbox {
+    /// Watches a user from now on, or looks anew where their frames are addressed to. False if the
+    /// socket has ended.
+    pub(super) fn begin_watching(&self, user: UserId) -> bool {
+        let mut state = self.state.lock();
+        if state.stage == Stage::Ended {
+            return false;
+        }
+        let chosen = state.chosen_mut();
+        let to: Vec<Bytes> = chosen.presence_addresses(user);
+        let to = to.iter().any(|it| !it.is_empty()).then(|| to.into());
+        chosen
+            .watching
+            .get_or_insert_default()
+            .users
+            .insert(user, to);
+        chosen.withdraw_unseen(user);
+        true
+    }
+
+    /// Watches a user no more. False if it did not.
+    pub(super) fn stop_watching(&self, user: UserId) -> bool {
+        let mut state = self.state.lock();
+        let watching = &mut state.chosen_mut().watching;
+        let was_watched = watching.as_mut().is_some_and(|it| it.forget(user));
+        watching.take_if(|it| it.users.is_empty());
+        was_watched
+    }
+
+    /// The user may not watch that one any more, and has to be told.
+    pub(super) fn lose_sight(&self, user: UserId) {
+        let mut state = self.state.lock();
+        let chosen = state.chosen_mut();
+        chosen.forget_presence(user);
+        chosen.notify(Notice::Unseen(user));
+        let wake = state.wake();
+        drop(state);
+        if wake {
+            self.wake();
+        }
+    }
+
+    /// Whom it watches.
+    pub(super) fn watched(&self) -> Vec<UserId> {
+        let state = self.state.lock();
+        let watching = state.chosen().and_then(|it| it.watching.as_ref());
+        watching.map_or_else(Vec::new, |it| it.users.keys().copied().collect())
+    }
+
+    /// Whether it wants to watch everybody with whom its user shares a conversation.
+    pub(super) fn wants_contacts(&self) -> bool {
+        let state = self.state.lock();
+        let wants = |it: &Chosen| it.wishes_for(Interest::Presence(None));
+        state.chosen().is_some_and(wants)
+    }
+
+    /// Whether it wants to watch this user in particular.
+    pub(super) fn wants_presence_of(&self, user: UserId) -> bool {
+        let state = self.state.lock();
+        let wants = |it: &Chosen| it.wishes_for(Interest::Presence(Some(user)));
+        state.chosen().is_some_and(wants)
+    }
+
+    /// How somebody appears. A socket that has little room is told later, and then only the newest.
+    pub(super) fn offer_presence(&self, news: &Arc<SharedPresence>) -> Then {
+        let mut state = self.state.lock();
+        if state.stage == Stage::Ended || state.close.is_some() {
+            return Then::Nothing;
+        }
+        let has_room = state.has_plenty_of_room(&self.limits);
+        let Some(watching) = &mut state.chosen_mut().watching else {
+            return Then::Nothing;
+        };
+        if !watching.users.contains_key(&news.presence().user) {
+            return Then::Nothing;
+        }
+        if has_room && watching.late.is_empty() {
+            let item = Item::Presence(news.clone());
+            let bytes = item.frame(self.dialect).len();
+            state.push(item, bytes);
+        } else {
+            metrics::PRESENCE_LATE.increment(1);
+            watching.keep(news);
+        }
+        then(&mut state)
+    }
+}

@@ -1,0 +1,179 @@
+//! Sockets begin to watch users, and end it.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use shared::domain::{Code, Refusal, UserId};
+use tokio::time::timeout;
+
+use crate::{
+    dialect::{Interest, Wish},
+    fanout::{Fanout, Outbox, topic::Effects},
+};
+
+/// Longest wait until users are heard of.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+impl Fanout {
+    /// Lets a socket watch the users it wishes to, as far as its user may: one answer per wish, in
+    /// their order. Whom one may not see is `forbidden`, and so is who does not exist. What is
+    /// there is told by [`Fanout::show_presences`].
+    pub async fn watch(
+        self: &Arc<Self>,
+        outbox: &Arc<Outbox>,
+        wishes: &[Wish],
+    ) -> Vec<Result<(), Refusal>> {
+        let mut answers: Vec<Result<(), Refusal>> = wishes
+            .iter()
+            .map(|wish| outbox.wish(wish.interest, wish.address.clone().unwrap_or_default()))
+            .collect();
+        let begun = timeout(DEADLINE, self.begin_watches(outbox, wishes, &mut answers)).await;
+        if begun.is_err() {
+            for answer in answers.iter_mut().filter(|it| it.is_ok()) {
+                *answer = Err(unavailable("nobody could be watched in time"));
+            }
+        }
+        for (wish, answer) in wishes.iter().zip(&answers) {
+            if answer.is_err() {
+                self.unwatch(outbox, wish);
+            }
+        }
+        answers
+    }
+
+    async fn begin_watches(
+        self: &Arc<Self>,
+        outbox: &Arc<Outbox>,
+        wishes: &[Wish],
+        answers: &mut [Result<(), Refusal>],
+    ) {
+        let (Some(member), Some(sight)) = (outbox.member(), self.presences.sight.get()) else {
+            return answers.fill(Err(unavailable("the node is starting")));
+        };
+        let wanted = wishes
+            .iter()
+            .zip(answers.iter())
+            .filter(|(_, answer)| answer.is_ok());
+        let pairs: Vec<(UserId, UserId)> = wanted
+            .filter_map(|(wish, _)| match wish.interest {
+                Interest::Presence(Some(other)) => Some((member.user, other)),
+                _ => None,
+            })
+            .collect();
+        let permitted = match pairs.is_empty() {
+            true => Ok(HashSet::new()),
+            false => sight.permitted(&pairs).await,
+        };
+        let mut users = Vec::new();
+        for (wish, answer) in wishes
+            .iter()
+            .zip(answers.iter_mut())
+            .filter(|(_, it)| it.is_ok())
+        {
+            match (wish.interest, &permitted) {
+                (Interest::Presence(Some(other)), Ok(may))
+                    if may.contains(&(member.user, other)) =>
+                {
+                    users.push(other);
+                }
+                (Interest::Presence(Some(_)), Ok(_)) => {
+                    *answer = Err(Refusal::new(Code::Forbidden, "you may not see this user"));
+                }
+                (Interest::Presence(Some(_)), Err(refusal)) => *answer = Err(refusal.clone()),
+                _ => match sight.contacts(member.user).await {
+                    Ok(contacts) => users.extend(contacts),
+                    Err(refusal) => *answer = Err(refusal),
+                },
+            }
+        }
+        users.retain(|user| self.presences.watches.join(*user, outbox));
+        self.linked(&users).await;
+    }
+
+    /// Tells a socket how those appear whom it wishes to watch by these wishes, as far as it does.
+    pub fn show_presences(self: &Arc<Self>, outbox: &Arc<Outbox>, interests: &[Interest]) {
+        let named: HashSet<UserId> = interests
+            .iter()
+            .filter_map(|interest| match interest {
+                Interest::Presence(user) => *user,
+                _ => None,
+            })
+            .collect();
+        let is_for_all = interests.contains(&Interest::Presence(None));
+        let mut users = outbox.watched();
+        users.retain(|user| is_for_all || named.contains(user));
+        self.show(outbox, &users);
+    }
+
+    fn show(self: &Arc<Self>, outbox: &Arc<Outbox>, users: &[UserId]) {
+        let Some(member) = outbox.member() else {
+            return;
+        };
+        let mut effects = Effects::default();
+        self.presences
+            .watches
+            .show(member.session, users, &mut effects);
+        self.apply(effects);
+    }
+
+    /// Lets a socket that watches all contacts watch these, too.
+    pub(super) async fn watch_more(self: &Arc<Self>, outbox: &Arc<Outbox>, contacts: &[UserId]) {
+        let watched: HashSet<UserId> = outbox.watched().into_iter().collect();
+        let new = contacts
+            .iter()
+            .filter(|user| !watched.contains(*user))
+            .copied();
+        let new: Vec<UserId> = new
+            .filter(|user| self.presences.watches.join(*user, outbox))
+            .collect();
+        if !new.is_empty() {
+            // Who is not heard of in time is when they are looked at again.
+            let _ = timeout(DEADLINE, self.linked(&new)).await;
+            self.show(outbox, &new);
+        }
+    }
+
+    /// Lets a socket watch somebody no more, or nobody of all contacts.
+    pub fn unwatch(&self, outbox: &Arc<Outbox>, wish: &Wish) {
+        outbox.forget(wish.interest, &wish.address.clone().unwrap_or_default());
+        let users = match wish.interest {
+            Interest::Presence(Some(user)) => vec![user],
+            _ => outbox.watched(),
+        };
+        let wants_contacts = outbox.wants_contacts();
+        for user in users {
+            if !wants_contacts && !outbox.wants_presence_of(user) {
+                self.stop_watching(outbox, user);
+            }
+        }
+    }
+
+    /// The user may not see that one any more.
+    pub(super) fn lose_sight(&self, outbox: &Arc<Outbox>, user: UserId) {
+        if self.stop_watching(outbox, user) {
+            outbox.lose_sight(user);
+        }
+    }
+
+    /// How many users are watched.
+    pub(in crate::fanout) fn watched_users(&self) -> usize {
+        self.presences.watches.len()
+    }
+
+    /// A socket ended.
+    pub(in crate::fanout) fn leave_watches(&self, outbox: &Arc<Outbox>) {
+        for user in outbox.watched() {
+            self.stop_watching(outbox, user);
+        }
+    }
+
+    fn stop_watching(&self, outbox: &Arc<Outbox>, user: UserId) -> bool {
+        if let Some(member) = outbox.member() {
+            self.presences.watches.leave(user, member.session);
+        }
+        outbox.stop_watching(user)
+    }
+}
+
+fn unavailable(message: &'static str) -> Refusal {
+    Refusal::new(Code::Unavailable, message).retry_after(Duration::from_secs(1))
+}
