@@ -6,6 +6,7 @@ mod directory;
 pub mod disconnects;
 pub mod limiter;
 mod reused_ids;
+mod sight;
 pub mod texts;
 mod users;
 
@@ -18,6 +19,7 @@ pub use directory::Directory;
 pub use disconnects::{Disconnect, DisconnectReason, DisconnectSink, Disconnects};
 pub use limiter::{Bucket, Limiter, Limits, Rate};
 pub use reused_ids::ReusedIds;
+pub use sight::{Sights, Visibility};
 pub use texts::Texts;
 pub use users::{Profile, Users};
 
@@ -35,6 +37,8 @@ pub struct AppSettings {
     pub edit_window: Duration,
     /// What becomes of texts at rest and when they are shown.
     pub texts: Arc<Texts>,
+    /// Who may see how others appear.
+    pub visibility: Visibility,
 }
 
 /// The context of commands and of REST.
@@ -87,6 +91,7 @@ impl App {
             lifecycle.clone(),
         );
         fanout.ask_for_rights(conversations.clone());
+        fanout.ask_for_sight(Arc::new(Sights::new(postgres.clone(), settings.visibility)));
         let revealing = settings.texts.clone();
         fanout.reveal_by(Arc::new(move |entry| revealing.reveal(entry)));
         Arc::new(Self {

@@ -180,6 +180,32 @@ section! {
     }
 }
 
+choice! {
+    /// Who may see how others appear; everybody sees themselves.
+    pub enum PresenceVisibility {
+        /// Every user.
+        Anyone = "anyone",
+        /// Who takes part in a conversation with them that is not archived.
+        Contacts = "contacts",
+        /// No other user.
+        Nobody = "nobody",
+    }
+}
+
+section! {
+    /// Who is there.
+    pub struct PresenceSettings = "presence" {
+        /// Who may see how a user appears: `anyone`, `contacts` (people who share a conversation with them) or
+        /// `nobody` else.
+        visibility: PresenceVisibility = PresenceVisibility::Contacts,
+        /// How long a user whose last socket ended is not taken for gone.
+        grace: Duration = seconds(5) => Duration::from_millis(100)..=seconds(600),
+        /// A socket whose client sends nothing for this long is not in use (pongs do not count); a user whose
+        /// sockets are all like that is away.
+        away_after: Duration = seconds(300) => Duration::from_millis(100)..=seconds(24 * 3600),
+    }
+}
+
 section! {
     /// Stopping.
     pub struct DrainSettings = "drain" {
@@ -204,6 +230,7 @@ settings! {
         directory: DirectorySettings,
         drain: DrainSettings,
         messages: MessagesSettings,
+        presence: PresenceSettings,
         conversations: ConversationsSettings,
         contents: ContentsSettings,
         log: LogSettings,
@@ -220,7 +247,7 @@ settings! {
     }
     elsewhere: &[
         "http", "ops", "node", "redis", "auth", "session", "delivery", "directory", "drain",
-        "messages", "conversations", "contents", "persist", "retention", "jobs",
+        "messages", "presence", "conversations", "contents", "persist", "retention", "jobs",
     ];
     check: |settings, problems| {
         settings.log.check(problems);

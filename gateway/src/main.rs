@@ -11,10 +11,10 @@ use std::{
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use gateway::{
-    app::{App, AppSettings, ConversationSettings, Directory, Limits, Rate, Texts},
-    config::{DeliverySettings, Markup, MigrateSettings, Settings},
+    app::{App, AppSettings, ConversationSettings, Directory, Limits, Rate, Texts, Visibility},
+    config::{DeliverySettings, Markup, MigrateSettings, PresenceVisibility, Settings},
     create_admin::create_admin,
-    fanout::{Fanout, FanoutSettings},
+    fanout::{Fanout, FanoutSettings, PresenceSettings},
     http::{self, Admission, Api, Backend, Door, Origins, Server},
     metrics,
     node::{self, Node},
@@ -199,6 +199,10 @@ async fn start(
     let fanout_settings = FanoutSettings {
         max_sessions: settings.session.max_per_user,
         receipt_interval: settings.delivery.receipt_interval,
+        presence: PresenceSettings {
+            grace: settings.presence.grace,
+            ..PresenceSettings::default()
+        },
         ..FanoutSettings::new(node.clone(), incarnation)
     };
     let fanout = Fanout::start(
@@ -217,6 +221,7 @@ async fn start(
         },
         edit_window: settings.messages.edit_window,
         texts: texts(settings)?,
+        visibility: visibility(settings.presence.visibility),
     };
     seed(&postgres, settings).await;
     let app = App::start(
@@ -249,6 +254,15 @@ async fn start(
     process.watch_stores(stores, move || ready(probed.probe_status().shards));
     process.started();
     Ok(fanout)
+}
+
+/// Who may see how others appear.
+fn visibility(setting: PresenceVisibility) -> Visibility {
+    match setting {
+        PresenceVisibility::Anyone => Visibility::Anyone,
+        PresenceVisibility::Contacts => Visibility::Contacts,
+        PresenceVisibility::Nobody => Visibility::Nobody,
+    }
 }
 
 /// How texts are kept and shown.

@@ -13,7 +13,7 @@ use crate::{
     app::{App, Disconnect},
     commands,
     config::Settings,
-    dialect::{Answer, Limits, Outcome, Request, Subscribe, Subscribed},
+    dialect::{Answer, Interest, Limits, Outcome, Request, Subscribe, Subscribed},
     fanout::{Attach, Attachment, Fanout, Outbox, OutboxLimits, TokenRef},
     http::Api,
     session::{self, Attached, FrameRate, Host, Identity, Listener, Peer, Pending},
@@ -57,6 +57,7 @@ fn sessions(settings: &Settings) -> session::Settings {
     session::Settings {
         ping_interval: session.ping_interval,
         max_missed: session.max_missed,
+        away_after: settings.presence.away_after,
         handshake_timeout: session.auth_timeout,
         frame_bytes: session.max_frame.bytes(),
         frame_rate: FrameRate {
@@ -176,6 +177,10 @@ impl Host for Node {
         attachment.refresh(token_ref(identity))
     }
 
+    fn note_activity(&self, attachment: &Attachment, is_idle: bool) {
+        attachment.note_activity(is_idle);
+    }
+
     fn run(self: &Arc<Self>, peer: &Arc<Peer>, request: Request) -> Pending<Answer> {
         let (app, peer) = (self.app.clone(), peer.clone());
         Box::pin(async move {
@@ -200,8 +205,20 @@ impl Host for Node {
                 settled,
             } = wanted;
             let (mut granted, mut refused) = (Vec::new(), Vec::new());
-            for wish in wishes {
-                match app.fanout.subscribe(&socket.outbox, &wish).await {
+            let (watches, others): (Vec<_>, Vec<_>) = wishes
+                .into_iter()
+                .partition(|wish| matches!(wish.interest, Interest::Presence(_)));
+            let mut answers = Vec::with_capacity(others.len());
+            for wish in others {
+                let begun = app.fanout.subscribe(&socket.outbox, &wish).await;
+                answers.push((wish, begun));
+            }
+            if !watches.is_empty() {
+                let begun = app.fanout.watch(&socket.outbox, &watches).await;
+                answers.extend(watches.into_iter().zip(begun));
+            }
+            for (wish, begun) in answers {
+                match begun {
                     Ok(()) => {
                         let (session, user) = ids_of(&socket);
                         let topic = wish.interest;
@@ -216,6 +233,8 @@ impl Host for Node {
                     }
                 }
             }
+            // Behind the answer: nothing is written for the session before this returns.
+            app.fanout.show_presences(&socket.outbox, &granted);
             Answer {
                 to: id,
                 outcome: Ok(Outcome::Subscribed(Subscribed {

@@ -69,6 +69,8 @@ section! {
         trim_interval: Duration = seconds(600) => Duration::from_millis(100)..=seconds(DAY),
         /// Looking for gateways that died without closing their sessions.
         reap_interval: Duration = seconds(10) => Duration::from_millis(100)..=seconds(3600),
+        /// Looking for users who are gone and whom no gateway has settled.
+        presences_interval: Duration = seconds(2) => Duration::from_millis(100)..=seconds(3600),
         /// Telling Redis of changes of conversations that a gateway left.
         changes_interval: Duration = seconds(5) => Duration::from_millis(100)..=seconds(3600),
         /// Making copies of messages that a gateway left.
@@ -94,7 +96,7 @@ settings! {
         contents: ContentsSettings,
         log: LogSettings,
     }
-    elsewhere: &["http", "auth", "session", "delivery", "directory", "drain", "messages"];
+    elsewhere: &["http", "auth", "session", "delivery", "directory", "drain", "messages", "presence"];
     check: check;
 }
 

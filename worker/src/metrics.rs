@@ -27,6 +27,7 @@ shared::label! {
         ExpireCommands = "expire_commands",
         TrimLogs = "trim_logs",
         ReapNodes = "reap_nodes",
+        SettlePresences = "settle_presences",
         TellChanges = "tell_changes",
         RepairCopies = "repair_copies",
         ArchiveIdle = "archive_idle",
@@ -128,4 +129,6 @@ shared::metrics! {
     pub static TRIMMED: Counter = "tidegate_log_entries_trimmed_total";
     /// Sessions of dead nodes that were removed.
     pub static REAPED: Counter = "tidegate_sessions_reaped_total";
+    /// Users who are gone, and whom no gateway has settled.
+    pub static GONE: Counter = "tidegate_presence_settled_total";
 }

@@ -107,7 +107,8 @@ impl Texts {
         }
     }
 
-    fn clean<'a>(&self, text: &'a str) -> Cow<'a, str> {
+    /// A text of which nothing else is kept, as it is shown.
+    pub fn clean<'a>(&self, text: &'a str) -> Cow<'a, str> {
         if self.sanitises && may_hold_markup(text) {
             Cow::Owned(SANITISER.clean(text).to_string())
         } else {

@@ -19,6 +19,7 @@ mod look;
 mod metrics;
 mod ping;
 mod preferences;
+mod presence;
 mod queue;
 mod record;
 
@@ -242,6 +243,24 @@ pub static TABLE: &[Command] = &[
         label: Label::MarkRead,
         cost: Cost::Message,
         run: |app, caller, request| Box::pin(chat::read(app, caller, request)),
+    },
+    Command {
+        name: "user.status",
+        label: Label::UserStatus,
+        cost: Cost::Message,
+        run: |app, caller, request| Box::pin(presence::update(app, caller, request)),
+    },
+    Command {
+        name: "presence.update",
+        label: Label::PresenceUpdate,
+        cost: Cost::Message,
+        run: |app, caller, request| Box::pin(presence::update(app, caller, request)),
+    },
+    Command {
+        name: "presence.query",
+        label: Label::PresenceQuery,
+        cost: Cost::Free,
+        run: |app, caller, request| Box::pin(presence::query(app, caller, request)),
     },
     Command {
         name: "typing.start",

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::{Json, extract::State};
 use serde::{Deserialize, Serialize};
 use shared::{
-    domain::{Code, DirectoryChange, Refusal, UserId},
+    domain::{Code, DirectoryChange, Refusal, Timestamp, UserId},
     postgres::{NewProfile, User},
 };
 use utoipa::ToSchema;
@@ -43,6 +43,9 @@ struct Profile {
     bio: Option<String>,
     /// The hash of the file with their picture.
     avatar: Option<String>,
+    /// When they were last seen; only for who may see how they appear, and not while they are there.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    last_seen_at: Option<Timestamp>,
 }
 
 impl From<User> for Profile {
@@ -53,6 +56,7 @@ impl From<User> for Profile {
             display_name: user.display_name,
             bio: user.bio,
             avatar: user.avatar,
+            last_seen_at: None,
         }
     }
 }
@@ -179,10 +183,18 @@ async fn put_own(
 )]
 async fn other(
     State(api): State<Arc<Api>>,
-    _: Active,
+    Active(me): Active,
     At(id): At<String>,
 ) -> Result<Json<Profile>, Failure> {
-    Ok(Json(user(&api, named(&id)?).await?.into()))
+    let id = named(&id)?;
+    let mut profile = Profile::from(user(&api, id).await?);
+    let fanout = &api.app()?.fanout;
+    if !fanout.who_may_be_seen(&[(me, id)]).await?.is_empty() {
+        // A profile is worth more than the time: without Redis it comes without.
+        let found = fanout.presences_of(&[id]).await.unwrap_or_default();
+        profile.last_seen_at = found.first().and_then(|it| it.last_seen_at);
+    }
+    Ok(Json(profile))
 }
 
 async fn user(api: &Api, id: UserId) -> Result<User, Failure> {

@@ -78,6 +78,8 @@ pub trait Host: Send + Sync + 'static {
     ) -> Pending<Result<Attached<Self::Attachment>, Refusal>>;
     /// The session goes on under another token of the same user.
     fn refreshed(&self, attachment: &Self::Attachment, identity: &Identity) -> Result<(), Refusal>;
+    /// The client did nothing for long, or does something again.
+    fn note_activity(&self, attachment: &Self::Attachment, is_idle: bool);
     /// Runs a request. Ends within a deadline of its own.
     fn run(self: &Arc<Self>, peer: &Arc<Peer>, request: Request) -> Pending<Answer>;
     /// Lets a socket hear what it wants to hear, as far as its user may.

@@ -67,6 +67,10 @@ pub(super) struct Times {
     next_ping: Instant,
     /// When something was last written, or nothing waited.
     progress: Instant,
+    /// When the client last said something.
+    said: Instant,
+    /// That is long ago.
+    is_idle: bool,
 }
 
 impl Times {
@@ -81,6 +85,8 @@ impl Times {
             missed: 0,
             next_ping: now + first,
             progress: now,
+            said: now,
+            is_idle: false,
         }
     }
 }
@@ -231,6 +237,10 @@ impl<H: Host> Session<H> {
         said: Result<Incoming, Unreadable>,
         now: Instant,
     ) -> Result<(), CloseReason> {
+        self.times.said = now;
+        if std::mem::take(&mut self.times.is_idle) {
+            self.host.note_activity(&self.attachment, false);
+        }
         let verdict = match self.verdict.take() {
             Some(verdict) => verdict,
             None => self.limiter.check(self.settings().frame_rate, now),
@@ -369,6 +379,10 @@ impl<H: Host> Session<H> {
         if now >= self.times.expires {
             return Err(CloseReason::Expired);
         }
+        if !self.times.is_idle && now >= self.times.said + settings.away_after {
+            self.times.is_idle = true;
+            self.host.note_activity(&self.attachment, true);
+        }
         // As with pings, while reading rests silence is no sign.
         let listens = !self.paused && self.request.is_none();
         if let Some(beats) = &mut self.beats {
@@ -497,6 +511,9 @@ impl<H: Host> Session<H> {
     /// When there is something to do although nobody wakes the session.
     fn next_moment(&self, now: Instant) -> Instant {
         let mut next = self.times.expires.min(self.times.next_ping);
+        if !self.times.is_idle {
+            next = next.min(self.times.said + self.settings().away_after);
+        }
         if let Some(beats) = &self.beats
             && let Some(at) = beats.next_moment(self.settings().max_missed)
         {

@@ -15,6 +15,8 @@ pub struct Settings {
     /// How often the server gives a sign of life of the dialect, where those have some of their
     /// own, and wants to see one.
     pub heartbeat: Duration,
+    /// A client that sends nothing for this long does nothing.
+    pub away_after: Duration,
     /// How long a socket may take to identify itself, and then to be opened.
     pub handshake_timeout: Duration,
     /// Longest frame from a client, in bytes.
@@ -35,6 +37,7 @@ impl Default for Settings {
             ping_interval: Duration::from_secs(25),
             max_missed: 3,
             heartbeat: Duration::from_secs(10),
+            away_after: Duration::from_secs(300),
             handshake_timeout: Duration::from_secs(10),
             frame_bytes: 64 * 1024,
             frame_rate: FrameRate {

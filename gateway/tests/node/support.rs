@@ -10,7 +10,7 @@ use std::{
 };
 
 use gateway::{
-    app::{App, AppSettings, ConversationSettings, Limits, Rate, Texts},
+    app::{App, AppSettings, ConversationSettings, Limits, Rate, Texts, Visibility},
     dialect::DialectId,
     fanout::{
         Attach, Attached, Batch, CloseReason, Fanout, FanoutSettings, Notice, Outbox, OutboxLimits,
@@ -96,6 +96,7 @@ impl World {
             },
             edit_window: Duration::from_mins(15),
             texts: Arc::new(Texts::new(Contents::default(), true)),
+            visibility: Visibility::Contacts,
         };
         let (store, postgres) = (self.store.clone(), self.postgres.clone());
         App::start(store, postgres, self.node().await, settings, &self.life)

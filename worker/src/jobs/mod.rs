@@ -10,6 +10,7 @@ pub mod make_partitions;
 pub mod persist;
 pub mod reap_nodes;
 pub mod repair_copies;
+pub mod settle_presences;
 pub mod tell_changes;
 pub mod trim_logs;
 
@@ -72,6 +73,12 @@ pub const JOBS: &[Job] = &[
         interval: |settings| settings.reap_interval,
         who: Who::Leader,
         run: |context| Box::pin(reap_nodes::run(context)),
+    },
+    Job {
+        name: JobName::SettlePresences,
+        interval: |settings| settings.presences_interval,
+        who: Who::Leader,
+        run: |context| Box::pin(settle_presences::run(context)),
     },
     Job {
         name: JobName::TellChanges,

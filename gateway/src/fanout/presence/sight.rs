@@ -47,6 +47,18 @@ impl Fanout {
         let _ = self.presences.sight.set(sight);
     }
 
+    /// Those of these pairs whose first user may see how the second appears; `unavailable` if that
+    /// cannot be told now.
+    pub async fn who_may_be_seen(
+        &self,
+        pairs: &[(UserId, UserId)],
+    ) -> Result<HashSet<(UserId, UserId)>, Refusal> {
+        match self.presences.sight.get() {
+            Some(sight) => sight.permitted(pairs).await,
+            None => Ok(HashSet::new()),
+        }
+    }
+
     /// Something changed in conversations of this user.
     pub(in crate::fanout) fn look_at_sight_of(&self, user: UserId) {
         let looks = &self.presences.looks;

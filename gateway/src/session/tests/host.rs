@@ -43,6 +43,8 @@ pub(crate) struct FakeHost {
     pub(crate) refreshed: AtomicUsize,
     /// Sockets that ended.
     pub(crate) ended: Mutex<Vec<Disconnect>>,
+    /// Whether clients did nothing, as it was told.
+    pub(crate) activities: Mutex<Vec<bool>>,
 }
 
 pub(crate) struct Held(Arc<AtomicUsize>);
@@ -71,6 +73,7 @@ impl FakeHost {
             refuse: Mutex::default(),
             refreshed: AtomicUsize::new(0),
             ended: Mutex::default(),
+            activities: Mutex::default(),
         })
     }
 }
@@ -82,6 +85,10 @@ pub(crate) fn token(user: UserId, lives: Duration) -> String {
 
 impl Host for FakeHost {
     type Attachment = Held;
+
+    fn note_activity(&self, _: &Held, is_idle: bool) {
+        self.activities.lock().push(is_idle);
+    }
 
     fn settings(&self) -> &Settings {
         &self.settings
