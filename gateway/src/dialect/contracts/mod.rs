@@ -15,6 +15,8 @@ mod markdown;
 mod payloads;
 mod schema;
 mod stomp;
+#[cfg(test)]
+mod tests;
 mod typescript;
 
 use std::borrow::Cow;
