@@ -49,8 +49,8 @@ lint: ## formatting, clippy, documentation, dependencies
 	RUSTDOCFLAGS='-D warnings -A rustdoc::private_intra_doc_links' $(CARGO) doc --workspace --no-deps --document-private-items
 	scripts/deny
 
-docs: ## renders docs/CONFIGURATION.md and docs/METRICS.md again
-	UPDATE_DOCS=1 $(CARGO) test -p gateway -p worker --test docs
+docs: ## renders the generated pages, schemas and types again
+	UPDATE_DOCS=1 $(CARGO) test -p gateway -p worker --test docs --test contracts
 
 bugs: install-servers ## shows that deliberate bugs are caught; slow
 	tests/bugs/run

@@ -5,6 +5,7 @@
 //! [`DialectId`], a line in the table below and a folder beside [`json`].
 
 mod answer;
+pub mod contracts;
 mod dialogue;
 mod event;
 mod events;

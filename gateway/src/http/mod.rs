@@ -6,6 +6,7 @@
 mod active;
 mod admin;
 mod admission;
+mod asyncapi;
 mod attempts;
 mod auth;
 mod bearer;
@@ -158,6 +159,7 @@ pub fn router(api: &Arc<Api>, health: Health) -> Router {
     let (rest, document) = routes().split_for_parts();
     let rest = rest
         .merge(openapi::served(&document))
+        .merge(asyncapi::served())
         .with_state(api.clone())
         .fallback(failure::not_found)
         .method_not_allowed_fallback(failure::method_not_allowed);

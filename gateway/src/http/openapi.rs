@@ -21,9 +21,9 @@ const PATH: &str = "/api/v1/openapi.json";
 #[openapi(
     info(
         title = "Tidegate",
-        description = "What a socket is wrong for. The socket is described in docs/PROTOCOL.md."
+        description = "What a socket is wrong for. The socket is described by /api/v1/asyncapi.json."
     ),
-    paths(health, document),
+    paths(health, document, super::asyncapi::document),
     components(schemas(ErrorAnswer)),
     modifiers(&Bearer)
 )]
@@ -168,7 +168,9 @@ mod tests {
     #[test]
     fn every_route_is_in_the_document() {
         let (router, document) = routes().split_for_parts();
-        let router = router.merge(served(&document));
+        let router = router
+            .merge(served(&document))
+            .merge(crate::http::asyncapi::served());
         let served = paths_of(&router);
         assert!(served.len() > 20, "{served:?}");
         for path in &served {
@@ -218,7 +220,11 @@ mod tests {
             document["components"]["securitySchemes"]["bearer"]["scheme"],
             "bearer"
         );
-        let open = ["/api/v1/health", "/api/v1/openapi.json"];
+        let open = [
+            "/api/v1/health",
+            "/api/v1/openapi.json",
+            "/api/v1/asyncapi.json",
+        ];
         for (path, item) in document["paths"].as_object().unwrap() {
             for (method, operation) in item.as_object().unwrap() {
                 let name = format!("{method} {path}");

@@ -13,6 +13,7 @@
 pub mod binaries;
 pub mod checker;
 pub mod cluster;
+pub mod contracts;
 pub mod deployment;
 pub mod fuzz;
 pub mod guardian;

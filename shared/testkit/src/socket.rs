@@ -37,7 +37,7 @@ pub use upgrade::Refused;
 
 use reading::{Inbox, Shared};
 
-use crate::wait::PATIENCE;
+use crate::{contracts::Contract, wait::PATIENCE};
 
 /// An open socket. Dropping it closes the TCP connection without a close frame.
 pub struct Socket {
@@ -152,9 +152,18 @@ impl Socket {
 
     /// The same with an id of one's own: a retry.
     pub async fn request_as(&self, id: &str, name: &str, payload: Value) -> Value {
-        self.send(&json!({"type": name, "id": id, "payload": payload}))
-            .await;
-        self.reply_to(id).await
+        let frame = json!({"type": name, "id": id, "payload": payload});
+        self.send(&frame).await;
+        let reply = self.reply_to(id).await;
+        let is_refused = ["error", "auth.failed"]
+            .iter()
+            .any(|it| reply["type"] == *it);
+        if !is_refused && !has_null(&frame["payload"]) {
+            // What the server takes, its contract has to allow.
+            let kept = Contract::JsonToServer.check(name, &frame);
+            kept.unwrap_or_else(|broken| panic!("accepted, and against the contract: {broken}"));
+        }
+        reply
     }
 
     // ---- receiving ----
@@ -303,10 +312,20 @@ impl Socket {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// # Panics
+    /// When a frame came that the contract does not allow.
+    fn check_contract(&self) {
+        let broken = self.inbox().broken.take();
+        if let Some(broken) = broken {
+            panic!("a frame broke the contract: {broken}");
+        }
+    }
+
     async fn watch<T>(&self, look: &mut impl FnMut(&mut Inbox) -> Option<T>) -> T {
         loop {
             let mut rung = std::pin::pin!(self.shared.bell.notified());
             rung.as_mut().enable();
+            self.check_contract();
             if let Some(found) = look(&mut self.inbox()) {
                 return found;
             }
@@ -331,8 +350,18 @@ impl Socket {
     }
 }
 
+/// Servers take null for what is absent; the contract does not promise that.
+fn has_null(payload: &Value) -> bool {
+    let fields = payload.as_object().into_iter().flatten();
+    fields.into_iter().any(|(_, value)| value.is_null())
+}
+
 impl Drop for Socket {
     fn drop(&mut self) {
         self.reader.abort();
+        // Also of frames that nobody waited for.
+        if !std::thread::panicking() {
+            self.check_contract();
+        }
     }
 }

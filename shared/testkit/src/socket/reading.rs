@@ -20,6 +20,7 @@ use tungstenite::protocol::frame::{
 };
 
 use super::{
+    Contract,
     frame::{cut_frame, masked},
     options::{Dialect, Listener},
     stomp,
@@ -48,6 +49,8 @@ pub(super) struct Inbox {
     pub(super) frames: VecDeque<Value>,
     pub(super) pings: u64,
     pub(super) closed: Option<Closed>,
+    /// The first frame that broke the contract, and how.
+    pub(super) broken: Option<String>,
 }
 
 /// What the socket and its reading task have in common.
@@ -89,6 +92,24 @@ pub(super) async fn read_all(shared: Arc<Shared>, mut read: OwnedReadHalf, mut b
     shared.bell.notify_waiters();
 }
 
+/// What is wrong with a frame, by its contract.
+fn broken(dialect: Dialect, frame: &Value) -> Option<String> {
+    match dialect {
+        // Of another dialect, which the test speaks by itself.
+        Dialect::Json if frame["type"] == "not json" => None,
+        Dialect::Json => {
+            let name = frame["type"].as_str().unwrap_or_default();
+            Contract::JsonToClient.check(name, frame).err()
+        }
+        Dialect::Stomp => {
+            let told = &frame["stomp"];
+            let name = told["headers"]["type"].as_str().unwrap_or_default();
+            let is_message = told["command"] == "MESSAGE";
+            is_message.then(|| Contract::StompToClient.check(name, &told["body"]).err())?
+        }
+    }
+}
+
 /// Takes a frame in; a close frame gives the end.
 async fn take_frame(
     shared: &Shared,
@@ -107,17 +128,17 @@ async fn take_frame(
                     Dialect::Stomp => stomp::heard(message),
                 };
                 message.clear();
+                let broken = frames
+                    .iter()
+                    .find_map(|frame| broken(shared.dialect, frame));
                 if let Some(listener) = &shared.listener {
                     for frame in &frames {
                         listener(frame);
                     }
                 }
-                shared
-                    .inbox
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .frames
-                    .extend(frames);
+                let mut inbox = shared.inbox.lock().unwrap_or_else(PoisonError::into_inner);
+                inbox.frames.extend(frames);
+                inbox.broken = inbox.broken.take().or(broken);
             }
         }
         OpCode::Control(Control::Ping) => {

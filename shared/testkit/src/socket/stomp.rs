@@ -127,6 +127,10 @@ fn cut(bytes: &[u8]) -> Option<(Value, &[u8])> {
     let headers = Headers(headers);
     let mut envelope = headers.envelope(command, &body[..length]);
     envelope["stomp"] = json!({"command": command, "headers": headers.0});
+    if command == "MESSAGE" {
+        let body = serde_json::from_slice(&body[..length]);
+        envelope["stomp"]["body"] = body.unwrap_or(Value::Null);
+    }
     Some((envelope, behind))
 }
 
