@@ -29,6 +29,7 @@ mod readiness;
 mod recipients;
 mod resume;
 mod sessions;
+mod signals;
 mod staff;
 mod startup;
 mod states;

@@ -47,6 +47,14 @@ fn now(user: &User) -> i64 {
     parts_of(&user.token).1["iat"].as_i64().expect("iat")
 }
 
+/// The user's own token, made again so that it lives for so many seconds (tokens made by the server
+/// live a minute at least), and for the leeway of 5 s.
+pub fn short_lived(user: &User, seconds: i64) -> String {
+    forged(user, Algorithm::HS256, JWT_SECRET, |claims| {
+        claims["exp"] = (claims["iat"].as_i64().unwrap_or(0) + seconds).into();
+    })
+}
+
 /// Every sort of bad token, by name.
 pub fn bad_tokens(user: &User) -> Vec<(&'static str, String)> {
     let (header, claims) = parts_of(&user.token);
@@ -363,10 +371,7 @@ async fn nothing_but_authenticate_is_heard_before_it() {
 async fn a_session_ends_with_its_token() {
     let tidegate = Deployment::start_with(Plan::default().gateways(1).workers(0)).await;
     let ann = tidegate.user("ann").await;
-    // Our tokens live a minute at least; a forged one may be shorter. The leeway is 5 s.
-    let token = forged(&ann, Algorithm::HS256, JWT_SECRET, |claims| {
-        claims["exp"] = (claims["iat"].as_i64().unwrap_or(0) + 3).into();
-    });
+    let token = short_lived(&ann, 3);
     let socket = Socket::open(tidegate.address(0), SocketOptions::bearer(&token))
         .await
         .expect("still good");

@@ -118,6 +118,12 @@ impl SocketOptions {
         self.dialect(Dialect::Stomp)
     }
 
+    /// Speaks the events dialect, whose frames are JSON: they go and come as they are.
+    #[must_use]
+    pub fn events(self) -> Self {
+        self.dialect(Dialect::Json).query("protocol", "events")
+    }
+
     /// This dialect, unless one was chosen.
     #[must_use]
     pub fn or_dialect(mut self, dialect: Dialect) -> Self {
