@@ -324,6 +324,7 @@ export interface FileRef {
 /** What a subscription is narrowed to. */
 export interface Filters {
   conversation_id?: Id;
+  user_ids?: Id[];
 }
 
 /** Both clocks. */
@@ -451,6 +452,20 @@ export interface PreferencesUpdate {
   blockedCategories?: string[];
 }
 
+/** How a user appears to others. */
+export interface Presence {
+  userId: Id;
+  status: PresenceStatus;
+  /** How many sockets they have; none who looks offline. */
+  devices: number;
+  lastSeenAt: Time | null;
+  /** What they say about it. */
+  text?: string;
+}
+
+/** How a user appears. */
+export type PresenceStatus = 'online' | 'away' | 'busy' | 'offline';
+
 /** A command in the queue. */
 export interface QueuedCommand {
   commandId: Id;
@@ -490,6 +505,8 @@ export interface Refused {
 export interface RefusedTopic {
   topic: string;
   code: Code;
+  /** Of `presence`: whose. */
+  userId?: Id;
 }
 
 /** Where the user's log is taken up. */
@@ -541,7 +558,7 @@ export interface StompRefused {
 export interface Subscribe {
   /** `user`, `calls` and `notifications` are always heard. */
   topics: string[];
-  filters?: Filters;
+  filters?: Wanted;
 }
 
 /** What is heard from now on, and what is not. */
@@ -567,6 +584,15 @@ export interface Typing {
 export interface Unsubscribed {
   topics: string[];
   filters: Filters;
+}
+
+/** What a subscription is narrowed to. */
+export interface Wanted {
+  /** Of `conversation` and `typing`: this one instead of all. */
+  conversation_id?: Id;
+  /** Of `presence`: whose, instead of everybody's that may be seen. */
+  user_id?: Id;
+  user_ids?: Id[];
 }
 
 /** What a client may ask, and what answers it. */
@@ -608,6 +634,9 @@ export interface JsonEvents {
   'message.new': Entry<'message.new', MessageNew>;
   'message.read': Entry<'message.read', Receipt>;
   'preferences': Entry<'preferences', Preferences>;
+  'presence.offline': Live<'presence.offline', Presence>;
+  'presence.online': Live<'presence.online', Presence>;
+  'presence.update': Live<'presence.update', Presence>;
   'server.draining': Live<'server.draining', Draining>;
   'typing.start': Live<'typing.start', Typing>;
   'typing.stop': Live<'typing.stop', Typing>;
@@ -671,6 +700,9 @@ export interface StompEvents {
   'message.new': Entry<'message.new', StompMessage>;
   'message.read': Entry<'message.read', Receipt>;
   'preferences': Entry<'preferences', Preferences>;
+  'presence.offline': Live<'presence.offline', Presence>;
+  'presence.online': Live<'presence.online', Presence>;
+  'presence.update': Live<'presence.update', Presence>;
   'typing.start': Live<'typing.start', Typing>;
   'typing.stop': Live<'typing.stop', Typing>;
   'unsubscribed': Live<'unsubscribed', StompRefused>;

@@ -56,6 +56,9 @@ pub(super) static DIALECT: Dialect = Dialect {
         live::<Typing>("typing.start").about("Somebody types."),
         live::<Typing>("typing.stop").about("They do no more."),
         live::<Unsubscribed>("unsubscribed").about("The right to hear something was lost."),
+        live::<Presence>("presence.update").about("A user appears otherwise."),
+        live::<Presence>("presence.online").about("A user came."),
+        live::<Presence>("presence.offline").about("A user went."),
         // What answers requests.
         answer::<Nothing>("pong").about("A sign of life."),
         answer::<HeartbeatAnswer>("heartbeat"),

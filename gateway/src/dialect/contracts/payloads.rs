@@ -126,6 +126,16 @@ pub enum ParticipantRole {
     Admin,
 }
 
+/// How a user appears.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+pub enum PresenceStatus {
+    Online,
+    Away,
+    Busy,
+    Offline,
+}
+
 /// The log that an entry is of, as clients know it.
 #[derive(ToSchema)]
 #[schema(rename_all = "lowercase")]
@@ -369,6 +379,21 @@ shapes! {
         pub allowed_categories: Vec<String>,
     }
 
+    // --- presence ---
+
+    /// How a user appears to others.
+    pub struct Presence {
+        pub user_id: Id,
+        pub status: PresenceStatus,
+        /// What they say about it.
+        pub text: Option<String>,
+        /// How many sockets they have; none who looks offline.
+        pub devices: u32,
+        /// Null where that is not known, or they are there.
+        #[schema(required = true)]
+        pub last_seen_at: Option<Time>,
+    }
+
     // --- conversations ---
 
     /// A message to a conversation, or to a user.
@@ -530,13 +555,25 @@ pub struct Subscribe {
     /// `user`, `calls` and `notifications` are always heard.
     #[schema(min_items = 1, max_items = 32)]
     pub topics: Vec<String>,
-    pub filters: Option<Filters>,
+    pub filters: Option<Wanted>,
+}
+
+/// What a subscription is narrowed to.
+#[derive(ToSchema)]
+pub struct Wanted {
+    /// Of `conversation` and `typing`: this one instead of all.
+    pub conversation_id: Option<Id>,
+    /// Of `presence`: whose, instead of everybody's that may be seen.
+    pub user_id: Option<Id>,
+    #[schema(max_items = 200)]
+    pub user_ids: Option<Vec<Id>>,
 }
 
 /// What a subscription is narrowed to.
 #[derive(ToSchema)]
 pub struct Filters {
     pub conversation_id: Option<Id>,
+    pub user_ids: Option<Vec<Id>>,
 }
 
 /// What is heard from now on, and what is not.
@@ -549,8 +586,11 @@ pub struct Subscribed {
 
 /// A topic that is not heard.
 #[derive(ToSchema)]
+#[schema(rename_all = "camelCase")]
 pub struct RefusedTopic {
     pub topic: String,
+    /// Of `presence`: whose.
+    pub user_id: Option<Id>,
     pub code: Code,
 }
 

@@ -49,6 +49,9 @@ pub(super) static DIALECT: Dialect = Dialect {
         live::<Typing>("typing.start"),
         live::<Typing>("typing.stop"),
         live::<StompRefused>("unsubscribed").about("The right to hear something was lost; the header `unsubscribed` names the subscription."),
+        live::<Presence>("presence.update").about("A user appears otherwise."),
+        live::<Presence>("presence.online").about("A user came."),
+        live::<Presence>("presence.offline").about("A user went."),
         // What answers requests.
         answer::<ChatAck>("chat.ack"),
         answer::<Nothing>("pong"),

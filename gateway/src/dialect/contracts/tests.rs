@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use shared::domain::{
     Broadcast, CommandBody, CommandState, CommandStatus, CommandType, ConversationChange, Entry,
     FileRef, Kind, MessageBody, MessageDeleted, MessageEdited, MessageReceipt, MessageType,
-    ParticipantRole, Position, Preferences, SenderType, Signal, SignalKind, Timestamp, Topic,
+    ParticipantRole, Position, Preferences, Presence, PresenceStatus, SenderType, Signal,
+    SignalKind, Timestamp, Topic, Transition,
 };
 use testkit::contracts::Contract;
 
@@ -188,12 +189,30 @@ fn stomp_body(shared: &[u8]) -> (String, Value) {
     (name.unwrap().to_owned(), body)
 }
 
+/// Holds whole frames of the events dialect, none or several, to the contract.
+fn check_events(mut frames: &[u8]) -> usize {
+    let mut count = 0;
+    while !frames.is_empty() {
+        let (start, length) = match frames[1] {
+            126 => (4, usize::from(u16::from_be_bytes([frames[2], frames[3]]))),
+            short => (2, usize::from(short)),
+        };
+        let frame: Value = serde_json::from_slice(&frames[start..start + length]).unwrap();
+        let name = frame["type"].as_str().unwrap();
+        assert_eq!(Contract::EventsToClient.check(name, &frame), Ok(()));
+        frames = &frames[start + length..];
+        count += 1;
+    }
+    count
+}
+
 fn check_shared(told: &Told<'_>) {
     let frame = shared(DialectId::Json, told);
     let frame: Value = serde_json::from_slice(text(&frame)).unwrap();
     let name = frame["type"].as_str().unwrap();
     assert_eq!(Contract::JsonToClient.check(name, &frame), Ok(()));
     let (name, body) = stomp_body(&shared(DialectId::Stomp, told));
+    check_events(&shared(DialectId::Events, told));
     assert_eq!(Contract::StompToClient.check(&name, &body), Ok(()));
 }
 
@@ -210,6 +229,29 @@ fn entries_and_signals_are_written_as_declared() {
         };
         check_shared(&Told::Signal(ID.parse().unwrap(), &signal));
     }
+}
+
+fn presence(status: PresenceStatus) -> Presence {
+    Presence {
+        status,
+        text: (status == PresenceStatus::Busy).then(|| "t".into()),
+        last_seen_at: (status == PresenceStatus::Offline).then_some(AT),
+        ..Presence::unknown(ID.parse().unwrap())
+    }
+}
+
+#[test]
+fn presences_are_written_as_declared() {
+    use PresenceStatus::{Away, Busy, Offline, Online};
+    let all = [Online, Away, Busy, Offline].map(presence);
+    for presence in &all {
+        for transition in [Transition::Online, Transition::Offline, Transition::Update] {
+            check_shared(&Told::Presence(presence, transition));
+        }
+    }
+    let all: Vec<_> = all.iter().collect();
+    let batch = presences(DialectId::Events, &all).expect("the dialect has batches");
+    assert_eq!(check_events(&batch), 1);
 }
 
 #[test]
