@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use testkit::{
-    Deployment, Socket, SocketOptions, User, eventually, node::run_with_input, rest::Answer,
-    wait::PATIENCE,
+    Deployment, Dialect, Socket, SocketOptions, User, eventually, node::run_with_input,
+    rest::Answer, wait::PATIENCE,
 };
 
 use super::support::{message, send};
@@ -195,6 +195,10 @@ fn deeds(member: String, of_victim: String) -> Vec<(Deed, [u16; 3])> {
             [403, 202, 202],
         ),
         (
+            ("GET", "/admin/connections/stats".to_owned(), null.clone()),
+            [403, 200, 200],
+        ),
+        (
             ("POST", "/admin/broadcast".to_owned(), tagged),
             [403, 202, 202],
         ),
@@ -374,6 +378,71 @@ async fn sessions_are_listed_over_all_nodes_and_can_be_ended() {
         scene.audit().await[0]["target"],
         format!("connections/{session}")
     );
+}
+
+#[tokio::test]
+async fn sockets_are_counted_by_node_by_dialect_and_by_user() {
+    let scene = Scene::start().await;
+    let token = &scene.user.token;
+    let open = async |node: usize, options: SocketOptions| {
+        let socket = Socket::open(scene.tidegate.address(node), options).await;
+        socket.expect("a socket")
+    };
+    let options = || SocketOptions::bearer(token);
+    let mut sockets = vec![
+        open(0, options().dialect(Dialect::Json)).await,
+        open(1, options().stomp()).await,
+        open(1, options().events()).await,
+        open(1, SocketOptions::bearer(&scene.moderator.token).events()).await,
+    ];
+    let path = format!("/admin/connections/stats?userId={}", scene.user.id);
+    let are_counted = async |all: Value, of_user: Value, at: [u64; 2]| {
+        let sum = |counts: &Value| {
+            let counts = counts.as_object().unwrap().values();
+            counts.map(|it| it.as_u64().unwrap()).sum::<u64>()
+        };
+        let statistics = eventually("sockets are counted", PATIENCE, async || {
+            let answer = scene.get(0, &scene.moderator, &path).await;
+            // Asking again and again is too much at some point.
+            assert!([200, 429].contains(&answer.status), "{answer:?}");
+            let is_it =
+                answer.body["dialects"] == all && answer.body["user"]["dialects"] == of_user;
+            is_it.then_some(answer.body)
+        })
+        .await;
+        assert_eq!(statistics["sockets"], sum(&all));
+        let nodes = statistics["nodes"].as_array().unwrap();
+        assert!(nodes.iter().all(|it| it["alive"] == true), "{statistics}");
+        let mut counts: Vec<_> = nodes
+            .iter()
+            .map(|it| {
+                assert_eq!(it["sockets"], sum(&it["dialects"]), "{it}");
+                it["sockets"].as_u64().unwrap()
+            })
+            .collect();
+        counts.sort_unstable();
+        assert_eq!(counts, at, "{statistics}");
+        assert_eq!(statistics["user"]["userId"], scene.user.id.as_str());
+        let sessions = statistics["user"]["sessions"].as_array().unwrap();
+        assert_eq!(sessions.len() as u64, sum(&of_user));
+        assert!(sessions.iter().all(|it| it["idle"] == false));
+    };
+    are_counted(
+        json!({"json": 1, "stomp": 1, "events": 2}),
+        json!({"json": 1, "stomp": 1, "events": 1}),
+        [1, 3],
+    )
+    .await;
+    sockets.pop().unwrap().close().await;
+    sockets.pop().unwrap().abort().await;
+    are_counted(
+        json!({"json": 1, "stomp": 1, "events": 0}),
+        json!({"json": 1, "stomp": 1}),
+        [1, 1],
+    )
+    .await;
+    let answer = scene.get(1, &scene.admin, "/admin/connections/stats").await;
+    assert!(answer.body.get("user").is_none(), "{answer:?}");
 }
 
 #[tokio::test]
@@ -718,6 +787,11 @@ async fn what_breaks_a_rule_is_refused_and_changes_nothing() {
         ("GET", "/admin/users?cursor=!".to_owned(), Value::Null),
         ("GET", "/admin/users?query=%00".to_owned(), Value::Null),
         ("GET", "/admin/audit?cursor=eA".to_owned(), Value::Null),
+        (
+            "GET",
+            "/admin/connections/stats?userId=x".to_owned(),
+            Value::Null,
+        ),
         (
             "GET",
             "/admin/connections?cursor=eA".to_owned(),

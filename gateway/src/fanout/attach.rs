@@ -205,6 +205,7 @@ impl Fanout {
             },
         };
         attachment.is_open = true;
+        self.census.came(attachment.outbox.dialect);
         let mut opened = self.open_session(topic, open.clone()).await?;
         let is_known = !matches!(opened.page, Page::Reset { .. });
         if !is_known && open.after.is_some() {
@@ -328,6 +329,7 @@ impl Fanout {
         self.acker.flush_now(member.user, &member.device);
         self.receiver.flush_now(member.user, &member.device);
         if is_open {
+            self.census.went(outbox.dialect);
             self.closer.close(member.user, member.session);
         }
     }

@@ -17,6 +17,7 @@ mod audiences;
 mod backlog;
 mod broadcasts;
 mod catch_up;
+mod census;
 mod chosen;
 mod closer;
 mod completed;
@@ -150,6 +151,7 @@ pub struct Fanout {
     lifecycle: Lifecycle,
     clock: Clock,
     hub: hub::Hub,
+    census: census::Census,
     reader: Reader,
     acker: acker::Acker,
     receiver: receiver::Receiver,
@@ -196,6 +198,7 @@ impl Fanout {
             lifecycle: lifecycle.clone(),
             clock: Clock::system(),
             hub: hub::Hub::new(),
+            census: census::Census::default(),
             closer: closer::Closer::default(),
             unregistered: shards::Shards::default(),
             linger: linger::Linger::default(),

@@ -21,11 +21,12 @@
 //! | `{pN}:ch:<topic>` | channel | `1 <epoch> <offset> <id> <ms> <kind>\n<body>`, `1 displaced <session>`, `1 signal <kind> <user> <session or ->`, `1 presence <version> <status> <devices> <seen ms or ->\n<text>` |
 //! | `{pN}:probe:<name>` | channel | a process's own probes |
 //! | `node:<id>` | string, PX | `<incarnation> <ms of its TTL>` of a living process |
+//! | `sockets:<id>` | string, PX | `<dialect>=<sockets>` for each, of a living gateway |
 //! | `nodes` | hash | node → incarnation of all that were not forgotten |
 //! | `lease:<name>` | hash | owner, token, until, ttl |
 //! | `tidegate` | hash | `partitions`: fixed when the deployment is born |
 
-use crate::domain::{NodeId, Partition, Topic};
+use crate::domain::{NodeId, Partition, Topic, UserId};
 
 /// Facts of the deployment.
 pub(super) const DEPLOYMENT: &str = "tidegate";
@@ -119,6 +120,16 @@ fn split(key: &str) -> Option<(Partition, &str)> {
 /// The sign of life of a process.
 pub(super) fn node(node: &NodeId) -> String {
     format!("node:{node}")
+}
+
+/// How many sockets a gateway has.
+pub(super) fn sockets(node: &NodeId) -> String {
+    format!("sockets:{node}")
+}
+
+/// A user's sessions.
+pub(super) fn sessions(partition: Partition, user: UserId) -> String {
+    format!("{}:sess:{user}", tag(partition))
 }
 
 /// The lease of a named thing.

@@ -4,7 +4,7 @@ use shared::{
     domain::NodeId,
     redis::{ConnectionsAfter, OpenSession, Store},
 };
-use testkit::{Redis, cluster::Cluster};
+use testkit::{Redis, cluster::Cluster, eventually};
 
 use super::support::{connect, session, user};
 
@@ -76,6 +76,53 @@ async fn lists_everybody_once(store: &Store) {
 async fn sessions_are_listed_in_pages_each_once() {
     let server = Redis::start().await;
     lists_everybody_once(&connect(&server.url()).await).await;
+}
+
+#[tokio::test]
+async fn the_sessions_of_a_user_are_theirs_alone() {
+    let server = Redis::start().await;
+    let store = connect(&server.url()).await;
+    let owner = user();
+    assert_eq!(store.sessions_of(owner).await.unwrap(), []);
+    let (one, other) = (session(owner), session(owner));
+    for open in [&one, &session(user()), &other] {
+        store.session_open(open.clone()).await.unwrap();
+    }
+    let found = store.sessions_of(owner).await.unwrap();
+    let mut ids: Vec<_> = found.iter().map(|it| it.session).collect();
+    let mut expected = [one.session, other.session];
+    ids.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(ids, expected);
+    assert!(found.is_sorted_by_key(|it| it.since));
+    for it in &found {
+        assert_eq!(
+            (it.user, &it.node, &it.device),
+            (owner, &one.node, &one.device)
+        );
+        assert_eq!((&*it.dialect, it.is_idle), ("json", false));
+    }
+}
+
+#[tokio::test]
+async fn what_a_node_says_of_its_sockets_counts_for_a_while() {
+    let server = Redis::start().await;
+    let store = connect(&server.url()).await;
+    let nodes: [NodeId; 2] = ["n1", "n2"].map(|name| name.parse().unwrap());
+    let show = async |ttl| {
+        let speaking = [("json", 3), ("stomp", 0)];
+        store.show_sockets(&nodes[1], &speaking, ttl).await.unwrap();
+    };
+    show(Duration::from_secs(60)).await;
+    let said = store.sockets_at(&nodes).await.unwrap();
+    assert_eq!(said[0], []);
+    assert_eq!(said[1], [("json".into(), 3), ("stomp".into(), 0)]);
+    show(Duration::from_millis(50)).await;
+    eventually("it is forgotten", Duration::from_secs(5), async || {
+        let said = store.sockets_at(&nodes).await.unwrap();
+        said[1].is_empty().then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

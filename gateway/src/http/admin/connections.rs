@@ -29,7 +29,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
 /// A session.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-struct ConnectionView {
+pub(super) struct ConnectionView {
     #[schema(value_type = String, format = Uuid)]
     session_id: SessionId,
     #[schema(value_type = String, format = Uuid)]
@@ -40,6 +40,10 @@ struct ConnectionView {
     device: Device,
     #[schema(value_type = String, format = DateTime)]
     since: Timestamp,
+    /// What it speaks; empty if an earlier release opened it.
+    dialect: String,
+    /// Its client did nothing for long.
+    idle: bool,
 }
 
 impl From<Connection> for ConnectionView {
@@ -50,6 +54,8 @@ impl From<Connection> for ConnectionView {
             node: connection.node,
             device: connection.device,
             since: connection.since,
+            dialect: connection.dialect.into(),
+            idle: connection.is_idle,
         }
     }
 }

@@ -7,6 +7,7 @@ mod broadcast;
 mod categories;
 mod connections;
 mod groups;
+mod statistics;
 mod users;
 
 use std::sync::Arc;
@@ -22,6 +23,7 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Api>> {
         .merge(groups::routes())
         .merge(categories::routes())
         .merge(connections::routes())
+        .merge(statistics::routes())
         .merge(broadcast::routes())
         .merge(audit::routes())
 }
