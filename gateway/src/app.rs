@@ -1,6 +1,7 @@
 //! What a command may reach. Small on purpose: a field here is a field every command sees.
 
 mod bans;
+pub mod calls;
 pub mod conversations;
 mod directory;
 pub mod disconnects;
@@ -13,6 +14,7 @@ use std::{sync::Arc, time::Duration};
 
 use shared::{domain::Durability, lifecycle::Lifecycle, postgres::Postgres, redis::Store};
 
+pub use calls::{CallSettings, Calls};
 pub use conversations::{ConversationSettings, Conversations};
 pub use directory::Directory;
 pub use disconnects::{Disconnect, DisconnectReason, DisconnectSink, Disconnects};
@@ -35,6 +37,8 @@ pub struct AppSettings {
     pub edit_window: Duration,
     /// What becomes of texts at rest and when they are shown.
     pub texts: Arc<Texts>,
+    /// How calls are treated.
+    pub calls: CallSettings,
 }
 
 /// The context of commands and of REST.
@@ -53,6 +57,8 @@ pub struct App {
     pub conversations: Arc<Conversations>,
     /// Texts at rest and as they are shown.
     pub texts: Arc<Texts>,
+    /// Who is in a call.
+    pub calls: Arc<Calls>,
     /// How long the sender of a message may change it.
     pub edit_window: Duration,
     /// How much users may do, over all nodes.
@@ -87,12 +93,20 @@ impl App {
             lifecycle.clone(),
         );
         fanout.ask_for_rights(conversations.clone());
+        let calls = Calls::start(
+            store.clone(),
+            &fanout,
+            settings.calls,
+            settings.durability,
+            lifecycle,
+        );
         let revealing = settings.texts.clone();
         fanout.reveal_by(Arc::new(move |entry| revealing.reveal(entry)));
         Arc::new(Self {
             users,
             directory,
             conversations,
+            calls,
             texts: settings.texts,
             edit_window: settings.edit_window,
             limiter: Limiter::start(store.clone(), settings.limits, lifecycle),

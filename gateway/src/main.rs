@@ -11,7 +11,7 @@ use std::{
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use gateway::{
-    app::{App, AppSettings, ConversationSettings, Directory, Limits, Rate, Texts},
+    app::{App, AppSettings, CallSettings, ConversationSettings, Directory, Limits, Rate, Texts},
     config::{DeliverySettings, Markup, MigrateSettings, Settings},
     create_admin::create_admin,
     fanout::{Fanout, FanoutSettings},
@@ -217,6 +217,12 @@ async fn start(
         },
         edit_window: settings.messages.edit_window,
         texts: texts(settings)?,
+        calls: CallSettings {
+            ring_timeout: settings.calls.ring_timeout,
+            reconnect_grace: settings.calls.reconnect_grace,
+            max_sdp: settings.calls.max_sdp.bytes(),
+            max_candidate: settings.calls.max_candidate.bytes(),
+        },
     };
     seed(&postgres, settings).await;
     let app = App::start(

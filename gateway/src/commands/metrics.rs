@@ -23,6 +23,10 @@ shared::label! {
         MarkRead = "mark.read",
         TypingStart = "typing.start",
         TypingStop = "typing.stop",
+        CallOffer = "call.offer",
+        CallAnswer = "call.answer",
+        CallIce = "call.ice",
+        CallHangup = "call.hangup",
         Unknown = "unknown",
     }
 }
