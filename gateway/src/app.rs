@@ -1,6 +1,7 @@
 //! What a command may reach. Small on purpose: a field here is a field every command sees.
 
 mod bans;
+pub mod calls;
 pub mod conversations;
 mod directory;
 pub mod disconnects;
@@ -14,6 +15,7 @@ use std::{sync::Arc, time::Duration};
 
 use shared::{domain::Durability, lifecycle::Lifecycle, postgres::Postgres, redis::Store};
 
+pub use calls::{CallSettings, Calls};
 pub use conversations::{ConversationSettings, Conversations};
 pub use directory::Directory;
 pub use disconnects::{Disconnect, DisconnectReason, DisconnectSink, Disconnects};
@@ -39,6 +41,8 @@ pub struct AppSettings {
     pub texts: Arc<Texts>,
     /// Who may see how others appear.
     pub visibility: Visibility,
+    /// How calls are treated.
+    pub calls: CallSettings,
 }
 
 /// The context of commands and of REST.
@@ -57,6 +61,8 @@ pub struct App {
     pub conversations: Arc<Conversations>,
     /// Texts at rest and as they are shown.
     pub texts: Arc<Texts>,
+    /// Who is in a call.
+    pub calls: Arc<Calls>,
     /// How long the sender of a message may change it.
     pub edit_window: Duration,
     /// How much users may do, over all nodes.
@@ -92,12 +98,20 @@ impl App {
         );
         fanout.ask_for_rights(conversations.clone());
         fanout.ask_for_sight(Arc::new(Sights::new(postgres.clone(), settings.visibility)));
+        let calls = Calls::start(
+            store.clone(),
+            &fanout,
+            settings.calls,
+            settings.durability,
+            lifecycle,
+        );
         let revealing = settings.texts.clone();
         fanout.reveal_by(Arc::new(move |entry| revealing.reveal(entry)));
         Arc::new(Self {
             users,
             directory,
             conversations,
+            calls,
             texts: settings.texts,
             edit_window: settings.edit_window,
             limiter: Limiter::start(store.clone(), settings.limits, lifecycle),

@@ -207,6 +207,20 @@ section! {
 }
 
 section! {
+    /// Calls between two users: who finds whom; what they transmit does not come through here.
+    pub struct CallsSettings = "calls" {
+        /// How long the callee has to answer.
+        ring_timeout: Duration = seconds(45) => seconds(1)..=seconds(600),
+        /// How long a device in a call may be away before the call ends.
+        reconnect_grace: Duration = seconds(5) => Duration::from_millis(100)..=seconds(60),
+        /// Longest session description (SDP).
+        max_sdp: Size = Size::kib(32) => Size::kib(1)..=Size::mib(1),
+        /// Longest ICE candidate.
+        max_candidate: Size = Size::kib(4) => Size::kib(1)..=Size::kib(64),
+    }
+}
+
+section! {
     /// Stopping.
     pub struct DrainSettings = "drain" {
         /// How long new sockets are still taken after `/ready` has turned to 503, so that load balancers notice.
@@ -231,6 +245,7 @@ settings! {
         drain: DrainSettings,
         messages: MessagesSettings,
         presence: PresenceSettings,
+        calls: CallsSettings,
         conversations: ConversationsSettings,
         contents: ContentsSettings,
         log: LogSettings,
@@ -247,7 +262,7 @@ settings! {
     }
     elsewhere: &[
         "http", "ops", "node", "redis", "auth", "session", "delivery", "directory", "drain",
-        "messages", "presence", "conversations", "contents", "persist", "retention", "jobs",
+        "messages", "presence", "calls", "conversations", "contents", "persist", "retention", "jobs",
     ];
     check: |settings, problems| {
         settings.log.check(problems);

@@ -11,7 +11,10 @@ use std::{
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use gateway::{
-    app::{App, AppSettings, ConversationSettings, Directory, Limits, Rate, Texts, Visibility},
+    app::{
+        App, AppSettings, CallSettings, ConversationSettings, Directory, Limits, Rate, Texts,
+        Visibility,
+    },
     config::{DeliverySettings, Markup, MigrateSettings, PresenceVisibility, Settings},
     create_admin::create_admin,
     fanout::{Fanout, FanoutSettings, PresenceSettings},
@@ -222,6 +225,12 @@ async fn start(
         edit_window: settings.messages.edit_window,
         texts: texts(settings)?,
         visibility: visibility(settings.presence.visibility),
+        calls: CallSettings {
+            ring_timeout: settings.calls.ring_timeout,
+            reconnect_grace: settings.calls.reconnect_grace,
+            max_sdp: settings.calls.max_sdp.bytes(),
+            max_candidate: settings.calls.max_candidate.bytes(),
+        },
     };
     seed(&postgres, settings).await;
     let app = App::start(

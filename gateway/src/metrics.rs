@@ -6,6 +6,7 @@ use shared::metrics::Table;
 pub const TABLES: &[Table] = &[
     shared::metrics::TABLE,
     crate::app::disconnects::TABLE,
+    crate::app::calls::metrics::TABLE,
     crate::app::limiter::metrics::TABLE,
     crate::commands::METRICS,
     crate::fanout::metrics::TABLE,

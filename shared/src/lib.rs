@@ -2,12 +2,13 @@
 //! speaks to Redis and Postgres, and the frame every process runs in (settings, logs,
 //! metrics, life cycle).
 //!
-//! Imports go one way: `changes | copies > redis | postgres > domain`. Nothing in here knows a wire
+//! Imports go one way: `calls | changes | copies > redis | postgres > domain`. Nothing in here knows a wire
 //! dialect or a socket.
 
 #![warn(missing_docs)]
 
 pub mod auth;
+pub mod calls;
 pub mod changes;
 pub mod clock;
 pub mod config;

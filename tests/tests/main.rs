@@ -9,6 +9,7 @@ mod bad_input;
 mod bad_stomp;
 mod broadcasts;
 mod bugs;
+mod calls;
 mod chaos;
 mod classic;
 mod conversations;

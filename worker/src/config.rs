@@ -75,6 +75,8 @@ section! {
         changes_interval: Duration = seconds(5) => Duration::from_millis(100)..=seconds(3600),
         /// Making copies of messages that a gateway left.
         copies_interval: Duration = seconds(10) => Duration::from_millis(100)..=seconds(3600),
+        /// Ending calls that a gateway left.
+        calls_interval: Duration = seconds(5) => Duration::from_millis(100)..=seconds(3600),
         /// Archiving idle conversations, if that is switched on.
         archive_interval: Duration = seconds(3600) => Duration::from_millis(100)..=seconds(DAY),
         /// Making the daily partitions of Postgres ahead of time, and dropping old ones.
@@ -96,7 +98,7 @@ settings! {
         contents: ContentsSettings,
         log: LogSettings,
     }
-    elsewhere: &["http", "auth", "session", "delivery", "directory", "drain", "messages", "presence"];
+    elsewhere: &["http", "auth", "session", "delivery", "directory", "drain", "messages", "presence", "calls"];
     check: check;
 }
 

@@ -30,6 +30,7 @@ shared::label! {
         SettlePresences = "settle_presences",
         TellChanges = "tell_changes",
         RepairCopies = "repair_copies",
+        EndCalls = "end_calls",
         ArchiveIdle = "archive_idle",
     }
 }
@@ -52,6 +53,7 @@ shared::label! {
         Message = "message",
         Receipt = "receipt",
         Preferences = "preferences",
+        Notification = "notification",
         Directory = "directory",
         Revocation = "revocation",
         Delivered = "delivered",
@@ -123,6 +125,8 @@ shared::metrics! {
     pub static CHANGES_TOLD: Counter = "tidegate_conversation_changes_told_total";
     /// Copies of messages made where whoever made them had stopped.
     pub static COPIES_REPAIRED: Counter = "tidegate_message_copies_repaired_total";
+    /// Calls ended, or told to be over, where a gateway had not.
+    pub static CALLS_ENDED: Counter = "tidegate_calls_swept_total";
     /// Conversations archived for being idle.
     pub static ARCHIVED: Counter = "tidegate_conversations_archived_total";
     /// Entries removed from logs in Redis.

@@ -26,6 +26,10 @@ shared::label! {
         PresenceQuery = "presence.query",
         TypingStart = "typing.start",
         TypingStop = "typing.stop",
+        CallOffer = "call.offer",
+        CallAnswer = "call.answer",
+        CallIce = "call.ice",
+        CallHangup = "call.hangup",
         Unknown = "unknown",
     }
 }

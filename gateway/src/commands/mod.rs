@@ -8,6 +8,7 @@
 //! [`create`] for what that means.
 
 mod broadcast;
+mod call;
 mod cancel;
 pub mod chat;
 mod complete;
@@ -273,6 +274,30 @@ pub static TABLE: &[Command] = &[
         label: Label::TypingStop,
         cost: Cost::Free,
         run: |app, caller, request| Box::pin(chat::typing_stop(app, caller, request)),
+    },
+    Command {
+        name: "call.offer",
+        label: Label::CallOffer,
+        cost: Cost::Message,
+        run: |app, caller, request| Box::pin(call::offer(app, caller, request)),
+    },
+    Command {
+        name: "call.answer",
+        label: Label::CallAnswer,
+        cost: Cost::Free,
+        run: |app, caller, request| Box::pin(call::answer(app, caller, request)),
+    },
+    Command {
+        name: "call.ice",
+        label: Label::CallIce,
+        cost: Cost::Free,
+        run: |app, caller, request| Box::pin(call::ice(app, caller, request)),
+    },
+    Command {
+        name: "call.hangup",
+        label: Label::CallHangup,
+        cost: Cost::Free,
+        run: |app, caller, request| Box::pin(call::hangup(app, caller, request)),
     },
 ];
 

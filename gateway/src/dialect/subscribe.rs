@@ -45,6 +45,8 @@ pub enum Interest {
     Typing(Option<ConversationId>),
     /// How a user appears; `None` is everybody with whom the user shares a conversation.
     Presence(Option<UserId>),
+    /// What happens in the user's calls, where that is not always heard.
+    Calls,
 }
 
 /// As it stands in logs.
@@ -58,6 +60,7 @@ impl fmt::Display for Interest {
             Self::Typing(None) => f.write_str("typing"),
             Self::Presence(Some(user)) => write!(f, "presence:{user}"),
             Self::Presence(None) => f.write_str("presence"),
+            Self::Calls => f.write_str("calls"),
         }
     }
 }

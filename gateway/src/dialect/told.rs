@@ -1,6 +1,6 @@
 //! What many sockets are told in the same words, encoded once for all of them.
 
-use shared::domain::{ConversationId, Entry, Presence, Signal, Transition};
+use shared::domain::{CallEvent, ConversationId, Entry, Presence, Signal, Transition};
 
 use super::frame;
 
@@ -13,6 +13,8 @@ pub enum Told<'a> {
     Signal(ConversationId, &'a Signal),
     /// How somebody appears to others now.
     Presence(&'a Presence, Transition),
+    /// What happens in a call, and stands nowhere.
+    Call(&'a CallEvent),
 }
 
 /// Writes what stands before the shared bytes of a dialect whose frames begin with something of

@@ -94,6 +94,9 @@ impl Attached {
                 fanout.spawn_catch_up(outbox.clone(), Feed::Broadcast, None);
             }
         }
+        if !outbox.is_by_queue() {
+            fanout.arrived_for_calls(outbox);
+        }
         outbox.wake_if_queued();
         self.attachment
     }
@@ -326,6 +329,8 @@ impl Fanout {
         if let Some(left) = self.hub.leave(Topic::Broadcast, outbox) {
             self.confirm_passed(member, &left);
         }
+        // Not before it has left: who looks for it now does not find it.
+        self.left_calls(member);
         self.acker.flush_now(member.user, &member.device);
         self.receiver.flush_now(member.user, &member.device);
         if is_open {

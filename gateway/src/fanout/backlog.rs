@@ -10,7 +10,7 @@ use shared::domain::{Position, Presence, Queue};
 
 use super::{
     chosen::{Chosen, Notice},
-    item::Item,
+    item::{Happening, Item},
     line::{Lent, Written},
     outbox::{Batch, CloseReason, MAX_FRAMES, OutboxLimits},
     place::{Mode, Place},
@@ -211,11 +211,21 @@ impl Backlog {
     }
 
     pub(super) fn has_room(&self, limits: &OutboxLimits, feed: Feed, bytes: usize) -> bool {
-        self.queue.len() < limits.frames as usize
-            && (self.queue.is_empty() || self.bytes + bytes <= limits.bytes as usize)
+        self.has_room_in_queue(limits, bytes)
             && self
                 .track(feed)
                 .is_some_and(|track| track.is_below(limits.window))
+    }
+
+    /// Whether something may be queued that nobody confirms.
+    pub(super) fn has_room_in_queue(&self, limits: &OutboxLimits, bytes: usize) -> bool {
+        self.queue.len() < limits.frames as usize
+            && (self.queue.is_empty() || self.bytes + bytes <= limits.bytes as usize)
+    }
+
+    /// Whether the socket is told of its user's calls: always, or where it asked for it.
+    pub(super) fn hears_calls(&self) -> bool {
+        !self.by_queue || self.chosen().is_some_and(|it| !it.calls_to.is_empty())
     }
 
     /// Whether something may be queued that nobody will miss.
@@ -306,10 +316,14 @@ impl Backlog {
                     .map_or(&[], |it| &it.to),
                 Feed::Conversation(id) => chosen.conversations.get(&id).map_or(&[], |it| &it.to),
             },
-            Item::Signal(signal) => chosen
-                .conversations
-                .get(&signal.conversation())
-                .map_or(&[], |it| &it.typing_to),
+            Item::Signal(signal) => match signal.what() {
+                Happening::Typing(conversation, _) => chosen
+                    .conversations
+                    .get(conversation)
+                    .map_or(&[], |it| &it.typing_to),
+                Happening::Call(_) if !self.by_queue => &WHOLE,
+                Happening::Call(_) => &chosen.calls_to,
+            },
             Item::Presence(presence) => {
                 let watching = chosen.watching.as_ref();
                 let to = watching.and_then(|it| it.addresses(presence.presence().user));

@@ -101,6 +101,8 @@ pub(super) struct Chosen {
     /// Where it stands in the log of broadcasts, until it follows that.
     pub(super) broadcasts_from: Position,
     pub(super) conversations: HashMap<ConversationId, Listening>,
+    /// The addresses of frames about calls.
+    pub(super) calls_to: Vec<Bytes>,
     notices: VecDeque<Notice>,
     /// Whom it watches.
     pub(super) watching: Option<Box<Watching>>,
@@ -157,7 +159,7 @@ impl Chosen {
                     wants.typing |= messages == Messages::All;
                 }
                 Interest::Typing(_) => wants.typing = true,
-                Interest::Queue(_) | Interest::Presence(_) => {}
+                Interest::Queue(_) | Interest::Calls | Interest::Presence(_) => {}
             }
         }
         wants
@@ -189,7 +191,7 @@ impl Chosen {
                     }
                 }
                 Interest::Typing(_) => add(&mut typing_to, &wished.address),
-                Interest::Queue(_) | Interest::Presence(_) => {}
+                Interest::Queue(_) | Interest::Calls | Interest::Presence(_) => {}
             }
         }
         if let Some(listening) = self.conversations.get_mut(&conversation) {
@@ -199,8 +201,17 @@ impl Chosen {
 
     /// The addresses of a queue's wishes.
     pub(super) fn addresses_of(&self, queue: Queue) -> Vec<Bytes> {
-        let of_queue = |it: &&Wished| it.interest == Interest::Queue(queue);
-        let found = self.wishes.iter().filter(of_queue);
+        self.addresses(Interest::Queue(queue))
+    }
+
+    /// Sees where frames about calls are addressed to.
+    pub(super) fn address_calls(&mut self) {
+        self.calls_to = self.addresses(Interest::Calls);
+    }
+
+    fn addresses(&self, interest: Interest) -> Vec<Bytes> {
+        let of_it = |it: &&Wished| it.interest == interest;
+        let found = self.wishes.iter().filter(of_it);
         found.map(|it| it.address.clone()).collect()
     }
 
@@ -285,6 +296,6 @@ fn scope_of(interest: Interest) -> Option<Scope> {
         Interest::Conversation { id, .. } | Interest::Typing(id) => {
             Some(id.map_or(Scope::All, Scope::One))
         }
-        Interest::Queue(_) | Interest::Presence(_) => None,
+        Interest::Queue(_) | Interest::Calls | Interest::Presence(_) => None,
     }
 }

@@ -39,6 +39,9 @@ impl Fanout {
         for topic in effects.repair {
             self.repairs.push(topic);
         }
+        for (user, event) in &effects.calls {
+            self.heard_of_call(*user, event);
+        }
         for entry in effects.directory {
             self.hear_directory(&entry);
         }

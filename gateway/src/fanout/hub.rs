@@ -20,7 +20,7 @@ use tokio::sync::futures::OwnedNotified;
 
 use super::{
     completed::Missed,
-    item::SharedSignal,
+    item::{Happening, SharedSignal},
     outbox::{CloseReason, Outbox},
     reveal::Revealing,
     shared_entry::SharedEntry,
@@ -105,7 +105,14 @@ impl Hub {
                     let Topic::Conversation(conversation) = topic else {
                         continue;
                     };
-                    let signal = SharedSignal::new(conversation, signal);
+                    let signal = SharedSignal::new(Happening::Typing(conversation, signal));
+                    self.with(topic, |state| state.signal(&signal, effects));
+                }
+                BellEvent::Call { topic, event } => {
+                    if let Topic::User(user) = topic {
+                        effects.calls.push((user, event.clone()));
+                    }
+                    let signal = SharedSignal::new(Happening::Call(event));
                     self.with(topic, |state| state.signal(&signal, effects));
                 }
                 // For publishers that wait for Postgres; the store itself hears it.
@@ -388,10 +395,15 @@ impl Hub {
         }
     }
 
+    /// The socket of a session of a user's topic, if it is here.
+    pub(super) fn member(&self, topic: Topic, session: SessionId) -> Option<Arc<Outbox>> {
+        let found = self.with(topic, |state| state.member(session).cloned());
+        found.flatten()
+    }
+
     /// Asks the socket of a session to close, if it is here.
     pub(super) fn close(&self, topic: Topic, session: SessionId, reason: CloseReason) {
-        let found = self.with(topic, |state| state.member(session).cloned());
-        if let Some(outbox) = found.flatten() {
+        if let Some(outbox) = self.member(topic, session) {
             outbox.request_close(reason);
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use shared::domain::{ConversationId, Signal};
+use shared::domain::{CallEvent, ConversationId, Signal};
 
 use super::{presence::SharedPresence, shared_entry::SharedEntry};
 use crate::dialect::{self, DialectId, Told};
@@ -33,31 +33,38 @@ impl Item {
 /// A signal that is encoded at most once per dialect and node.
 #[derive(Debug)]
 pub(super) struct SharedSignal {
-    conversation: ConversationId,
-    signal: Signal,
+    what: Happening,
     frames: [OnceLock<Bytes>; DialectId::COUNT],
 }
 
+/// What happens just now.
+#[derive(Debug)]
+pub(super) enum Happening {
+    /// In a conversation.
+    Typing(ConversationId, Signal),
+    /// In a call.
+    Call(CallEvent),
+}
+
 impl SharedSignal {
-    pub(super) fn new(conversation: ConversationId, signal: Signal) -> Arc<Self> {
+    pub(super) fn new(what: Happening) -> Arc<Self> {
         Arc::new(Self {
-            conversation,
-            signal,
+            what,
             frames: [const { OnceLock::new() }; DialectId::COUNT],
         })
     }
 
-    pub(super) fn conversation(&self) -> ConversationId {
-        self.conversation
-    }
-
-    pub(super) fn signal(&self) -> &Signal {
-        &self.signal
+    pub(super) fn what(&self) -> &Happening {
+        &self.what
     }
 
     fn frame(&self, dialect: DialectId) -> &Bytes {
         self.frames[dialect.index()].get_or_init(|| {
-            dialect::shared(dialect, &Told::Signal(self.conversation, &self.signal))
+            let told = match &self.what {
+                Happening::Typing(conversation, signal) => Told::Signal(*conversation, signal),
+                Happening::Call(event) => Told::Call(event),
+            };
+            dialect::shared(dialect, &told)
         })
     }
 }

@@ -36,6 +36,8 @@ shared::metrics! {
     pub static CATCH_UPS: Counter = "tidegate_fanout_catch_ups_total";
     /// Entries that a client refused so often that they do not come again.
     pub static PARKED: Counter = "tidegate_fanout_parked_total";
+    /// What parties of calls were not told, because too much waits for their sockets.
+    pub static CALLS_DROPPED: Counter = "tidegate_fanout_call_events_dropped_total";
     /// Confirmations that were dropped because too many devices wait; they cost duplicates later.
     pub static ACKS_DROPPED: Counter = "tidegate_fanout_acks_dropped_total";
     /// Ended sessions that were not closed in Redis because too many wait.

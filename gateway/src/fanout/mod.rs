@@ -16,6 +16,7 @@ mod attach;
 mod audiences;
 mod backlog;
 mod broadcasts;
+mod calls;
 mod catch_up;
 mod census;
 mod chosen;
@@ -78,6 +79,7 @@ use tokio::{
 };
 
 pub use attach::{Attach, Attached, Attachment};
+pub use calls::CallListener;
 pub use chosen::Notice;
 pub use directory::DirectoryListener;
 pub use line::Line;
@@ -159,6 +161,7 @@ pub struct Fanout {
     rights: OnceLock<Arc<dyn Rights>>,
     typing: typing::Typing,
     presences: presence::Presences,
+    calls: OnceLock<Arc<dyn CallListener>>,
     broadcasts_loaded: watch::Sender<bool>,
     closer: closer::Closer,
     unregistered: shards::Shards,
@@ -188,6 +191,7 @@ impl Fanout {
             rights: OnceLock::new(),
             typing: typing::Typing::default(),
             presences: presence::Presences::default(),
+            calls: OnceLock::new(),
             broadcasts_loaded: watch::Sender::new(false),
             acker: acker::Acker::new(store.clone(), lifecycle.clone()),
             catch_ups: Semaphore::new(settings.catch_ups),

@@ -23,9 +23,10 @@ use shared::domain::{MessageId, Position};
 use super::{
     backlog::{Backlog, Stage},
     chosen::Notice,
-    item::{Item, SharedSignal},
+    item::{Happening, Item, SharedSignal},
     line::{Lent, Line, Written},
     member::Member,
+    metrics,
     place::Mode,
     reach::Reach,
     shared_entry::SharedEntry,
@@ -368,17 +369,28 @@ impl Outbox {
         Offered::FellBehind
     }
 
-    /// Something that nobody will miss, for a socket that has plenty of room.
+    /// Something that nobody will miss, for a socket that has plenty of room; or that belongs to a
+    /// call, for one that has any. Without room it is lost: a call is set up now or not at all.
     pub(super) fn offer_signal(&self, signal: &Arc<SharedSignal>) -> Then {
         let mut state = self.state.lock();
-        let feed = Feed::Conversation(signal.conversation());
-        let listens = !matches!(state.mode(feed), Mode::Opening | Mode::Gone);
-        if !listens || state.close.is_some() || !state.has_plenty_of_room(&self.limits) {
-            return Then::Nothing;
-        }
         let item = Item::Signal(signal.clone());
         let bytes = item.frame(self.dialect).len();
-        if bytes == 0 {
+        let is_taken = match signal.what() {
+            Happening::Typing(conversation, _) => {
+                let mode = state.mode(Feed::Conversation(*conversation));
+                !matches!(mode, Mode::Opening | Mode::Gone)
+                    && state.has_plenty_of_room(&self.limits)
+            }
+            Happening::Call(_) => {
+                let hears = state.stage == Stage::Open && state.hears_calls();
+                let has_room = state.has_room_in_queue(&self.limits, bytes);
+                if hears && !has_room {
+                    metrics::CALLS_DROPPED.increment(1);
+                }
+                hears && has_room
+            }
+        };
+        if !is_taken || bytes == 0 || state.close.is_some() {
             return Then::Nothing;
         }
         state.push(item, bytes);

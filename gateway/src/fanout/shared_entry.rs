@@ -210,6 +210,7 @@ fn understand(entry: &Entry) -> Result<Meaning, String> {
         | (Topic::Conversation(_), Kind::MessageDelivered | Kind::MessageRead) => {
             serde_json::from_slice(&entry.body).map_err(unreadable)
         }
+        (Topic::User(_), Kind::Notification) => Ok(Meaning::default()),
         (Topic::User(_), Kind::Preferences) => serde_json::from_slice::<Preferences>(&entry.body)
             .map(|_| Meaning::default())
             .map_err(unreadable),

@@ -85,6 +85,7 @@ impl Fanout {
                     self.leave_queue(outbox, queue);
                 }
             }
+            Interest::Calls => outbox.address_calls(),
             Interest::Conversation { id: Some(id), .. } | Interest::Typing(Some(id)) => {
                 self.reconsider(outbox, id);
             }
@@ -105,6 +106,11 @@ impl Fanout {
         outbox.wish(wish.interest, wish.address.clone().unwrap_or_default())?;
         match wish.interest {
             Interest::Queue(queue) => self.begin_queue(outbox, user, queue, wish.acks).await,
+            Interest::Calls => {
+                outbox.address_calls();
+                self.arrived_for_calls(outbox);
+                Ok(())
+            }
             Interest::Conversation { id: Some(id), .. } | Interest::Typing(Some(id)) => {
                 let version = self.rights()?.version(user, id, 0).await?;
                 self.listen(outbox, user, id, version).await

@@ -4,15 +4,15 @@
 use std::sync::Arc;
 
 use shared::domain::{
-    CommandState, CommandStatus, ConversationId, Entry, Kind, Position, Preferences, Presence,
-    Queue, SessionId, Timestamp, Topic, UserId,
+    CallEvent, CommandState, CommandStatus, ConversationId, Entry, Kind, Position, Preferences,
+    Presence, Queue, SessionId, Timestamp, Topic, UserId,
 };
 use tokio::sync::Notify;
 
 use super::{
     audiences::Audiences,
     completed::Missed,
-    item::SharedSignal,
+    item::{Happening, SharedSignal},
     listeners::Listeners,
     outbox::{Offered, Outbox, Then},
     place::Mode,
@@ -55,6 +55,8 @@ pub(super) struct Effects {
     pub(super) unused: Vec<Topic>,
     /// Revocations that came into force.
     pub(super) revocations: Vec<Entry>,
+    /// What users on this node were told of their calls.
+    pub(super) calls: Vec<(UserId, CallEvent)>,
     /// Changes of what administrators manage.
     pub(super) directory: Vec<Entry>,
     /// Shards of which something may have been missed.
@@ -237,15 +239,23 @@ impl TopicState {
 
     /// A signal was heard.
     pub(super) fn signal(&self, signal: &Arc<SharedSignal>, effects: &mut Effects) {
-        let Sockets::Listening(listeners) = &self.sockets else {
-            return;
+        let mut offer = |outbox: &Arc<Outbox>| match outbox.offer_signal(signal) {
+            Then::Wake => effects.wake.push(outbox.clone()),
+            Then::Write => effects.write.push(outbox.clone()),
+            Then::Nothing => {}
         };
-        for outbox in listeners.who_watch_typing(signal.signal().session) {
-            match outbox.offer_signal(signal) {
-                Then::Wake => effects.wake.push(outbox.clone()),
-                Then::Write => effects.write.push(outbox.clone()),
-                Then::Nothing => {}
+        match (&self.sockets, signal.what()) {
+            (Sockets::Listening(listeners), Happening::Typing(_, typing)) => {
+                listeners.who_watch_typing(typing.session).for_each(offer);
             }
+            (Sockets::Own(members), Happening::Call(event)) => {
+                let is_told = |outbox: &&Arc<Outbox>| {
+                    let member = outbox.member();
+                    member.is_some_and(|it| event.audience.includes(it.session))
+                };
+                members.iter().filter(is_told).for_each(&mut offer);
+            }
+            _ => {}
         }
     }
 

@@ -145,6 +145,11 @@ impl Outbox {
         state.chosen_mut().follow(queue, acks)
     }
 
+    /// Sees anew where frames about calls are addressed to.
+    pub(super) fn address_calls(&self) {
+        self.state.lock().chosen_mut().address_calls();
+    }
+
     /// Sees anew where frames of a queue are addressed to. Answers whether anybody wants it.
     pub(super) fn address_queue(&self, queue: Queue) -> bool {
         let mut state = self.state.lock();

@@ -10,7 +10,7 @@ use std::{
 };
 
 use gateway::{
-    app::{App, AppSettings, ConversationSettings, Limits, Rate, Texts, Visibility},
+    app::{App, AppSettings, CallSettings, ConversationSettings, Limits, Rate, Texts, Visibility},
     dialect::DialectId,
     fanout::{
         Attach, Attached, Batch, CloseReason, Fanout, FanoutSettings, Notice, Outbox, OutboxLimits,
@@ -97,6 +97,12 @@ impl World {
             edit_window: Duration::from_mins(15),
             texts: Arc::new(Texts::new(Contents::default(), true)),
             visibility: Visibility::Contacts,
+            calls: CallSettings {
+                ring_timeout: Duration::from_secs(45),
+                reconnect_grace: Duration::from_secs(1),
+                max_sdp: 32 * 1024,
+                max_candidate: 4096,
+            },
         };
         let (store, postgres) = (self.store.clone(), self.postgres.clone());
         App::start(store, postgres, self.node().await, settings, &self.life)

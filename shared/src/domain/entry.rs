@@ -30,6 +30,9 @@ pub enum Kind {
     MessageDelivered,
     /// A participant has read messages; the body is a [`super::MessageReceipt`].
     MessageRead,
+    /// Something that the owner of the topic should know of, for example a call that nobody answered;
+    /// the body says which `kind` it is, see [`super::MissedCall`].
+    Notification,
     /// Administrators changed something; the body is a [`super::DirectoryChange`].
     DirectoryChange,
     /// Tokens were withdrawn; the body is a [`Revocation`].
@@ -48,6 +51,7 @@ impl Kind {
             Self::MessageDeleted => "message.deleted",
             Self::MessageDelivered => "message.delivered",
             Self::MessageRead => "message.read",
+            Self::Notification => "notification",
             Self::DirectoryChange => "directory.change",
             Self::Revocation => "revocation",
         }
@@ -73,6 +77,7 @@ impl FromStr for Kind {
             Self::MessageDeleted,
             Self::MessageDelivered,
             Self::MessageRead,
+            Self::Notification,
             Self::DirectoryChange,
             Self::Revocation,
         ]

@@ -69,6 +69,10 @@ uuid_id!(
     /// One socket, from its upgrade to its end.
     SessionId, "session id"
 );
+uuid_id!(
+    /// A call, from its offer to its end: a UUIDv7 minted by the gateway, or what the caller chose.
+    CallId, "call id"
+);
 
 macro_rules! text_id {
     ($(#[$doc:meta])* $name:ident, $kind:literal, $max:literal, $allowed:expr) => {

@@ -1,5 +1,6 @@
 //! Plain types and rules. No I/O, no wire format, no clock.
 
+mod call;
 mod command;
 mod conversation;
 mod directory;
@@ -15,6 +16,9 @@ mod signal;
 mod time;
 mod topic;
 
+pub use call::{
+    Audience, Call, CallEnd, CallEvent, CallEventKind, CallPayload, CallState, Ending, MissedCall,
+};
 pub use command::{
     Broadcast, CommandBody, CommandState, CommandStatus, CommandType, FileRef, MAX_CATEGORIES,
     MAX_CONTENT_BYTES, MAX_FILES,
@@ -28,8 +32,8 @@ pub use directory::DirectoryChange;
 pub use entry::{Durability, Entry, Kind, Revocation};
 pub use error::{Code, Refusal};
 pub use ids::{
-    Category, ClientId, ConversationId, Device, Digest, GroupName, InvalidId, MessageId, NodeId,
-    SessionId, UserId,
+    CallId, Category, ClientId, ConversationId, Device, Digest, GroupName, InvalidId, MessageId,
+    NodeId, SessionId, UserId,
 };
 pub use persist::{Persist, PersistRecord, Receipt};
 pub use position::{InvalidPosition, Position};

@@ -34,7 +34,9 @@ impl Queue {
             | Kind::MessageDeleted
             | Kind::MessageDelivered
             | Kind::MessageRead => Self::Messages,
-            Kind::Preferences | Kind::DirectoryChange | Kind::Revocation => Self::Notifications,
+            Kind::Preferences | Kind::Notification | Kind::DirectoryChange | Kind::Revocation => {
+                Self::Notifications
+            }
         }
     }
 

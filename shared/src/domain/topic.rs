@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use uuid::Uuid;
 
-use super::{ConversationId, UserId};
+use super::{CallId, ConversationId, Digest, UserId};
 
 /// What has a log and a channel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -103,6 +103,14 @@ impl Topic {
         }
         // FNV's low bits are weak for short inputs; fold the high half in.
         Partition(((hash ^ (hash >> 32)) % u64::from(count.0)) as u16)
+    }
+}
+
+impl CallId {
+    /// The partition in which the state of the call lives; who takes part in it has one of their own.
+    pub fn partition(self, count: PartitionCount) -> Partition {
+        let digest = Digest::of(self.0.as_bytes()).0;
+        Partition(u16::from_be_bytes([digest[0], digest[1]]) % count.0)
     }
 }
 

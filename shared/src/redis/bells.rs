@@ -41,7 +41,7 @@ use super::{
     task,
 };
 use crate::domain::{
-    Entry, Partition, Position, Presence, SessionId, Signal, Timestamp, Topic, UserId,
+    CallEvent, Entry, Partition, Position, Presence, SessionId, Signal, Timestamp, Topic, UserId,
 };
 
 /// Batches of events that wait for the receiver.
@@ -74,6 +74,13 @@ pub enum BellEvent {
     },
     /// A user appears otherwise to others.
     Presence(Presence),
+    /// Something happens in a call of the topic's user, and is in no log.
+    Call {
+        /// The user's topic.
+        topic: Topic,
+        /// What happens, and which of the user's sockets are told.
+        event: CallEvent,
+    },
     /// Workers have committed the partition's persist stream up to this id.
     Stored {
         /// Which partition.
@@ -457,8 +464,9 @@ impl Ears {
     }
 }
 
-/// Reads `1 <epoch> <offset> <id> <ms> <kind>\n<body>`, `1 displaced <session>`, a signal or a presence. The
-/// body stays where it was received. Another version or kind was written by a newer release; the
+/// Reads `1 <epoch> <offset> <id> <ms> <kind>\n<body>`, `1 displaced <session>`, a signal, a presence, or
+/// what happens in a call, `1 call <event> <call> <audience>\n<body>`. The body stays where it was
+/// received. Another version or kind was written by a newer release; the
 /// gap it leaves makes the topic re-read.
 fn read_bell(topic: Topic, message: &Bytes) -> Option<BellEvent> {
     let end = message
@@ -484,6 +492,17 @@ fn read_bell(topic: Topic, message: &Bytes) -> Option<BellEvent> {
         };
         let text = message.get(end + 1..).unwrap_or_default();
         return read_presence(user, presence, text).map(BellEvent::Presence);
+    }
+    if let Some(call) = header.strip_prefix("call ") {
+        let (kind, rest) = call.split_once(' ')?;
+        let (call, audience) = rest.split_once(' ')?;
+        let event = CallEvent {
+            call: call.parse().ok()?,
+            kind: kind.parse().ok()?,
+            audience: audience.parse().ok()?,
+            body: message.slice((end + 1).min(message.len())..),
+        };
+        return Some(BellEvent::Call { topic, event });
     }
     let mut words = header.split(' ');
     let mut next = || words.next();
@@ -515,6 +534,19 @@ pub(super) fn write_signal(signal: &Signal) -> String {
         Some(session) => format!("1 signal {kind} {user} {session}"),
         None => format!("1 signal {kind} {user} -"),
     }
+}
+
+/// What is published for an event of a call.
+pub(super) fn write_call(event: &CallEvent) -> Vec<u8> {
+    let CallEvent {
+        call,
+        kind,
+        audience,
+        body,
+    } = event;
+    let mut message = format!("1 call {kind} {call} {audience}\n").into_bytes();
+    message.extend_from_slice(body);
+    message
 }
 
 /// Reads `<kind> <user> <session or ->`.

@@ -42,6 +42,10 @@ const PIECES: &[&str] = &[
     include_str!("../../lua/copied.lua"),
     include_str!("../../lua/uncopied.lua"),
     include_str!("../../lua/connections.lua"),
+    include_str!("../../lua/call.lua"),
+    include_str!("../../lua/call_party.lua"),
+    include_str!("../../lua/call_end.lua"),
+    include_str!("../../lua/busy.lua"),
 ];
 
 static LIBRARY: LazyLock<String> =
@@ -106,6 +110,25 @@ pub(super) const TAKE_OVER: Function = writes("tidegate_v1_take_over");
 pub(super) const UNCOPIED: Function = reads("tidegate_v1_uncopied");
 pub(super) const BEGIN_QUEUE: Function = writes("tidegate_v1_begin_queue");
 pub(super) const NACK: Function = writes("tidegate_v1_nack");
+pub(super) const CALL_OFFER: Function = writes("tidegate_v1_call_offer");
+pub(super) const CALL_PLACED: Function = writes("tidegate_v1_call_placed");
+pub(super) const CALL_ANSWER: Function = writes("tidegate_v1_call_answer");
+pub(super) const CALL_ICE: Function = writes("tidegate_v1_call_ice");
+pub(super) const CALL_HANGUP: Function = writes("tidegate_v1_call_hangup");
+pub(super) const CALL_CLOSE: Function = writes("tidegate_v1_call_close");
+pub(super) const CALL_LAPSE: Function = writes("tidegate_v1_call_lapse");
+pub(super) const CALL_FORGET: Function = writes("tidegate_v1_call_forget");
+pub(super) const CALL_SETTLED: Function = writes("tidegate_v1_call_settled");
+pub(super) const CALL_KEEP: Function = writes("tidegate_v1_call_keep");
+pub(super) const CALL_LOST: Function = writes("tidegate_v1_call_lost");
+pub(super) const CALL_RESUME: Function = writes("tidegate_v1_call_resume");
+pub(super) const CLAIM: Function = writes("tidegate_v1_claim");
+pub(super) const HOLD: Function = writes("tidegate_v1_hold");
+pub(super) const OFFERED: Function = writes("tidegate_v1_offered");
+pub(super) const TELL: Function = writes("tidegate_v1_tell");
+pub(super) const CALL_LOOK: Function = reads("tidegate_v1_call_look");
+pub(super) const CALLS_DUE: Function = reads("tidegate_v1_calls_due");
+pub(super) const CLAIMED: Function = reads("tidegate_v1_claimed");
 
 /// Loads the library where it is not there: functions are lost with the data, so this runs on every
 /// connect. Loading what is there would be refused by a server that is out of memory.

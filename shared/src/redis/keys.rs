@@ -18,7 +18,12 @@
 //! | `{pN}:offline` | zset | users without a session, by the ms from which on they are gone |
 //! | `{pN}:at:<node>` | set | `<incarnation> <user> <session>` |
 //! | `{pN}:limit:<what>:<whom>` | string, TTL | when the bucket is full again, in µs |
-//! | `{pN}:ch:<topic>` | channel | `1 <epoch> <offset> <id> <ms> <kind>\n<body>`, `1 displaced <session>`, `1 signal <kind> <user> <session or ->`, `1 presence <version> <status> <devices> <seen ms or ->\n<text>` |
+//! | `{pN}:call:<call>` | hash, TTL | how far a call has come, see `call.lua` |
+//! | `{pN}:ice:<call>:<a or b>` | list, TTL | candidates of the caller, or of the callee, from before the answer |
+//! | `{pN}:calls` | zset | calls, by the ms at which somebody has to look at them |
+//! | `{pN}:busy:<user>` | string, TTL | `<call> <other party>`: the call that the user is in |
+//! | `{pN}:offered:<user>:<request>` | string, TTL | `<digest> <call>`: what a request made |
+//! | `{pN}:ch:<topic>` | channel | `1 <epoch> <offset> <id> <ms> <kind>\n<body>`, `1 displaced <session>`, `1 signal <kind> <user> <session or ->`, `1 presence <version> <status> <devices> <seen ms or ->\n<text>`, `1 call <event> <call> <audience>\n<body>` |
 //! | `{pN}:probe:<name>` | channel | a process's own probes |
 //! | `node:<id>` | string, PX | `<incarnation> <ms of its TTL>` of a living process |
 //! | `sockets:<id>` | string, PX | `<dialect>=<sockets>` for each, of a living gateway |

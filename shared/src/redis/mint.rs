@@ -79,7 +79,7 @@ impl Mint {
     }
 
     /// A new id, greater than those before.
-    fn next(&self) -> MessageId {
+    pub(super) fn next(&self) -> MessageId {
         let now = (self.clock.now().0.max(0) as u64) << COUNTER_BITS;
         let furthest = now + ((LEAD.as_millis() as u64) << COUNTER_BITS);
         let after = |last: u64| {

@@ -9,6 +9,7 @@
 
 mod append;
 mod bells;
+mod calls;
 mod client;
 mod connections;
 mod conversations;
@@ -41,6 +42,7 @@ mod topology;
 
 pub use append::{Append, Appended, Author, Copying, IdempotencyKey};
 pub use bells::{BellEvent, Bells};
+pub use calls::{CallStep, CallVerdict, Claim, Claimed, Offer, Party};
 pub use connections::{Connection, ConnectionsAfter};
 pub use conversations::Copier;
 pub use cursors::{Ack, Receive};

@@ -5,6 +5,7 @@
 
 pub mod archive_idle;
 pub mod drop_partitions;
+pub mod end_calls;
 pub mod expire_commands;
 pub mod make_partitions;
 pub mod persist;
@@ -91,6 +92,12 @@ pub const JOBS: &[Job] = &[
         interval: |settings| settings.copies_interval,
         who: Who::Leader,
         run: |context| Box::pin(repair_copies::run(context)),
+    },
+    Job {
+        name: JobName::EndCalls,
+        interval: |settings| settings.calls_interval,
+        who: Who::Leader,
+        run: |context| Box::pin(end_calls::run(context)),
     },
     Job {
         name: JobName::ArchiveIdle,

@@ -419,6 +419,7 @@ fn told(record: &PersistRecord) -> Option<Told> {
             Kind::MessageNew | Kind::MessageEdited | Kind::MessageDeleted => Told::Message,
             Kind::MessageDelivered | Kind::MessageRead => Told::Receipt,
             Kind::Preferences => Told::Preferences,
+            Kind::Notification => Told::Notification,
             Kind::DirectoryChange => Told::Directory,
             Kind::Revocation => Told::Revocation,
         }),

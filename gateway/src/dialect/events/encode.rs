@@ -113,6 +113,7 @@ pub(super) fn shared(told: &Told<'_>) -> Bytes {
             };
             frame("server.presence.update", update, now(), None)
         }
+        Told::Call(_) => Bytes::new(),
     }
 }
 

@@ -77,6 +77,12 @@ pub(super) fn shared(told: &Told<'_>) -> Bytes {
             close(frame)
         }
         Told::Presence(presence, transition) => frame(presence_event(transition), None, presence),
+        Told::Call(event) => {
+            let mut frame = TextFrame::with_capacity(ENVELOPE + event.body.len());
+            open(frame.payload(), event.kind.as_str(), None);
+            frame.payload().extend_from_slice(&event.body);
+            close(frame)
+        }
     }
 }
 

@@ -202,6 +202,7 @@ fn users(interests: &[Interest]) -> Option<Vec<UserId>> {
 fn name(interest: &Interest) -> &'static str {
     match interest {
         Interest::Queue(_) => ALWAYS[0],
+        Interest::Calls => ALWAYS[1],
         Interest::Conversation { .. } => CONVERSATION,
         Interest::Typing(_) => TYPING,
         Interest::Presence(_) => PRESENCE,
@@ -210,7 +211,7 @@ fn name(interest: &Interest) -> &'static str {
 
 fn conversation(interest: &Interest) -> Option<ConversationId> {
     match interest {
-        Interest::Queue(_) | Interest::Presence(_) => None,
+        Interest::Queue(_) | Interest::Calls | Interest::Presence(_) => None,
         Interest::Conversation { id, .. } | Interest::Typing(id) => *id,
     }
 }
@@ -218,6 +219,9 @@ fn conversation(interest: &Interest) -> Option<ConversationId> {
 fn watched(interest: &Interest) -> Option<UserId> {
     match interest {
         Interest::Presence(user) => *user,
-        Interest::Queue(_) | Interest::Conversation { .. } | Interest::Typing(_) => None,
+        Interest::Queue(_)
+        | Interest::Calls
+        | Interest::Conversation { .. }
+        | Interest::Typing(_) => None,
     }
 }

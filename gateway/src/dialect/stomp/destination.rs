@@ -11,6 +11,8 @@ pub(super) enum Source {
     Conversation(ConversationId),
     /// How a user appears.
     Presence(UserId),
+    /// What happens in the user's calls.
+    Calls,
     /// What only the dialogue itself tells.
     Own(Own),
 }
@@ -22,13 +24,13 @@ pub(super) enum Own {
     Errors,
     /// What became of requests.
     Acks,
-    /// Calls; nobody can call yet.
-    Calls,
 }
 
 const CONVERSATION: &str = "/topic/conversation/";
 const PRESENCE: &str = "/topic/presence/";
 const QUEUE: &str = "/user/queue/";
+/// Where calls are listened to.
+pub(super) const CALLS: &str = "/user/queue/calls";
 const APP: &str = "/app/";
 
 impl Own {
@@ -36,7 +38,6 @@ impl Own {
         match self {
             Self::Errors => "/user/queue/errors",
             Self::Acks => "/user/queue/acks",
-            Self::Calls => "/user/queue/calls",
         }
     }
 }
@@ -49,8 +50,11 @@ pub(super) fn source(destination: &str) -> Option<Source> {
     if let Some(id) = destination.strip_prefix(PRESENCE) {
         return id.parse().ok().map(Source::Presence);
     }
+    if destination == CALLS {
+        return Some(Source::Calls);
+    }
     let name = destination.strip_prefix(QUEUE)?;
-    let own = [Own::Errors, Own::Acks, Own::Calls]
+    let own = [Own::Errors, Own::Acks]
         .into_iter()
         .find(|own| own.destination() == destination)
         .map(Source::Own);

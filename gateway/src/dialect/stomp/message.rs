@@ -27,6 +27,10 @@ const HEAD: usize = 256;
 pub(super) fn shared(told: &Told<'_>) -> Bytes {
     match told {
         Told::Entry(entry) => of_entry(entry),
+        Told::Call(event) => {
+            let id = format!("calls/signal@{}", next_number());
+            written(&id, destination::CALLS, event.kind.as_str(), &event.body)
+        }
         Told::Signal(conversation, signal) => {
             let (destination, place) = destination::of_conversation(*conversation);
             let payload = Payload::of_signal(*conversation, signal);

@@ -87,6 +87,7 @@ impl Subscription {
                 messages: Messages::All,
             }),
             Source::Presence(user) => Some(Interest::Presence(Some(user))),
+            Source::Calls => Some(Interest::Calls),
             Source::Own(_) => None,
         }
     }

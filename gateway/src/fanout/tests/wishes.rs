@@ -25,7 +25,7 @@ use crate::{
     fanout::{
         Batch, Fanout, Notice, Outbox, OutboxLimits, Reveal, SharedEntry, Taken, TokenRef,
         hub::Hub,
-        item::SharedSignal,
+        item::{Happening, SharedSignal},
         line::Written,
         member::{Member, Seat},
         outbox::{Offered, Then},
@@ -399,24 +399,27 @@ fn what_nobody_has_to_confirm_is_written_while_the_session_sleeps() {
 }
 
 fn signal(session: u128) -> Arc<SharedSignal> {
-    let signal = Signal {
+    SharedSignal::new(Happening::Typing(GROUP, typing(session)))
+}
+
+fn typing(session: u128) -> Signal {
+    Signal {
         kind: SignalKind::TypingStart,
         user: user(session),
         session: Some(SessionId(Uuid::from_u128(session))),
-    };
-    SharedSignal::new(GROUP, signal)
+    }
 }
 
 #[test]
 fn who_types_is_told_to_others_and_only_to_those_who_have_room() {
     let group = Group::new();
-    let typing = Interest::Typing(Some(GROUP));
-    let [anna, ben, carl] = [1, 2, 3].map(|number| group.listener(number, &[(typing, "")], 0));
+    let interest = Interest::Typing(Some(GROUP));
+    let [anna, ben, carl] = [1, 2, 3].map(|number| group.listener(number, &[(interest, "")], 0));
     let dora = group.listener(4, &[(RECEIPTS, "")], 0);
     let tell = |from| {
         let event = BellEvent::Signal {
             topic: Topic::Conversation(GROUP),
-            signal: *signal(from).signal(),
+            signal: typing(from),
         };
         group.hub.hear([event], &mut Effects::default());
     };

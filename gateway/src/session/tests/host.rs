@@ -221,7 +221,7 @@ fn answer(wanted: Subscribe, outcome: fn(Subscribed) -> Outcome) -> Answer {
     let interests = wanted.wishes.iter().map(|wish| wish.interest);
     let (foreign, granted): (Vec<_>, Vec<_>) = interests.partition(|interest| match interest {
         Interest::Conversation { id, .. } | Interest::Typing(id) => *id == Some(FOREIGN),
-        Interest::Queue(_) | Interest::Presence(_) => false,
+        Interest::Queue(_) | Interest::Calls | Interest::Presence(_) => false,
     });
     let refused = foreign
         .into_iter()

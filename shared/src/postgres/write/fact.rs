@@ -323,6 +323,7 @@ fn meaning(entry: &Entry) -> Result<What<'_>, String> {
             said::read_copy(entry, user, body)
         }
         (Topic::User(user), Kind::Preferences) => Ok(event(user, Means::Chosen(parse(body)?))),
+        (Topic::User(user), Kind::Notification) => Ok(event(user, Means::Nothing)),
         // Administrators' data is written where it is changed.
         (Topic::Directory, Kind::DirectoryChange) => Ok(What::Nothing),
         (Topic::Revocations, Kind::Revocation) => Ok(What::Revocation {

@@ -16,6 +16,11 @@ const WORDS: &[&str] = &[
     "typing.start",
     "presence ",
     "online",
+    "call ",
+    "call.ice ",
+    "*",
+    "=",
+    "!",
     " -",
     "command.new",
     "command.status",
@@ -31,6 +36,9 @@ fn bells_of_any_kind_are_understood_or_passed_over() {
         b"1 displaced 01890a5d-ac96-774b-bcce-b302099a8057",
         b"1 signal typing.start 01890a5d-ac96-774b-bcce-b302099a8057 -",
         b"1 signal typing.stop 01890a5d-ac96-774b-bcce-b302099a8057 01890a5d-ac96-774b-bcce-b302099a8058",
+        b"1 call call.offer 01890a5d-ac96-774b-bcce-b302099a8056 *\n{\"sdp\":\"v=0\"}",
+        b"1 call call.ice 01890a5d-ac96-774b-bcce-b302099a8056 =01890a5d-ac96-774b-bcce-b302099a8057\n{}",
+        b"1 call call.ended 01890a5d-ac96-774b-bcce-b302099a8056 !01890a5d-ac96-774b-bcce-b302099a8057\n{}",
     ];
     let topic = Topic::Revocations;
     fuzz(good, WORDS, |input| {
@@ -54,6 +62,13 @@ fn bells_of_any_kind_are_understood_or_passed_over() {
                 let again = read_bell(topic, &Bytes::from(written));
                 assert!(
                     matches!(again, Some(BellEvent::Signal { signal: same, .. }) if same == signal)
+                );
+                true
+            }
+            Some(BellEvent::Call { event, .. }) => {
+                let again = read_bell(topic, &Bytes::from(write_call(&event)));
+                assert!(
+                    matches!(again, Some(BellEvent::Call { event: same, .. }) if same == event)
                 );
                 true
             }

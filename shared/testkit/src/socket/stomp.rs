@@ -6,7 +6,14 @@ use serde_json::{Map, Value, json};
 
 /// The queues that hold all that comes by itself in the JSON dialect, and what answers requests.
 /// Refusals come first, so that none that belongs to another queue is missed.
-pub const QUEUES: &[&str] = &["errors", "acks", "messages", "commands", "notifications"];
+pub const QUEUES: &[&str] = &[
+    "errors",
+    "acks",
+    "messages",
+    "commands",
+    "notifications",
+    "calls",
+];
 /// Begins the receipts of subscriptions that a scenario asked for.
 const SUBSCRIBED: &str = "subscribed/";
 

@@ -1,0 +1,123 @@
+//! What parties of a call do: they answer, name candidates, hang up.
+
+use serde_json::value::RawValue;
+use shared::{
+    calls,
+    domain::{
+        Audience, Call, CallEnd, CallEvent, CallEventKind, CallId, CallState, Code, Refusal, UserId,
+    },
+    redis::{CallStep, CallVerdict, Party},
+};
+
+use super::{Calls, LEASE, metrics, no_such_call};
+use crate::fanout::store_refusal;
+
+impl Calls {
+    /// The first device that answers is in the call; the callee's others stop to ring.
+    pub async fn answer(&self, party: &Party, id: CallId, sdp: &str) -> Result<(), Refusal> {
+        let step = self.store.call_answer(id, party, LEASE).await;
+        let step = step.map_err(|error| store_refusal(&error))?;
+        let call = accepted(&step, &[CallVerdict::Done, CallVerdict::Again])?;
+        self.keep_leg(party, id);
+        if step.verdict == CallVerdict::Done {
+            metrics::ANSWERED.increment(1);
+            let millis = (call.now.0 - call.at.0).max(0);
+            metrics::ANSWER_TIME.record(millis as f64 / 1000.0);
+        }
+        let caller = Audience::Only(call.caller_session);
+        let mut events = vec![calls::with(
+            call,
+            call.caller,
+            CallEventKind::Answer,
+            caller,
+            |payload| payload.sdp = Some(sdp),
+        )];
+        let early = step.more.iter().filter_map(|candidate| {
+            let text = String::from_utf8_lossy(candidate).into_owned();
+            RawValue::from_string(text).ok()
+        });
+        events.extend(early.map(|candidate| ice_event(call, call.caller, caller, &candidate)));
+        let others = Audience::Except(party.session);
+        let elsewhere = calls::ended(call, call.callee, others, CallEnd::AnsweredElsewhere);
+        let told = self.store.tell_call(call.caller, &events).await;
+        told.map_err(|error| store_refusal(&error))?;
+        let told = self.store.tell_call(call.callee, &[elsewhere]).await;
+        told.map_err(|error| store_refusal(&error))?;
+        Ok(())
+    }
+
+    /// Names a candidate to the other party.
+    pub async fn ice(
+        &self,
+        party: &Party,
+        id: CallId,
+        candidate: &RawValue,
+    ) -> Result<(), Refusal> {
+        let step = self
+            .store
+            .call_ice(id, party.user, party.session, candidate.get())
+            .await
+            .map_err(|error| store_refusal(&error))?;
+        let call = accepted(&step, &[CallVerdict::Done, CallVerdict::Kept])?;
+        if step.verdict == CallVerdict::Kept {
+            return Ok(());
+        }
+        let (to, audience) = match (party.user == call.caller, call.callee_session) {
+            (false, _) => (call.caller, Audience::Only(call.caller_session)),
+            (true, Some(session)) => (call.callee, Audience::Only(session)),
+            (true, None) => (call.callee, Audience::All),
+        };
+        let event = ice_event(call, to, audience, candidate);
+        let told = self.store.tell_call(to, &[event]).await;
+        told.map(drop).map_err(|error| store_refusal(&error))
+    }
+
+    /// Ends a call. Answers why it ended, which may have been before. A callee who has not answered
+    /// says `refusal`.
+    pub async fn hangup(
+        &self,
+        party: &Party,
+        id: CallId,
+        refusal: CallEnd,
+    ) -> Result<CallEnd, Refusal> {
+        let step = self.store.call_hangup(id, party, refusal).await;
+        let step = step.map_err(|error| store_refusal(&error))?;
+        let call = accepted(&step, &[CallVerdict::Done, CallVerdict::Ended])?;
+        if step.verdict == CallVerdict::Done {
+            self.legs.lock().leave(party.session, id);
+            self.settle(call).await;
+        }
+        Ok(call.end.map_or(CallEnd::Hangup, |ending| ending.reason))
+    }
+}
+
+/// A candidate, for one of the parties.
+pub(super) fn ice_event(
+    call: &Call,
+    to: UserId,
+    audience: Audience,
+    candidate: &RawValue,
+) -> CallEvent {
+    calls::with(call, to, CallEventKind::Ice, audience, |payload| {
+        payload.candidate = Some(candidate);
+    })
+}
+
+/// The call, if the verdict is one of these; otherwise what the client is told.
+fn accepted<'a>(step: &'a CallStep, good: &[CallVerdict]) -> Result<&'a Call, Refusal> {
+    let conflict = |message: &'static str| Err(Refusal::new(Code::Conflict, message));
+    match (&step.call, step.verdict) {
+        (Some(call), verdict) if good.contains(&verdict) => Ok(call),
+        (Some(_), CallVerdict::Ended) => conflict("the call is over"),
+        (Some(call), CallVerdict::Elsewhere) if call.state == CallState::Active => {
+            conflict("another device is in this call")
+        }
+        (Some(_), CallVerdict::Elsewhere) => conflict("another device calls"),
+        (Some(_), CallVerdict::Own) => conflict("it is the other one who answers"),
+        (Some(_), CallVerdict::Full) => Err(Refusal::new(
+            Code::RateLimited,
+            "too many candidates before the answer",
+        )),
+        _ => Err(no_such_call()),
+    }
+}

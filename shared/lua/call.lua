@@ -1,0 +1,148 @@
+-- call_*: the state of a call, in the partition of its id. It is a hash:
+--   s       ringing, active or ended
+--   a, b    the caller and the callee
+--   as, bs  their sockets in the call; bs only once it is answered
+--   ad, bd  the devices of these
+--   an, bn  a later socket of the same device, which takes over when that one is gone
+--   ao, bo  set while that one is gone and none has taken over
+--   al, bl  until when the sockets count as there, ms; their nodes say so again and again
+--   r       when it is too late to answer, ms
+--   n, t    when it began and was answered, ms
+--   o, m    what the caller offered, and what is to be transmitted: until it is answered
+--   g       the digest of the request that made it
+--   p       set once the callee was told
+--   w, e, x how far it had come when it ended, why, and the socket that asked for it or ''
+-- Every function answers a list: a verdict, then the call as in FACTS, then what it says besides.
+-- Verdicts are those of shared/src/redis/calls.rs. `none`: there is no such call, or it is none of
+-- the caller's business; nothing follows.
+local CALL_TTL = 3600000 -- ms; after its end so long a second try is answered like the first
+local RETELL = 5000      -- ms after which others see to it that an end is told
+local FIELDS = {'s', 'a', 'b', 'as', 'bs', 'n', 't', 'w', 'e', 'x',
+  'ad', 'bd', 'an', 'bn', 'ao', 'bo', 'al', 'bl', 'r', 'g', 'p'}
+local FACTS = 10         -- so many of these are answered
+
+local function call_key(tag, id) return key(tag, 'call', id) end
+local function ice_key(tag, id, side) return key(tag, 'ice', id .. ':' .. side) end
+
+local function find_call(tag, id)
+  local values = redis.call('HMGET', call_key(tag, id), unpack(FIELDS))
+  if not values[1] then return nil end
+  local call = {}
+  for i, name in ipairs(FIELDS) do call[name] = values[i] or '' end
+  return call
+end
+
+-- Writes these fields, and when somebody has to look at the call again.
+local function write_call(tag, id, call, now, ...)
+  local at, changed = call_key(tag, id), {...}
+  for i = 1, #changed, 2 do call[changed[i]] = changed[i + 1] end
+  redis.call('HSET', at, ...)
+  redis.call('PEXPIRE', at, CALL_TTL)
+  local due = now + RETELL
+  if call.s ~= 'ended' then
+    due = math.min(tonumber(call.al), tonumber(call.s == 'ringing' and call.r or call.bl))
+  end
+  redis.call('ZADD', tag .. ':calls', int(due), id)
+end
+
+local function answer_call(verdict, call, now, ...)
+  local answer = {verdict, int(now)}
+  for i = 1, FACTS do answer[#answer + 1] = call[FIELDS[i]] end
+  for _, more in ipairs({...}) do answer[#answer + 1] = more end
+  return answer
+end
+
+local function end_call(tag, id, call, now, reason, by)
+  write_call(tag, id, call, now, 'w', call.s, 's', 'ended', 'e', reason, 'x', by)
+  redis.call('HDEL', call_key(tag, id), 'o', 'm')
+  redis.call('DEL', ice_key(tag, id, 'a'), ice_key(tag, id, 'b'))
+  return answer_call('done', call, now)
+end
+
+-- Which party a user is, `a` or `b`.
+local function side_of(call, user)
+  return call.a == user and 'a' or call.b == user and 'b'
+end
+
+-- Registers a function that gets (tag, id, now, call, ARGV behind these) of a call that exists.
+local function on_call(name, act, flags)
+  redis.register_function{
+    function_name = 'tidegate_v1_call_' .. name,
+    callback = function(_, a)
+      local call = find_call(a[1], a[2])
+      if not call then
+        if name ~= 'look' then redis.call('ZREM', a[1] .. ':calls', a[2]) end
+        return {'none'}
+      end
+      return act(a[1], a[2], now_ms(), call, a[3], a[4], a[5], a[6])
+    end,
+    flags = flags or {'allow-oom'}, -- calls that were begun go on, and end, when memory is full
+  }
+end
+
+-- call_offer   KEYS[1] meta
+-- ARGV tag, call, caller, callee, socket, device, ms to ring, ms that a socket counts as there,
+--      digest, what is offered, what is to be transmitted or ''
+-- Verdicts: new; again, if this caller made it by the same request; other, if not.
+redis.register_function{
+  function_name = 'tidegate_v1_call_offer',
+  callback = function(_, a)
+    local tag, id, now = a[1], a[2], now_ms()
+    local call = find_call(tag, id)
+    if call then
+      local is_same = call.a == a[3] and call.b == a[4] and call.g == a[9]
+      return is_same and answer_call('again', call, now, call.p) or {'other'}
+    end
+    call = {}
+    for _, name in ipairs(FIELDS) do call[name] = '' end
+    write_call(tag, id, call, now, 's', 'ringing', 'a', a[3], 'b', a[4], 'as', a[5], 'ad', a[6],
+      'r', int(now + a[7]), 'al', int(now + a[8]), 'n', int(now), 'g', a[9], 'o', a[10], 'm', a[11])
+    return answer_call('new', call, now)
+  end,
+}
+
+-- call_placed: the callee was told. KEYS[1] meta   ARGV tag, call
+on_call('placed', function(tag, id, now, call)
+  redis.call('HSET', call_key(tag, id), 'p', '1')
+  return answer_call('done', call, now)
+end)
+
+-- call_answer   KEYS[1] meta   ARGV tag, call, user, socket, device, ms that it counts as there
+-- Verdicts: done, or again for the socket that has answered: then all it sent before; elsewhere;
+-- ended; own, if it is the user's own call.
+on_call('answer', function(tag, id, now, call, user, session, device, lease)
+  local side = side_of(call, user)
+  if not side then return {'none'} end
+  if side == 'a' then return answer_call('own', call, now) end
+  if call.s == 'ended' then return answer_call('ended', call, now) end
+  if call.s == 'active' and call.bs ~= session then return answer_call('elsewhere', call, now) end
+  local verdict = call.s == 'active' and 'again' or 'done'
+  if verdict == 'done' then
+    write_call(tag, id, call, now, 's', 'active', 'bs', session, 'bd', device, 't', int(now),
+      'bl', int(now + lease))
+    redis.call('HDEL', call_key(tag, id), 'o', 'm')
+  end
+  local sent = {}
+  for _, kept in ipairs(redis.call('LRANGE', ice_key(tag, id, 'b'), 0, -1)) do
+    if string.sub(kept, 1, #session) == session then sent[#sent + 1] = string.sub(kept, #session + 2) end
+  end
+  return answer_call(verdict, call, now, unpack(sent))
+end)
+
+-- call_ice   KEYS[1] meta   ARGV tag, call, user, socket, most to keep, candidate
+-- Verdicts: done, if the other party is to be told; kept, until it is answered; full; elsewhere; ended.
+on_call('ice', function(tag, id, now, call, user, session, most, candidate)
+  local side = side_of(call, user)
+  if not side then return {'none'} end
+  if call.s == 'ended' then return answer_call('ended', call, now) end
+  local own = call[side .. 's']
+  if own ~= session and not (side == 'b' and call.s == 'ringing') then
+    return answer_call('elsewhere', call, now)
+  end
+  if call.s == 'active' then return answer_call('done', call, now) end
+  local list = ice_key(tag, id, side)
+  if redis.call('LLEN', list) >= tonumber(most) then return answer_call('full', call, now) end
+  redis.call('RPUSH', list, side == 'b' and session .. ' ' .. candidate or candidate)
+  redis.call('PEXPIRE', list, CALL_TTL)
+  return answer_call(side == 'a' and 'done' or 'kept', call, now)
+end)
