@@ -29,6 +29,7 @@ mod item;
 mod line;
 mod linger;
 mod listeners;
+mod listening;
 mod member;
 pub mod metrics;
 mod outbox;
@@ -80,6 +81,7 @@ pub use attach::{Attach, Attached, Attachment};
 pub use chosen::Notice;
 pub use directory::DirectoryListener;
 pub use line::Line;
+pub use listening::Rights;
 pub use member::TokenRef;
 pub use outbox::{Batch, CloseReason, MAX_FRAMES, Outbox, OutboxLimits, Taken};
 pub use presence::{OnGone, PresenceSettings, Sight};
@@ -89,7 +91,6 @@ pub use reader::{Chunk, ReadError, Reader, Source, Walk};
 pub use refusal::{postgres_refusal, store_refusal};
 pub use reveal::Reveal;
 pub use shared_entry::SharedEntry;
-pub use subscriptions::Rights;
 
 /// Sockets of a drain that close within this time close together.
 const DRAIN_STEP: Duration = Duration::from_millis(10);
