@@ -10,7 +10,7 @@ use std::{
 
 use shared::domain::{Device, MessageId, SessionId, Topic, UserId};
 
-use super::{Fanout, outbox::Outbox, track::Confirmed};
+use super::{Fanout, outbox::Outbox, receiver::Received, track::Confirmed};
 use crate::dialect::Feed;
 
 /// What a revocation looks for in a token.
@@ -96,7 +96,10 @@ impl Member {
             Feed::Queue(queue) => {
                 acker.confirm(self.user, &self.device, Some(queue), upto, skipped);
             }
-            Feed::Broadcast => receiver.confirm(self.user, &self.device, upto, commands),
+            Feed::Broadcast => {
+                let received = Received { upto, commands };
+                receiver.add((self.user, self.device.clone()), received);
+            }
             Feed::Conversation(_) => {}
         }
     }

@@ -22,6 +22,7 @@ mod closer;
 mod completed;
 mod directory;
 mod follower;
+mod gather;
 mod heads;
 mod heartbeat;
 mod hub;
@@ -253,7 +254,7 @@ impl Fanout {
     pub async fn flush(&self, wait: Duration) -> bool {
         let (acked, received, closed) = tokio::join!(
             self.acker.flush_all(wait),
-            self.receipts_written(wait),
+            self.receiver.written(wait),
             self.sessions_closed(wait)
         );
         acked && received && closed
