@@ -4,19 +4,26 @@
 //! it is lost. In between nothing is missed: first bells ring, then the version of the conversation
 //! and the end of its log are read in one instant. If that is the version the right was judged by,
 //! the socket hears what stands behind that end; whatever takes the right away stands there, too.
+//!
+//! What stands before that end is in the user's own log. Where the conversation is, or was, too large
+//! for that, the socket begins where its device has read to, and is given first what is in no inbox.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, future::BoxFuture, stream};
-use shared::domain::{Code, ConversationId, Refusal, Topic, UserId};
+use shared::{
+    domain::{Code, ConversationId, MessageId, Position, Refusal, Timestamp, Topic, UserId},
+    redis::{ConversationReader, Reading},
+};
 use tokio::time::timeout;
+use uuid::Uuid;
 
 use super::{
     Fanout,
-    chosen::Wants,
+    chosen::{Begun, Wants},
     outbox::Outbox,
     place::Mode,
-    refusal::store_refusal,
+    refusal::{postgres_refusal, store_refusal},
     subscriptions::{DEADLINE, unavailable},
     topic::Effects,
 };
@@ -29,24 +36,37 @@ const AT_A_TIME: usize = 16;
 /// How often a conversation may change while somebody begins to listen to it.
 const ATTEMPTS: u32 = 5;
 
+/// How far back somebody begins at the most of whom no device has a cursor in a conversation: after as
+/// long, devices are forgotten.
+const LOOK_BACK: Duration = Duration::from_hours(14 * 24);
+
+/// By what a user may hear a conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Right {
+    /// The version of the conversation.
+    pub version: u64,
+    /// The version by which the user joined.
+    pub joined: u64,
+    /// It is known to be too large for copies in inboxes.
+    pub is_large: bool,
+}
+
 /// Knows who may hear what. The application does.
 pub trait Rights: Send + Sync {
-    /// The version of a conversation by which a user may hear it: a participant may, while it is
-    /// not archived. There is a version `least`, so nothing older is to be judged by; `u64::MAX`
-    /// asks the record itself.
-    fn version(
+    /// The right of a user to hear a conversation: a participant may, while it is not archived. There
+    /// is a version `least`, so nothing older is to be judged by; `u64::MAX` asks the record itself.
+    fn right(
         &self,
         user: UserId,
         conversation: ConversationId,
         least: u64,
-    ) -> BoxFuture<'_, Result<u64, Refusal>>;
+    ) -> BoxFuture<'_, Result<Right, Refusal>>;
 
-    /// The conversations that a user may hear, each with that version; those where something
-    /// happened last come first.
+    /// The conversations that a user may hear; those where something happened last come first.
     fn conversations(
         &self,
         user: UserId,
-    ) -> BoxFuture<'_, Result<Vec<(ConversationId, u64)>, Refusal>>;
+    ) -> BoxFuture<'_, Result<Vec<(ConversationId, Right)>, Refusal>>;
 }
 
 impl Fanout {
@@ -60,14 +80,17 @@ impl Fanout {
         rights.ok_or_else(|| unavailable("the node is starting"))
     }
 
-    /// Lets a socket hear a conversation, which its user may by a version of it.
+    /// Lets a socket hear a conversation, which its user may by a right.
     pub(super) async fn listen(
         self: &Arc<Self>,
         outbox: &Arc<Outbox>,
         user: UserId,
         conversation: ConversationId,
-        mut version: u64,
+        mut right: Right,
     ) -> Result<(), Refusal> {
+        let Some(member) = outbox.member() else {
+            return Ok(());
+        };
         if !self.hub.listen(conversation, outbox) {
             // It does so already; the log tells when it may not any more.
             return Ok(());
@@ -75,29 +98,72 @@ impl Fanout {
         let topic = Topic::Conversation(conversation);
         self.follow(topic).await?;
         for _ in 0..ATTEMPTS {
-            let standing = self.store.standing(conversation).await;
-            let (known, head) = standing.map_err(|error| store_refusal(&error))?;
-            match known {
-                Some(known) if known == version => {
+            let reader = member.reads(conversation, right.joined);
+            let reading = self.store.reading(&reader).await;
+            let reading = reading.map_err(|error| store_refusal(&error))?;
+            match reading.version {
+                Some(known) if known == right.version => {
+                    let head = reading.head;
+                    let mut begun = Begun::at(head, right.joined);
+                    let mut from = head;
+                    let is_read = outbox.wants(conversation).entries.is_some();
+                    if is_read && (right.is_large || reading.uncopied > Position::START) {
+                        (from, begun.after) = self.begin_reading(&reader, &reading).await?;
+                    }
                     let mut effects = Effects::default();
                     self.hub.learn_head(topic, head, None, &mut effects);
                     self.apply(effects);
-                    self.begin_feed(outbox, user, Feed::Conversation(conversation), head);
+                    outbox.set_begun(conversation, begun);
+                    self.begin_feed(outbox, user, Feed::Conversation(conversation), from);
                     return Ok(());
                 }
-                Some(known) if known > version => {
-                    version = self.rights()?.version(user, conversation, known).await?;
+                Some(known) if known > right.version => {
+                    right = self.rights()?.right(user, conversation, known).await?;
                 }
                 // Redis vouches for nothing (a failover, a long silence): what this node knows may
                 // be old, so the record is asked.
                 _ => {
-                    version = self.rights()?.version(user, conversation, u64::MAX).await?;
-                    let kept = self.store.keep_version(conversation, version).await;
-                    kept.map_err(|error| store_refusal(&error))?;
+                    right = self.rights()?.right(user, conversation, u64::MAX).await?;
+                    let kept = self.store.keep_version(conversation, right.version);
+                    kept.await.map_err(|error| store_refusal(&error))?;
                 }
             }
         }
         Err(unavailable("the conversation keeps changing"))
+    }
+
+    /// Where a device begins in a conversation of which something is in no inbox: at its cursor; a new
+    /// one where the user's furthest stands, and if none was ever there, behind what they have received
+    /// or read. That is written down: otherwise what other devices confirm would move it ahead of what
+    /// it has seen. With it the message up to which it has all.
+    async fn begin_reading(
+        &self,
+        reader: &ConversationReader,
+        reading: &Reading,
+    ) -> Result<(Position, MessageId), Refusal> {
+        let nothing = MessageId(Uuid::nil());
+        let (mut from, after) = if let Some(cursor) = reading.own.or(reading.furthest) {
+            (cursor, nothing)
+        } else {
+            let now = self.store.clock().now();
+            let at = Timestamp(now.0 - LOOK_BACK.as_millis() as i64);
+            let start = self
+                .postgres
+                .reading_start(reader.conversation, reader.user, at);
+            let start = start.await.map_err(|error| postgres_refusal(&error))?;
+            // Who is none in the record any more begins at the end, and the log will tell them.
+            start.map_or((reading.head, nothing), |it| (it.position, it.after))
+        };
+        if reading.uncopied > Position::START && from >= reading.uncopied {
+            // All that follows is in inboxes.
+            from = from.max(reading.head);
+        }
+        if reading.own.is_none() {
+            let begun = [(reader.clone(), from)];
+            let written = self.store.read_upto(&begun).await;
+            written.map_err(|error| store_refusal(&error))?;
+        }
+        Ok((from, after))
     }
 
     /// Lets a socket hear every conversation of its user. Those that come later are told of in the
@@ -109,8 +175,8 @@ impl Fanout {
     ) -> Result<(), Refusal> {
         let all = self.rights()?.conversations(user).await?;
         let begun = stream::iter(all.into_iter().take(MAX_CONVERSATIONS)).map(
-            async |(conversation, version)| {
-                let listens = self.listen(outbox, user, conversation, version).await;
+            async |(conversation, right)| {
+                let listens = self.listen(outbox, user, conversation, right).await;
                 if listens.is_err() {
                     self.stop_listening(outbox, conversation);
                 }
@@ -156,8 +222,8 @@ impl Fanout {
         user: UserId,
         conversation: ConversationId,
     ) -> Result<(), Refusal> {
-        let version = self.rights()?.version(user, conversation, 0).await?;
-        self.listen(outbox, user, conversation, version).await
+        let right = self.rights()?.right(user, conversation, 0).await?;
+        self.listen(outbox, user, conversation, right).await
     }
 
     /// Looks whether a socket still wants anything of a conversation.
@@ -174,6 +240,9 @@ impl Fanout {
     pub(super) fn stop_listening(&self, outbox: &Arc<Outbox>, conversation: ConversationId) {
         let topic = Topic::Conversation(conversation);
         if let Some(left) = self.hub.leave(topic, outbox) {
+            if let (Some(member), Some(begun)) = (outbox.member(), outbox.begun(conversation)) {
+                self.readers.hurry(member.reads(conversation, begun.joined));
+            }
             outbox.unlisten(conversation);
             if left.is_unused {
                 self.linger.push(topic);

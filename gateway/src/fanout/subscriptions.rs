@@ -15,7 +15,7 @@ const ENOUGH: u32 = 3;
 
 impl Fanout {
     /// Lets a socket hear what it wishes, if its user may: `forbidden`, `not_found` or what else
-    /// [`Rights`] says if not, `bad_request` if it wishes too much.
+    /// [`Rights`](super::Rights) says if not, `bad_request` if it wishes too much.
     pub async fn subscribe(
         self: &Arc<Self>,
         outbox: &Arc<Outbox>,
@@ -57,12 +57,19 @@ impl Fanout {
             return Err(Refusal::new(Code::Internal, "the socket is not attached"));
         };
         let user = member.user;
+        let only_watched = outbox.only_watched();
         outbox.wish(wish.interest, wish.address.clone().unwrap_or_default())?;
+        for conversation in only_watched {
+            if outbox.wants(conversation).entries.is_some() {
+                // It begins anew, where its device stands.
+                self.stop_listening(outbox, conversation);
+            }
+        }
         match wish.interest {
             Interest::Queue(queue) => self.begin_queue(outbox, user, queue, wish.acks).await,
             Interest::Conversation { id: Some(id), .. } | Interest::Typing(Some(id)) => {
-                let version = self.rights()?.version(user, id, 0).await?;
-                self.listen(outbox, user, id, version).await
+                let right = self.rights()?.right(user, id, 0).await?;
+                self.listen(outbox, user, id, right).await
             }
             Interest::Conversation { id: None, .. } | Interest::Typing(None) => {
                 self.listen_to_all(outbox, user).await
