@@ -133,8 +133,9 @@ section! {
         durability: Durability = Durability::Durable,
         /// Most entries of a log that are sent to a socket and not yet confirmed by it.
         window: u32 = 256 => 1..=65_536,
-        /// How often it is written which devices have received which broadcasts; at once for one that
-        /// disconnects. Sooner costs Redis a write per device and interval.
+        /// How often it is written which devices have received which broadcasts, and how far they have read
+        /// large conversations; at once for one that disconnects. Sooner costs Redis a write per device and
+        /// interval.
         receipt_interval: Duration = seconds(30) => Duration::from_millis(100)..=seconds(600),
         /// Requests per second with which a user may create or change something, over all nodes.
         requests_per_second: u32 = 20 => 1..=1_000_000,

@@ -88,7 +88,7 @@ local function append_one(a, i, now, ttl, epochs)
     redis.call('HSET', head, 'e', e_text, 'n', n_text, 't', ms)
   end
   local copying = ''
-  if author ~= '' then copying = note_entry(tag, topic, id, epoch, n, copier, last[4], now) end
+  if author ~= '' then copying = note_entry(tag, topic, kind, id, epoch, n, copier, last[4], now) end
   local place = id .. ' ' .. e_text .. ' ' .. n_text .. ' ' .. ms .. ' ' .. p
   redis.call('SET', idem, a[i + 4] .. ' ' .. place, 'PX', ttl)
   if kind == 'preferences' then

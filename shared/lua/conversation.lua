@@ -50,12 +50,23 @@ local function is_copying(who, now)
   return left > 0 and left <= COPIER_LEASE -- more is from before the clock was set back
 end
 
--- Remembers the entry `e`:`n` as the last, and answers who is to copy it.
-local function note_entry(tag, topic, id, e, n, copier, who, now)
+local IS_MESSAGE = {['message.new'] = true, ['message.edited'] = true, ['message.deleted'] = true}
+
+-- Remembers the entry `e`:`n` as the last, and as the last message that is not copied if it is one;
+-- answers who is to copy it.
+local function note_entry(tag, topic, kind, id, e, n, copier, who, now)
   local head = key(tag, 'head', topic)
-  if copier == '' or who then
+  if copier == '' then
+    if IS_MESSAGE[kind] then
+      redis.call('HSET', head, 'i', id, 'u', int(e) .. ':' .. int(n))
+    else
+      redis.call('HSET', head, 'i', id)
+    end
+    return ''
+  end
+  if who then
     redis.call('HSET', head, 'i', id)
-    return copier == '' and '' or is_copying(who, now) and ' other' or ' abandoned'
+    return is_copying(who, now) and ' other' or ' abandoned'
   end
   redis.call('HSET', head, 'i', id, 'w', copier .. ' ' .. int(now + COPIER_LEASE), 'c', int(e) .. ':' .. int(n - 1))
   redis.call('ZADD', tag .. ':fanout', int(now), conversation_of(topic))

@@ -13,17 +13,19 @@ redis.register_function{
   flags = {'allow-oom'}, -- small, gone when it is not used, and signals go on when memory is full
 }
 
+-- The version or '', and where the last entry stands; '0:0' without a log.
+local function standing(tag, topic)
+  local epoch = present_epoch(tag, now_ms())
+  local version, is_of_epoch
+  if epoch then version, is_of_epoch = version_of(tag, topic, epoch) end
+  local head = redis.call('HMGET', key(tag, 'head', topic), 'e', 'n')
+  return {is_of_epoch and int(version) or '', head[1] and (head[1] .. ':' .. head[2]) or '0:0'}
+end
+
 -- standing   KEYS[1] meta   ARGV tag, conversation
 -- Answers {version or '', `<epoch>:<offset>` of the last entry, '0:0' without a log}.
 redis.register_function{
   function_name = 'tidegate_v1_standing',
-  callback = function(_, a)
-    local tag, topic = a[1], 'conversation:' .. a[2]
-    local epoch = present_epoch(tag, now_ms())
-    local version, is_of_epoch
-    if epoch then version, is_of_epoch = version_of(tag, topic, epoch) end
-    local head = redis.call('HMGET', key(tag, 'head', topic), 'e', 'n')
-    return {is_of_epoch and int(version) or '', head[1] and (head[1] .. ':' .. head[2]) or '0:0'}
-  end,
+  callback = function(_, a) return standing(a[1], 'conversation:' .. a[2]) end,
   flags = {'no-writes'},
 }

@@ -15,11 +15,11 @@ use shared::{
         Topic, UserId,
     },
     lifecycle::Lifecycle,
-    postgres::{PgError, Postgres, UntoldChange},
+    postgres::{OpenConversation, PgError, Postgres, UntoldChange},
     redis::{Append, Appended, Author, Copier, Copying, Store},
 };
 
-use crate::fanout::{Rights, postgres_refusal, store_refusal};
+use crate::fanout::{Right, Rights, postgres_refusal, store_refusal};
 
 /// Most participants that are remembered, over all conversations; about 64 bytes each.
 const CAPACITY: u64 = 2_000_000;
@@ -320,20 +320,24 @@ impl Conversations {
 
 /// Who may hear what is said.
 impl Rights for Conversations {
-    fn version(
+    fn right(
         &self,
         user: UserId,
         conversation: ConversationId,
         least: u64,
-    ) -> BoxFuture<'_, Result<u64, Refusal>> {
+    ) -> BoxFuture<'_, Result<Right, Refusal>> {
         Box::pin(async move {
             let mut members = self.members(conversation).await?;
             let may = |members: &Members| {
-                participant(members, user)?;
+                let member = participant(members, user)?;
                 if members.is_archived {
                     return Err(archived());
                 }
-                Ok(members.version)
+                Ok(Right {
+                    version: members.version,
+                    joined: member.joined,
+                    is_large: self.is_uncopied(members),
+                })
             };
             // What is old may be what speaks against it.
             if members.version < least || may(&members).is_err() {
@@ -346,10 +350,20 @@ impl Rights for Conversations {
     fn conversations(
         &self,
         user: UserId,
-    ) -> BoxFuture<'_, Result<Vec<(ConversationId, u64)>, Refusal>> {
+    ) -> BoxFuture<'_, Result<Vec<(ConversationId, Right)>, Refusal>> {
         Box::pin(async move {
             let open = self.postgres.open_conversations_of(user, MOST_HEARD).await;
-            open.map_err(|error| postgres_refusal(&error))
+            let open = open.map_err(|error| postgres_refusal(&error))?;
+            let right = |it: OpenConversation| {
+                let right = Right {
+                    version: it.version,
+                    joined: it.joined,
+                    // Redis knows whether something was not copied.
+                    is_large: false,
+                };
+                (it.id, right)
+            };
+            Ok(open.into_iter().map(right).collect())
         })
     }
 }

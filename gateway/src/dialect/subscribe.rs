@@ -33,8 +33,8 @@ pub struct Wish {
 pub enum Interest {
     /// One of the queues that the user's log consists of, from where the device stands there.
     Queue(Queue),
-    /// What happens in a conversation from now on; `None` are all those of the user, also ones
-    /// to come.
+    /// What happens in a conversation from now on, and first what the device missed of those messages that
+    /// no inbox gets; `None` are all those of the user, also ones to come.
     Conversation {
         /// Which.
         id: Option<ConversationId>,

@@ -27,6 +27,7 @@ use super::{
     outbox::{CloseReason, Outbox},
     place::Mode,
     reader::Walk,
+    receiver::Received,
     refusal::store_refusal,
     topic::{Advance, Effects},
     track::Ended,
@@ -332,7 +333,7 @@ impl Fanout {
         // Not before it has left: who looks for it now does not find it.
         self.left_calls(member);
         self.acker.flush_now(member.user, &member.device);
-        self.receiver.flush_now(member.user, &member.device);
+        self.receiver.hurry((member.user, member.device.clone()));
         if is_open {
             self.census.went(outbox.dialect);
             self.closer.close(member.user, member.session);
@@ -376,8 +377,12 @@ impl Fanout {
             && ended.is_settled
             && position > ended.handed
         {
+            let received = Received {
+                upto: position,
+                ..Received::default()
+            };
             self.receiver
-                .confirm(member.user, &member.device, position, Vec::new());
+                .add((member.user, member.device.clone()), received);
         }
     }
 

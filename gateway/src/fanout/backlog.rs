@@ -6,10 +6,11 @@
 use std::{collections::VecDeque, io::IoSlice, ops::Range};
 
 use bytes::Bytes;
-use shared::domain::{Position, Presence, Queue};
+use shared::domain::{ConversationId, Position, Presence, Queue};
 
 use super::{
     chosen::{Chosen, Notice},
+    heard::Reads,
     item::{Happening, Item},
     line::{Lent, Written},
     outbox::{Batch, CloseReason, MAX_FRAMES, OutboxLimits},
@@ -168,6 +169,21 @@ impl Backlog {
         Some(ended)
     }
 
+    /// Forgets what is queued of a conversation.
+    pub(super) fn drop_conversation(&mut self, dialect: DialectId, conversation: ConversationId) {
+        let is_of_it = |item: &Item| match item {
+            Item::Entry(entry) => entry.feed() == Feed::Conversation(conversation),
+            Item::Signal(signal) => signal.conversation() == conversation,
+            Item::Presence(_) => false,
+        };
+        let dropped = self.queue.iter().filter(|it| is_of_it(it));
+        self.bytes -= dropped.map(|it| it.frame(dialect).len()).sum::<usize>();
+        self.queue.retain(|it| !is_of_it(it));
+        if let Some(chosen) = &mut self.chosen {
+            chosen.heard.forget_queued(conversation);
+        }
+    }
+
     /// The feeds that the socket has of its user's log.
     pub(super) fn feeds_of_user(&self) -> Vec<Feed> {
         if !self.by_queue {
@@ -190,7 +206,14 @@ impl Backlog {
             let followed = chosen.queues.iter().flatten();
             followed.map(|it| it.track.awaits_transport()).sum()
         });
-        self.own.awaits_transport() + self.broadcasts.awaits_transport() + of_queues
+        let heard = self.heard_unconfirmed();
+        self.own.awaits_transport() + self.broadcasts.awaits_transport() + of_queues + heard
+    }
+
+    /// How many messages of conversations' logs are unconfirmed that no inbox has.
+    fn heard_unconfirmed(&self) -> u32 {
+        let chosen = self.chosen.as_ref();
+        chosen.map_or(0, |chosen| chosen.heard.unconfirmed())
     }
 
     /// The furthest entries that were handed out and that the transport confirms.
@@ -198,6 +221,7 @@ impl Backlog {
         let mut reach = Reach {
             user: self.own.handed_to_transport(),
             broadcast: self.broadcasts.handed_to_transport(),
+            heard: self.chosen.as_ref().map_or(0, |it| it.heard.handed()),
             ..Reach::default()
         };
         for queue in Queue::ALL {
@@ -215,6 +239,7 @@ impl Backlog {
             && self
                 .track(feed)
                 .is_some_and(|track| track.is_below(limits.window))
+            && (!matches!(feed, Feed::Conversation(_)) || self.heard_unconfirmed() < limits.window)
     }
 
     /// Whether something may be queued that nobody confirms.
@@ -244,6 +269,17 @@ impl Backlog {
             if let Some(track) = self.track_mut(feed) {
                 track.push(entry.position(), entry.receipt(), turn);
             }
+            if is_heard(feed, entry)
+                && let Feed::Conversation(conversation) = feed
+                && let Some(chosen) = &mut self.chosen
+            {
+                let listening = chosen.conversations.get(&conversation);
+                let reads = Reads {
+                    conversation,
+                    joined: listening.map_or(0, |it| it.begun.joined),
+                };
+                chosen.heard.push(reads, entry.position());
+            }
         }
         self.queue.push_back(item);
     }
@@ -266,6 +302,14 @@ impl Backlog {
                     let feed = Feed::Queue(queue);
                     confirm(feed, &mut following.track, reach.queue(queue));
                 }
+            }
+            for (reads, upto) in chosen.heard.confirm(reach.heard) {
+                let confirmed = Confirmed {
+                    upto,
+                    joined: reads.joined,
+                    ..Confirmed::default()
+                };
+                all.push((Feed::Conversation(reads.conversation), confirmed));
             }
         }
         all
@@ -510,6 +554,11 @@ impl Backlog {
             if let Some(track) = self.track_mut(feed) {
                 track.place.handed = entry.position();
             }
+            if is_heard(feed, entry)
+                && let Some(chosen) = &mut self.chosen
+            {
+                chosen.heard.hand_out();
+            }
         }
         Some(item)
     }
@@ -534,7 +583,9 @@ impl Backlog {
         let mut due: Vec<Feed> = all
             .filter(|feed| self.track(*feed).is_some_and(is_due))
             .collect();
-        if let Some(chosen) = &self.chosen {
+        if let Some(chosen) = &self.chosen
+            && chosen.heard.unconfirmed() <= limits.window / 2
+        {
             let listening = chosen.conversations.iter();
             let behind = listening.filter(|(_, it)| is_due(&it.track));
             due.extend(behind.map(|(id, _)| Feed::Conversation(*id)));
@@ -544,4 +595,9 @@ impl Backlog {
         }
         due
     }
+}
+
+/// Whether the transport confirms an entry that comes by a feed of a conversation.
+fn is_heard(feed: Feed, entry: &SharedEntry) -> bool {
+    matches!(feed, Feed::Conversation(_)) && entry.is_uncopied()
 }

@@ -8,7 +8,10 @@ use shared::{
     redis::{OpenedSession, Page},
 };
 
-use super::{Fanout, Outbox, postgres_refusal, recent::Recent, store_refusal, topic::Effects};
+use super::{
+    Fanout, Outbox, postgres_refusal, receiver::Received, recent::Recent, store_refusal,
+    topic::Effects,
+};
 use crate::dialect::Feed;
 
 const CHUNK: u32 = 512;
@@ -99,8 +102,11 @@ impl Fanout {
             position
         } else {
             let first = self.first_broadcast_of(user).await?;
-            self.receiver
-                .confirm(user, &member.device, first, Vec::new());
+            let received = Received {
+                upto: first,
+                ..Received::default()
+            };
+            self.receiver.add((user, member.device.clone()), received);
             first
         };
         let completed = self.completed_since(user, opened, begin).await;

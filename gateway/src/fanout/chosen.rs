@@ -3,9 +3,10 @@
 use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
-use shared::domain::{Code, ConversationId, Position, Queue, Refusal, UserId};
+use shared::domain::{Code, ConversationId, MessageId, Position, Queue, Refusal, UserId};
+use uuid::Uuid;
 
-use super::{presence::Watching, track::Track};
+use super::{heard::Heard, presence::Watching, track::Track};
 use crate::dialect::{AckMode, Feed, Interest, Messages};
 
 /// Most wishes of a socket.
@@ -83,11 +84,35 @@ pub(super) struct Following {
 #[derive(Debug)]
 pub(super) struct Listening {
     pub(super) track: Track,
+    pub(super) begun: Begun,
     /// Where it sits among the conversation's listeners. Only touched under the topic's lock.
     pub(super) seat: usize,
     /// The addresses of frames of entries, and of signals.
     pub(super) to: Vec<Bytes>,
     pub(super) typing_to: Vec<Bytes>,
+}
+
+/// How a socket began to listen to a conversation.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Begun {
+    /// Its user's right was judged by what stands up to here. Of that the socket gets only messages that
+    /// no inbox has.
+    pub(super) judged_at: Position,
+    /// And of those none up to this one.
+    pub(super) after: MessageId,
+    /// The version by which the user joined.
+    pub(super) joined: u64,
+}
+
+impl Begun {
+    /// From here on, with everything.
+    pub(super) fn at(judged_at: Position, joined: u64) -> Self {
+        Self {
+            judged_at,
+            after: MessageId(Uuid::nil()),
+            joined,
+        }
+    }
 }
 
 /// See the module.
@@ -103,6 +128,8 @@ pub(super) struct Chosen {
     pub(super) conversations: HashMap<ConversationId, Listening>,
     /// The addresses of frames about calls.
     pub(super) calls_to: Vec<Bytes>,
+    /// What it was given of them, and has not confirmed.
+    pub(super) heard: Heard,
     notices: VecDeque<Notice>,
     /// Whom it watches.
     pub(super) watching: Option<Box<Watching>>,

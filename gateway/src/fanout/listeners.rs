@@ -64,7 +64,7 @@ impl Listeners {
         wanting.map(|it| &it.outbox)
     }
 
-    /// Whether a socket wants an entry.
+    /// Whether a socket wants an entry that was read for it.
     pub(super) fn wants(&self, outbox: &Outbox, entry: &SharedEntry) -> bool {
         let Feed::Conversation(conversation) = entry.feed() else {
             return false;
@@ -72,6 +72,7 @@ impl Listeners {
         self.seat_of(outbox, conversation)
             .and_then(|seat| self.0.get(seat))
             .is_some_and(|it| takes(it.wants, entry.is_copied()))
+            && is_due(outbox, conversation, entry)
     }
 
     /// The sockets that want to know who types, but for that where somebody does.
@@ -90,6 +91,20 @@ impl Listeners {
         let listener = self.0.get(seat)?;
         std::ptr::eq(&raw const *listener.outbox, outbox).then_some(seat)
     }
+}
+
+/// Of what stood there when it began to listen, a socket is due only what came to it in no other way.
+fn is_due(outbox: &Outbox, conversation: ConversationId, entry: &SharedEntry) -> bool {
+    let Some(begun) = outbox.begun(conversation) else {
+        return false;
+    };
+    if entry.position() > begun.judged_at {
+        return true;
+    }
+    let is_told = outbox
+        .member()
+        .is_some_and(|member| entry.is_told_to(member.user));
+    entry.is_uncopied() && entry.entry().id > begun.after && !is_told
 }
 
 fn takes(wants: Wants, is_copied: bool) -> bool {

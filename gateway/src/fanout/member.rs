@@ -8,9 +8,12 @@ use std::{
     },
 };
 
-use shared::domain::{Device, MessageId, SessionId, Topic, UserId};
+use shared::{
+    domain::{ConversationId, Device, MessageId, SessionId, Topic, UserId},
+    redis::ConversationReader,
+};
 
-use super::{Fanout, outbox::Outbox, track::Confirmed};
+use super::{Fanout, outbox::Outbox, readers::ReadUpto, receiver::Received, track::Confirmed};
 use crate::dialect::Feed;
 
 /// What a revocation looks for in a token.
@@ -81,6 +84,16 @@ impl Member {
         Topic::User(self.user)
     }
 
+    /// The device as one that reads a conversation; `joined`: the version by which the user did.
+    pub(super) fn reads(&self, conversation: ConversationId, joined: u64) -> ConversationReader {
+        ConversationReader {
+            conversation,
+            user: self.user,
+            device: self.device.clone(),
+            joined,
+        }
+    }
+
     pub(super) fn confirmed(&self, feed: Feed, confirmed: Confirmed) {
         let Some(fanout) = self.fanout.upgrade() else {
             return;
@@ -89,6 +102,7 @@ impl Member {
             upto,
             skipped,
             commands,
+            joined,
         } = confirmed;
         let (acker, receiver) = (&fanout.acker, &fanout.receiver);
         match feed {
@@ -96,8 +110,14 @@ impl Member {
             Feed::Queue(queue) => {
                 acker.confirm(self.user, &self.device, Some(queue), upto, skipped);
             }
-            Feed::Broadcast => receiver.confirm(self.user, &self.device, upto, commands),
-            Feed::Conversation(_) => {}
+            Feed::Broadcast => {
+                let received = Received { upto, commands };
+                receiver.add((self.user, self.device.clone()), received);
+            }
+            Feed::Conversation(conversation) => {
+                let reader = self.reads(conversation, joined);
+                fanout.readers.add(reader, ReadUpto(upto));
+            }
         }
     }
 

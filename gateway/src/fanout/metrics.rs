@@ -21,6 +21,9 @@ shared::metrics! {
     pub static ACKS_WAITING: Gauge = "tidegate_fanout_acks_waiting";
     /// Devices of which it is not written yet which broadcasts they have.
     pub static RECEIPTS_WAITING: Gauge = "tidegate_fanout_receipts_waiting";
+    /// Devices of which it is not written yet how far they have read a large conversation, each conversation
+    /// by itself.
+    pub static READERS_WAITING: Gauge = "tidegate_fanout_readers_waiting";
     /// Topics that wait for a re-read.
     pub static REPAIRS_WAITING: Gauge = "tidegate_fanout_rereads_waiting";
     /// Re-reads of topics of which a bell was missed.

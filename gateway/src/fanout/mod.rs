@@ -24,13 +24,16 @@ mod closer;
 mod completed;
 mod directory;
 mod follower;
+mod gather;
 mod heads;
+mod heard;
 mod heartbeat;
 mod hub;
 mod item;
 mod line;
 mod linger;
 mod listeners;
+mod listening;
 mod member;
 pub mod metrics;
 mod outbox;
@@ -40,6 +43,7 @@ mod presence;
 mod probe;
 mod reach;
 mod reader;
+mod readers;
 mod receiver;
 mod recent;
 mod refusal;
@@ -83,6 +87,7 @@ pub use calls::CallListener;
 pub use chosen::Notice;
 pub use directory::DirectoryListener;
 pub use line::Line;
+pub use listening::{Right, Rights};
 pub use member::TokenRef;
 pub use outbox::{Batch, CloseReason, MAX_FRAMES, Outbox, OutboxLimits, Taken};
 pub use presence::{OnGone, PresenceSettings, Sight};
@@ -92,7 +97,6 @@ pub use reader::{Chunk, ReadError, Reader, Source, Walk};
 pub use refusal::{postgres_refusal, store_refusal};
 pub use reveal::Reveal;
 pub use shared_entry::SharedEntry;
-pub use subscriptions::Rights;
 
 /// Sockets of a drain that close within this time close together.
 const DRAIN_STEP: Duration = Duration::from_millis(10);
@@ -120,7 +124,8 @@ pub struct FanoutSettings {
     pub catch_ups: usize,
     /// Sockets that read from Postgres at a time: not all of its connections.
     pub cold_catch_ups: usize,
-    /// How often it is written who has received which broadcasts.
+    /// How often it is written who has received which broadcasts, and how far devices have read large
+    /// conversations.
     pub receipt_interval: Duration,
     /// How presence is treated.
     pub presence: PresenceSettings,
@@ -157,6 +162,7 @@ pub struct Fanout {
     reader: Reader,
     acker: acker::Acker,
     receiver: receiver::Receiver,
+    readers: readers::Readers,
     directory: OnceLock<DirectoryListener>,
     rights: OnceLock<Arc<dyn Rights>>,
     typing: typing::Typing,
@@ -187,6 +193,7 @@ impl Fanout {
             reader: Reader::new(store.clone(), postgres.clone()),
             postgres,
             receiver: receiver::Receiver::default(),
+            readers: readers::Readers::default(),
             directory: OnceLock::new(),
             rights: OnceLock::new(),
             typing: typing::Typing::default(),
@@ -228,6 +235,7 @@ impl Fanout {
         lifecycle.spawn_essential("unwatch idle users", fanout.clone().unwatch_idle());
         lifecycle.spawn_essential("keep sight", fanout.clone().keep_sight());
         lifecycle.spawn_essential("write receipts", fanout.clone().write_receipts());
+        lifecycle.spawn_essential("write reading", fanout.clone().write_reading());
         lifecycle.spawn("follow broadcasts", fanout.clone().follow_broadcasts());
         lifecycle.spawn("follow the directory", fanout.clone().follow_directory());
         lifecycle.spawn_essential("probe bells", fanout.clone().probe_bells());
@@ -257,12 +265,13 @@ impl Fanout {
 
     /// Writes what was confirmed and closes what ended. True if that was done within `wait`.
     pub async fn flush(&self, wait: Duration) -> bool {
-        let (acked, received, closed) = tokio::join!(
+        let (acked, received, read, closed) = tokio::join!(
             self.acker.flush_all(wait),
-            self.receipts_written(wait),
+            self.receiver.written(wait),
+            self.readers.written(wait),
             self.sessions_closed(wait)
         );
-        acked && received && closed
+        acked && received && read && closed
     }
 
     /// How many sockets are attached.
@@ -277,6 +286,7 @@ impl Fanout {
         metrics::ATTACHED.set(sockets as f64);
         metrics::ACKS_WAITING.set(self.acker.waiting() as f64);
         metrics::RECEIPTS_WAITING.set(self.receiver.waiting() as f64);
+        metrics::READERS_WAITING.set(self.readers.waiting() as f64);
         metrics::WATCHED.set(self.watched_users() as f64);
         metrics::DEPARTURES_WAITING.set(self.departures() as f64);
         metrics::REPAIRS_WAITING.set(self.repairs.waiting() as f64);

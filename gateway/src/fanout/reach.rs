@@ -12,6 +12,8 @@ pub struct Reach {
     /// Queues of the user's own log, by [`Queue::index`]. Sockets that take the log as a whole have
     /// none, and no room for any.
     pub queues: Option<Box<[Position; Queue::ALL.len()]>>,
+    /// How many messages it was given of conversations' own logs, of those that no inbox has.
+    pub heard: u64,
 }
 
 impl Reach {
@@ -33,6 +35,7 @@ impl Reach {
     pub fn extend(&mut self, other: &Self) {
         self.user = self.user.max(other.user);
         self.broadcast = self.broadcast.max(other.broadcast);
+        self.heard = self.heard.max(other.heard);
         if let Some(others) = &other.queues {
             let queues = self.queues.get_or_insert_default();
             for (mine, theirs) in queues.iter_mut().zip(others.iter()) {
@@ -45,6 +48,7 @@ impl Reach {
     pub fn is_beyond(&self, other: &Self) -> bool {
         self.user > other.user
             || self.broadcast > other.broadcast
+            || self.heard > other.heard
             || self.queues.is_some()
                 && Queue::ALL
                     .into_iter()

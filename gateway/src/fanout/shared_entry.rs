@@ -94,11 +94,32 @@ impl SharedEntry {
 
     /// Whether the inboxes of a conversation's participants have it, too.
     pub(super) fn is_copied(&self) -> bool {
-        let is_message = matches!(
+        self.is_message() && self.meaning().is_some_and(|meaning| !meaning.uncopied)
+    }
+
+    /// Whether it is a message of a conversation, or what became of one, that no inbox has.
+    pub(super) fn is_uncopied(&self) -> bool {
+        self.is_message() && self.meaning().is_some_and(|meaning| meaning.uncopied)
+    }
+
+    fn is_message(&self) -> bool {
+        matches!(
             self.entry.kind,
             Kind::MessageNew | Kind::MessageEdited | Kind::MessageDeleted
-        );
-        is_message && self.meaning().is_some_and(|meaning| !meaning.uncopied)
+        )
+    }
+
+    /// Whether it says that a user may hear a conversation, or may not: that stands in their own log,
+    /// however large the conversation is.
+    pub(super) fn is_told_to(&self, user: UserId) -> bool {
+        match self.change() {
+            Some(ConversationChange::Created | ConversationChange::Unarchived) => true,
+            Some(ConversationChange::Joined { user_ids }) => user_ids.contains(&user),
+            Some(
+                ConversationChange::Left { user_id } | ConversationChange::Removed { user_id },
+            ) => *user_id == user,
+            _ => false,
+        }
     }
 
     /// Who may not hear what follows it in the log of its conversation.

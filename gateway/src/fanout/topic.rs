@@ -547,7 +547,10 @@ impl TopicState {
         let feed = entry.feed();
         let stands_before = |outbox: &&Arc<Outbox>| outbox.stands_before(feed, entry.position());
         let all = listeners.all().filter(|it| concerns(revoked, it));
-        all.filter(stands_before).cloned().collect()
+        all.filter(stands_before)
+            .filter(|it| is_later(entry, it))
+            .cloned()
+            .collect()
     }
 
     /// A broadcast that the user has completed goes to none of their sockets that is behind.
@@ -696,6 +699,16 @@ pub(super) fn revokes(entry: &SharedEntry, outbox: &Outbox) -> bool {
         && entry
             .revoked()
             .is_some_and(|revoked| concerns(revoked, outbox))
+        && is_later(entry, outbox)
+}
+
+/// Whether an entry of a conversation came after a socket's right to hear it was judged.
+fn is_later(entry: &SharedEntry, outbox: &Outbox) -> bool {
+    let Feed::Conversation(conversation) = entry.feed() else {
+        return false;
+    };
+    let begun = outbox.begun(conversation);
+    begun.is_some_and(|begun| entry.position() > begun.judged_at)
 }
 
 fn concerns(revoked: Revoked, outbox: &Outbox) -> bool {

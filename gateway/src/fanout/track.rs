@@ -25,7 +25,7 @@ enum Unconfirmed {
     Receipts(Receipts),
     /// What the client itself confirms in any order.
     Acks(Box<Acks>),
-    /// Nothing has to be confirmed of what is heard live.
+    /// Nothing here: of conversations, the socket as a whole keeps it.
     Nothing,
 }
 
@@ -38,6 +38,8 @@ pub(super) struct Confirmed {
     pub(super) skipped: Vec<Position>,
     /// The commands for many among it.
     pub(super) commands: Vec<MessageId>,
+    /// Of a conversation: the version by which the user joined.
+    pub(super) joined: u64,
 }
 
 /// How a socket left a feed.

@@ -177,8 +177,9 @@ impl Fanout {
         let Some(rights) = self.rights.get() else {
             return Ok(());
         };
-        let version = rights.version(user, conversation, version + 1).await?;
-        let told = self.store.signal(conversation, version, &signal).await;
+        let right = rights.right(user, conversation, version + 1).await?;
+        let told = self.store.signal(conversation, right.version, &signal);
+        let told = told.await;
         told.map_err(|error| store_refusal(&error)).map(|_| ())
     }
 }

@@ -7,7 +7,7 @@ use shared::domain::{ConversationId, Position, Queue, Refusal};
 
 use super::{
     backlog::Stage,
-    chosen::{Chosen, Listening, Notice, Wants},
+    chosen::{Begun, Chosen, Listening, Notice, Wants},
     outbox::Outbox,
     place::Mode,
     track::{Ended, Track},
@@ -62,6 +62,7 @@ impl Outbox {
         if is_new {
             let listening = Listening {
                 track: Track::new(feed, AckMode::Auto),
+                begun: Begun::at(Position::START, 0),
                 seat: free,
                 to: Vec::new(),
                 typing_to: Vec::new(),
@@ -98,6 +99,32 @@ impl Outbox {
         })
     }
 
+    /// How it began to listen to a conversation.
+    pub(super) fn begun(&self, conversation: ConversationId) -> Option<Begun> {
+        let state = self.state.lock();
+        let listening = state.chosen()?.conversations.get(&conversation)?;
+        Some(listening.begun)
+    }
+
+    /// It begins to listen to a conversation like this.
+    pub(super) fn set_begun(&self, conversation: ConversationId, begun: Begun) {
+        let mut state = self.state.lock();
+        if let Some(listening) = state.chosen_mut().conversations.get_mut(&conversation) {
+            listening.begun = begun;
+        }
+    }
+
+    /// The conversations of whose logs it wants nothing, though it listens to them.
+    pub(super) fn only_watched(&self) -> Vec<ConversationId> {
+        let state = self.state.lock();
+        let Some(chosen) = state.chosen() else {
+            return Vec::new();
+        };
+        let all = chosen.conversations.keys().copied();
+        all.filter(|id| chosen.wants(*id).entries.is_none())
+            .collect()
+    }
+
     /// The socket left a conversation that its user may not hear any more. What was queued of it
     /// still goes out, then the session tells the client.
     pub(super) fn lose(&self, conversation: ConversationId) {
@@ -121,6 +148,8 @@ impl Outbox {
     pub(super) fn unlisten(&self, conversation: ConversationId) {
         let mut state = self.state.lock();
         if state.mode(Feed::Conversation(conversation)) == Mode::Gone {
+            // Should it listen again, it begins with what it has not confirmed.
+            state.drop_conversation(self.dialect, conversation);
             state.chosen_mut().conversations.remove(&conversation);
         }
     }

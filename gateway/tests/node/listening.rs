@@ -6,7 +6,7 @@ use std::{
 use futures_util::future::BoxFuture;
 use gateway::{
     dialect::{AckMode, Interest, Messages, Wish},
-    fanout::{Fanout, Notice, Outbox, OutboxLimits, Rights},
+    fanout::{Fanout, Notice, Outbox, OutboxLimits, Right, Rights},
 };
 use parking_lot::Mutex;
 use shared::{
@@ -33,28 +33,38 @@ impl Participants {
 }
 
 impl Rights for Participants {
-    fn version(
+    fn right(
         &self,
         user: UserId,
         conversation: ConversationId,
         _least: u64,
-    ) -> BoxFuture<'_, Result<u64, Refusal>> {
+    ) -> BoxFuture<'_, Result<Right, Refusal>> {
         let all = self.0.lock();
         let found = all.get(&conversation);
         let version = found.filter(|(_, users)| users.contains(&user));
-        let version = version.map(|(version, _)| *version);
+        let right = version.map(|(version, _)| right(*version));
         let refusal = Refusal::new(Code::Forbidden, "not a participant");
-        Box::pin(async move { version.ok_or(refusal) })
+        Box::pin(async move { right.ok_or(refusal) })
     }
 
     fn conversations(
         &self,
         user: UserId,
-    ) -> BoxFuture<'_, Result<Vec<(ConversationId, u64)>, Refusal>> {
+    ) -> BoxFuture<'_, Result<Vec<(ConversationId, Right)>, Refusal>> {
         let all = self.0.lock();
         let theirs = all.iter().filter(|(_, (_, users))| users.contains(&user));
-        let theirs = theirs.map(|(id, (version, _))| (*id, *version)).collect();
+        let theirs = theirs
+            .map(|(id, (version, _))| (*id, right(*version)))
+            .collect();
         Box::pin(async { Ok(theirs) })
+    }
+}
+
+fn right(version: u64) -> Right {
+    Right {
+        version,
+        joined: 1,
+        is_large: false,
     }
 }
 

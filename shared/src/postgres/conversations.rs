@@ -42,6 +42,17 @@ pub enum ConversationCreated {
     NoUser(UserId),
 }
 
+/// A conversation as one who takes part in it sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenConversation {
+    /// Which.
+    pub id: ConversationId,
+    /// Its version.
+    pub version: u64,
+    /// The version by which the user joined.
+    pub joined: u64,
+}
+
 /// Who takes part, and what is told with it; one row if nobody does.
 const MEMBERS: &str = "SELECT c.type, c.version, c.archived_at, \
            p.user_id, p.role, p.joined, p.left_version, p.muted_until \
@@ -121,15 +132,15 @@ impl Postgres {
         members(&mut connection, conversation).await
     }
 
-    /// Conversations that a user takes part in and that are not archived, each with its version; those
-    /// first in which something was said last.
+    /// Conversations that a user takes part in and that are not archived; those first in which
+    /// something was said last.
     pub async fn open_conversations_of(
         &self,
         user: UserId,
         limit: u32,
-    ) -> Result<Vec<(ConversationId, u64)>, PgError> {
+    ) -> Result<Vec<OpenConversation>, PgError> {
         let rows = sqlx::query(
-            "SELECT c.id, c.version FROM conversation_participants p, LATERAL ( \
+            "SELECT c.id, c.version, p.joined FROM conversation_participants p, LATERAL ( \
                  SELECT * FROM conversations WHERE id = p.conversation_id OFFSET 0 \
              ) AS c \
              WHERE p.user_id = $1 AND p.left_version IS NULL AND c.archived_at IS NULL \
@@ -140,8 +151,11 @@ impl Postgres {
         .fetch_all(&self.pool)
         .await?;
         let found = rows.iter().map(|row| {
-            let version: i64 = row.try_get("version")?;
-            Ok((ConversationId(row.try_get("id")?), version as u64))
+            Ok(OpenConversation {
+                id: ConversationId(row.try_get("id")?),
+                version: row.try_get::<i64, _>("version")? as u64,
+                joined: row.try_get::<i64, _>("joined")? as u64,
+            })
         });
         found.collect()
     }

@@ -4,8 +4,8 @@
 use sqlx::Row;
 use uuid::Uuid;
 
-use super::{PgError, Postgres};
-use crate::domain::{ConversationId, MessageId, MessageStatus, UserId};
+use super::{PgError, Postgres, rows};
+use crate::domain::{ConversationId, MessageId, MessageStatus, Position, Timestamp, UserId};
 
 /// The two participants who are furthest behind: as a message's sender does not count, the second
 /// one does where the first is the sender.
@@ -28,6 +28,18 @@ pub const LOWEST_POINTERS: &str = "
      WHERE conversation_id = $1 AND left_version IS NULL
      ORDER BY conversation_id, greatest(last_delivered, since) LIMIT 2)";
 
+/// The place is that of the last message that is surely not to be read.
+const READING_START: &str = r#"
+    SELECT p.after, m.epoch, m."offset" FROM (
+        SELECT greatest(since, last_read, last_delivered, $3) AS after FROM conversation_participants
+        WHERE conversation_id = $1 AND user_id = $2 AND left_version IS NULL
+    ) AS p LEFT JOIN LATERAL (
+        SELECT epoch, "offset" FROM (
+            SELECT * FROM message_of(p.after) WHERE conversation_id = $1
+            UNION ALL SELECT * FROM messages_between($1, $4, p.after, true, 1)
+        ) AS found ORDER BY epoch DESC, "offset" DESC LIMIT 1
+    ) AS m ON true"#;
+
 impl LowestPointers {
     /// How far a message has come: what everybody who takes part now, except its sender, has done.
     pub fn status(&self, message: MessageId, sender: UserId) -> MessageStatus {
@@ -45,7 +57,46 @@ impl LowestPointers {
     }
 }
 
+/// Where somebody begins to read a conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadingStart {
+    /// They have every message up to this one, or are not to get it. There need be none with this id.
+    pub after: MessageId,
+    /// In the log, all that follows this one is behind this place.
+    pub position: Position,
+}
+
 impl Postgres {
+    /// Where a participant begins to read of whom no device has a cursor in a conversation: behind
+    /// what was said before they joined or before `at`, and what they have received or read. `None`:
+    /// they do not take part.
+    pub async fn reading_start(
+        &self,
+        conversation: ConversationId,
+        user: UserId,
+        at: Timestamp,
+    ) -> Result<Option<ReadingStart>, PgError> {
+        let row = sqlx::query(READING_START)
+            .bind(conversation.0)
+            .bind(user.0)
+            .bind(rows::first_id_of(at))
+            .bind(Uuid::nil())
+            .fetch_optional(&self.pool)
+            .await?;
+        let start = row.map(|row| {
+            let epoch: Option<i64> = row.try_get("epoch")?;
+            let offset: Option<i64> = row.try_get("offset")?;
+            Ok(ReadingStart {
+                after: MessageId(row.try_get("after")?),
+                position: Position {
+                    epoch: epoch.unwrap_or_default() as u64,
+                    offset: offset.unwrap_or_default() as u64,
+                },
+            })
+        });
+        start.transpose()
+    }
+
     /// Who is furthest behind in a conversation, as far as its log is written.
     pub async fn lowest_pointers(
         &self,

@@ -38,6 +38,7 @@ const PIECES: &[&str] = &[
     include_str!("../../lua/heartbeat.lua"),
     include_str!("../../lua/limit.lua"),
     include_str!("../../lua/standing.lua"),
+    include_str!("../../lua/reader.lua"),
     include_str!("../../lua/signal.lua"),
     include_str!("../../lua/copied.lua"),
     include_str!("../../lua/uncopied.lua"),
@@ -104,6 +105,8 @@ pub(super) const LEAVE: Function = writes("tidegate_v1_leave");
 pub(super) const LIMIT: Function = writes("tidegate_v1_limit");
 pub(super) const KEEP_VERSION: Function = writes("tidegate_v1_keep_version");
 pub(super) const STANDING: Function = reads("tidegate_v1_standing");
+pub(super) const READING: Function = reads("tidegate_v1_reading");
+pub(super) const READ_UPTO: Function = writes("tidegate_v1_read_upto");
 pub(super) const SIGNAL: Function = writes("tidegate_v1_signal");
 pub(super) const COPIED: Function = writes("tidegate_v1_copied");
 pub(super) const TAKE_OVER: Function = writes("tidegate_v1_take_over");

@@ -5,13 +5,14 @@
 //! | --- | --- | --- |
 //! | `{pN}:meta` | hash | `server`, `epoch`: the fence; `complete`: Postgres has nothing that Redis never had |
 //! | `{pN}:log:<topic>` | stream | ids `<epoch>-<offset>`; id, k(ind), t(ime), p(ersist id), v(ersion of the conversation, if it is copied), d(ata) |
-//! | `{pN}:head:<topic>` | hash | e(poch), n, t of the last entry; f(irst position here), b(orn with it); of a conversation also the last i(d), w(ho copies) `<copier> <until ms>`, up to where it is c(opied) |
+//! | `{pN}:head:<topic>` | hash | e(poch), n, t of the last entry; f(irst position here), b(orn with it); of a conversation also the last i(d), w(ho copies) `<copier> <until ms>`, up to where it is c(opied), the last message that is u(ncopied) |
 //! | `{pN}:idem:<key>` | string, TTL | `<digest> <id> <epoch> <offset> <ms> <persist id>` |
 //! | `{pN}:persist` | stream | everything Postgres must learn |
 //! | `{pN}:stored` | string | the id of `persist` that Postgres has; also a channel |
 //! | `{pN}:user:<user>` | hash | what is known of a user: cursors by device, preferences; see `ack.lua` |
 //! | `{pN}:nack:<user>` | hash, TTL | `<queue>:<epoch>:<offset>` → how often that was refused |
 //! | `{pN}:version:<conversation>` | string, TTL | `<version> <epoch>`: who takes part in it, as was told in this epoch |
+//! | `{pN}:reader:<conversation>:<user>` | hash, TTL | how far a user's devices have read what is not copied; see `reader.lua` |
 //! | `{pN}:fanout` | zset | conversations in which something is not copied yet, by the ms of the oldest |
 //! | `{pN}:sess:<user>` | hash | session → `<node> <incarnation> <device> <since ms> <dialect> <active or idle>` |
 //! | `{pN}:presence:<user>` | hash | s(tatus told), w(anted), x (text), t (last seen), l(eft), v(ersion); see `presence.lua` |

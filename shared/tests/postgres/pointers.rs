@@ -3,6 +3,8 @@ use shared::domain::{
     *,
 };
 
+use shared::postgres::ReadingStart;
+
 use crate::support::*;
 
 #[tokio::test]
@@ -62,6 +64,55 @@ async fn the_status_of_a_message_is_what_everybody_but_its_sender_has_done() {
         .change_conversation(group, &joined, |_| true, system, at);
     changed.await.unwrap();
     assert_eq!(status().await, [Read, Read]);
+}
+
+#[tokio::test]
+async fn who_has_no_cursor_begins_behind_what_they_have_or_had_no_right_to() {
+    let record = Record::new().await;
+    let (ann, bob) = (
+        record.registered("ann").await,
+        record.registered("bob").await,
+    );
+    let group = record.group(&[ann, bob]).await;
+    let ago = |seconds: i64| id_at(Timestamp(now().0 - seconds * 1000));
+    // Before bob took part, and then.
+    let ids = [ago(7200), ago(5400), ago(1800), ago(1200), ago(600)];
+    let all = ids.iter().zip(1..);
+    let all = all.map(|(id, offset)| message(*id, offset, &words(group, ann, "hi")));
+    record.write(all.collect()).await;
+    let start = async |user, at| {
+        let start = record.postgres.reading_start(group, user, at);
+        start.await.unwrap()
+    };
+    let of = |start: Option<ReadingStart>| start.map(|it| it.position);
+    let any = Timestamp(0);
+    assert_eq!(of(start(user(), any).await), None, "no participant");
+    assert_eq!(of(start(bob, any).await), Some(at(2)));
+    let late = Timestamp(now().0 - 1500 * 1000);
+    assert_eq!(
+        of(start(bob, late).await),
+        Some(at(3)),
+        "not from so long ago"
+    );
+    let beyond = Timestamp(now().0 + 1000);
+    assert_eq!(of(start(bob, beyond).await), Some(at(5)));
+    record
+        .write(vec![upto(group, Kind::MessageDelivered, bob, ids[3], 6)])
+        .await;
+    let delivered = start(bob, any).await.unwrap();
+    assert_eq!((delivered.after, delivered.position), (ids[3], at(4)));
+    record
+        .write(vec![upto(group, Kind::MessageRead, bob, ids[4], 7)])
+        .await;
+    assert_eq!(of(start(bob, any).await), Some(at(5)));
+    // Where nothing was said yet.
+    let empty = record.group(&[ann, bob]).await;
+    let start = record
+        .postgres
+        .reading_start(empty, bob, any)
+        .await
+        .unwrap();
+    assert_eq!(start.unwrap().position, Position::START);
 }
 
 #[tokio::test]

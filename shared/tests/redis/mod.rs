@@ -9,6 +9,7 @@ mod fleets;
 mod limits;
 mod presence;
 mod queues;
+mod readers;
 mod reading;
 mod receipts;
 mod support;

@@ -1,5 +1,7 @@
 //! Groups that are too large for copies: what is said there is read from their own log.
 
+mod missed;
+
 use serde_json::{Value, json};
 use testkit::{Deployment, Plan, Socket, User, eventually, wait::PATIENCE};
 

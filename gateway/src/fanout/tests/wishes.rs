@@ -24,6 +24,7 @@ use crate::{
     dialect::{AckMode, DialectId, Feed, Interest, Messages},
     fanout::{
         Batch, Fanout, Notice, Outbox, OutboxLimits, Reveal, SharedEntry, Taken, TokenRef,
+        chosen::Begun,
         hub::Hub,
         item::{Happening, SharedSignal},
         line::Written,
@@ -149,6 +150,21 @@ impl Group {
             outbox.wish(*interest, address).unwrap();
         }
         self.begin(&outbox, head);
+        outbox
+    }
+
+    /// A socket that reads from here on, whose right was judged at `head`.
+    fn reader(&self, number: u128, interest: Interest, from: u64, head: u64) -> Arc<Outbox> {
+        let outbox = socket_of(number, false);
+        outbox.go_live(at(0));
+        outbox.wish(interest, Bytes::new()).unwrap();
+        let topic = Topic::Conversation(GROUP);
+        assert!(self.hub.listen(GROUP, &outbox));
+        self.hub
+            .learn_head(topic, at(head), None, &mut Effects::default());
+        outbox.set_begun(GROUP, Begun::at(at(head), 1));
+        outbox.begin(Feed::Conversation(GROUP), at(from));
+        self.hub.advance(topic, &outbox, Feed::Conversation(GROUP));
         outbox
     }
 
@@ -325,6 +341,104 @@ fn what_comes_by_the_inbox_does_not_come_twice() {
     };
     group.hear([said(1, ""), said(2, r#","uncopied":true"#), read]);
     assert_eq!(offsets(&take_all(&anna).0), [2, 3]);
+}
+
+#[test]
+fn what_stood_there_before_is_given_only_if_no_inbox_has_it() {
+    let group = Group::new();
+    let topic = Topic::Conversation(GROUP);
+    group
+        .hub
+        .learn_head(topic, at(9), None, &mut Effects::default());
+    let anna = group.reader(1, ALL, 0, 9);
+    let read = Entry {
+        kind: Kind::MessageRead,
+        ..said(5, "")
+    };
+    let uncopied = r#","uncopied":true"#;
+    let change = |what: &str| format!(r#"{uncopied},"change":{{"what":"{what}"}}"#);
+    let of_user = |what: &str, number| {
+        let user = user(number);
+        format!(r#"{uncopied},"change":{{"what":"{what}","userId":"{user}"}}"#)
+    };
+    let page = vec![
+        said(1, &change("created")),
+        said(2, uncopied),
+        said(3, ""),
+        // It took the right of then.
+        said(4, &of_user("removed", 1)),
+        read,
+        said(6, &of_user("removed", 2)),
+        said(7, &change("archived")),
+        said(8, uncopied),
+        said(9, ""),
+    ];
+    let feed = Feed::Conversation(GROUP);
+    // The limit of what may wait.
+    let (first, rest) = page.split_at(7);
+    for (part, end) in [(first, 7), (rest, 9)] {
+        group.hub.feed(topic, &anna, feed, part.to_vec(), at(end));
+    }
+    let (texts, notices) = take_all(&anna);
+    assert_eq!((offsets(&texts), notices), (vec![2, 6, 7, 8], vec![]));
+    assert_eq!(anna.mode(feed), Mode::Live);
+    let read = Entry {
+        kind: Kind::MessageRead,
+        ..said(10, "")
+    };
+    group.hear([read, said(11, ""), removed(12, user(1)), said(13, "")]);
+    let (texts, notices) = take_all(&anna);
+    assert_eq!(offsets(&texts), [10, 11, 12]);
+    assert_eq!(notices.len(), 1);
+}
+
+#[test]
+fn what_no_inbox_has_waits_until_it_is_confirmed() {
+    let group = Group::new();
+    let anna = group.reader(1, RECEIPTS, 0, 0);
+    let feed = Feed::Conversation(GROUP);
+    let uncopied = |offset| said(offset, r#","uncopied":true"#);
+    let mut got = Vec::new();
+    for offset in 1..=7 {
+        group.hear([uncopied(offset)]);
+        got.extend(offsets(&take_all(&anna).0));
+    }
+    // As many as may be unconfirmed.
+    assert_eq!(got, [1, 2, 3, 4, 5, 6]);
+    assert_eq!((anna.unconfirmed(), anna.mode(feed)), (6, Mode::Behind));
+    let mut reach = anna.written().unwrap();
+    assert_eq!(reach.heard, 6);
+    reach.heard = 2;
+    anna.confirmed(&reach);
+    assert_eq!((anna.unconfirmed(), anna.mode(feed)), (4, Mode::Behind));
+    reach.heard = 3;
+    anna.confirmed(&reach);
+    assert_eq!((anna.unconfirmed(), anna.mode(feed)), (3, Mode::CatchingUp));
+    let topic = Topic::Conversation(GROUP);
+    group.hub.feed(topic, &anna, feed, vec![uncopied(7)], at(7));
+    assert_eq!(offsets(&take_all(&anna).0), [7]);
+    assert_eq!(anna.mode(feed), Mode::Live);
+}
+
+#[test]
+fn what_waits_of_a_conversation_goes_with_the_subscription() {
+    let group = Group::new();
+    let anna = group.reader(1, RECEIPTS, 0, 0);
+    let uncopied = |offset| said(offset, r#","uncopied":true"#);
+    group.hear([uncopied(1)]);
+    assert_eq!(offsets(&take_all(&anna).0), [1]);
+    group.hear([uncopied(2), uncopied(3)]);
+    anna.forget(RECEIPTS, &Bytes::new());
+    group.hub.leave(Topic::Conversation(GROUP), &anna).unwrap();
+    anna.unlisten(GROUP);
+    // What is on its way is confirmed as ever.
+    assert_eq!(anna.unconfirmed(), 1);
+    anna.wish(RECEIPTS, Bytes::new()).unwrap();
+    group.begin(&anna, 3);
+    assert!(offsets(&take_all(&anna).0).is_empty());
+    group.hear([uncopied(4)]);
+    assert_eq!(offsets(&take_all(&anna).0), [4]);
+    assert_eq!(anna.written().unwrap().heard, 2);
 }
 
 #[test]
