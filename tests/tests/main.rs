@@ -11,6 +11,7 @@ mod broadcasts;
 mod bugs;
 mod chaos;
 mod classic;
+mod client;
 mod conversations;
 mod crowd;
 mod dev;
