@@ -51,6 +51,7 @@ lint: ## formatting, clippy, documentation, dependencies
 
 docs: ## renders the generated pages, schemas and types again
 	UPDATE_DOCS=1 $(CARGO) test -p gateway -p worker --test docs --test contracts
+	UPDATE_DOCS=1 scripts/client
 
 bugs: install-servers ## shows that deliberate bugs are caught; slow
 	tests/bugs/run

@@ -12,6 +12,7 @@ mod bugs;
 mod calls;
 mod chaos;
 mod classic;
+mod client;
 mod conversations;
 mod crowd;
 mod dev;

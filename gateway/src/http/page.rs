@@ -1,4 +1,5 @@
-//! The console: a small page with which people try things out, part of the binary. It is told
+//! The console: a small page with which people try things out, part of the binary, and the client
+//! for TypeScript and JavaScript by which it, or any page, speaks to a gateway. The page is told
 //! which other nodes there are, so that it can go on at one of them when its own is lost.
 
 use axum::{
@@ -10,7 +11,7 @@ use axum::{
 use serde_json::json;
 
 macro_rules! asset {
-    ($path:expr, $type:literal, $file:literal) => {
+    ($path:expr, $type:literal, $file:expr) => {
         (
             $path,
             $type,
@@ -25,9 +26,28 @@ macro_rules! script {
     };
 }
 
+/// A file of the TypeScript client, as it was built.
+macro_rules! client {
+    ($file:literal) => {
+        asset!(
+            concat!("/client/", $file),
+            "text/javascript; charset=utf-8",
+            concat!("../client/", $file)
+        )
+    };
+}
+
 /// Path, content type and bytes.
-const ASSETS: [(&str, &str, &[u8]); 13] = [
+const ASSETS: [(&str, &str, &[u8]); 21] = [
     asset!("/", "text/html; charset=utf-8", "index.html"),
+    client!("connection.js"),
+    client!("contracts.js"),
+    client!("emitter.js"),
+    client!("events.js"),
+    client!("index.js"),
+    client!("json.js"),
+    client!("log.js"),
+    client!("signals.js"),
     script!("app.js"),
     script!("categories.js"),
     script!("conversation.js"),

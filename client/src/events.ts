@@ -1,0 +1,91 @@
+// The events dialect: what is done is done by REST, and this only listens.
+
+import { Connection, type Options, type Speech, type State } from './connection.js';
+import type { EventsEvents, EventsSaid, EventTopic } from './contracts.js';
+import { Emitter } from './emitter.js';
+import { Signals } from './signals.js';
+
+/** What a handler can be called for: every event of the server, and the state of the connection. */
+export interface EventsTold extends EventsEvents {
+  state: State;
+  /** Any frame, as it came. */
+  frame: { type: string; data: unknown };
+}
+
+/**
+ * A socket of the events dialect that survives its connections. It hears signals, and none that came while there was no
+ * connection: after each `state` with `phase: 'open'` read by REST what may have been missed.
+ */
+export class EventsClient extends Emitter<EventsTold> {
+  readonly #connection: Connection;
+  readonly #signals: Signals<string>;
+  #topics: EventTopic[] = [];
+
+  constructor(options: Options) {
+    super();
+    this.#signals = new Signals(options.maxSignals ?? 32, options.signalsLastMs ?? 5000);
+    const speech: Speech = {
+      subprotocol: 'tidegate.events.v1',
+      // A browser has no other place for it.
+      query: (token) => ({ token }),
+      greet: () => this.#opened(),
+      hear: (text) => this.#hear(text),
+      renew: () => false,
+      lost: () => {},
+      changed: (state) => this.emit('state', state),
+    };
+    this.#connection = new Connection(options, speech);
+  }
+
+  get state(): State {
+    return this.#connection.state;
+  }
+
+  connect(): void {
+    this.#connection.connect();
+  }
+
+  close(): void {
+    this.#connection.close();
+  }
+
+  /** Hears these conversations and users from now on, also after reconnects, instead of those before. */
+  subscribe(topics: EventTopic[]): void {
+    this.#topics = topics;
+    if (this.state.phase === 'open') this.#say('client.system.subscribe', { topics });
+  }
+
+  /** Says that this user types, or does no more; dropped where it cannot be said within moments. */
+  typing(conversationId: string, isTyping: boolean): void {
+    this.#signal('client.messenger.typing', { conversationId, isTyping });
+  }
+
+  #signal<K extends keyof EventsSaid>(type: K, data: EventsSaid[K]): void {
+    if (this.state.phase !== 'open' || !this.#say(type, data)) this.#signals.push(this.#written(type, data));
+  }
+
+  #say<K extends keyof EventsSaid>(type: K, data: EventsSaid[K]): boolean {
+    return this.#connection.send(this.#written(type, data));
+  }
+
+  #written<K extends keyof EventsSaid>(type: K, data: EventsSaid[K]): string {
+    return JSON.stringify({ type, data, ts: Date.now() });
+  }
+
+  #opened(): void {
+    this.#connection.opened();
+    if (this.#topics.length) this.#say('client.system.subscribe', { topics: this.#topics });
+    for (const text of this.#signals.drain()) this.#connection.send(text);
+  }
+
+  #hear(text: string): void {
+    let frame: EventsTold['frame'];
+    try {
+      frame = JSON.parse(text) as EventsTold['frame'];
+    } catch {
+      return this.#connection.abandon('what came is not JSON');
+    }
+    this.emit('frame', frame);
+    return this.emit(frame.type as keyof EventsTold, frame as never);
+  }
+}

@@ -1,0 +1,48 @@
+// How far this client has come in the logs, and what it has seen there.
+
+import type { Entry, Topic } from './contracts.js';
+
+/** A place in a log. */
+export interface Position {
+  epoch: number;
+  offset: number;
+}
+
+/** Entries that are remembered; a reconnect brings at most 256 of a log again. */
+const MOST_SEEN = 4096;
+
+const isBehind = (one: Position, other: Position) =>
+  one.epoch < other.epoch || (one.epoch === other.epoch && one.offset <= other.offset);
+
+/** Tells new entries from those that came before. */
+export class Log {
+  readonly #furthest = new Map<Topic, Position>();
+  readonly #seen = new Set<string>();
+
+  constructor(after?: Position) {
+    if (after) this.#furthest.set('user', after);
+  }
+
+  furthest(topic: Topic): Position | undefined {
+    return this.#furthest.get(topic);
+  }
+
+  /** The server takes the user's log up here, which need not be where this client thought. */
+  resume(at: Position): void {
+    this.#furthest.set('user', at);
+  }
+
+  /** Whether an entry is new. Of conversations each counts by itself, so there only the id tells. */
+  isNew({ topic, id, epoch, offset }: Entry<string, unknown>): boolean {
+    if (topic !== 'conversation') {
+      const known = this.#furthest.get(topic);
+      if (known && isBehind({ epoch, offset }, known)) return false;
+      this.#furthest.set(topic, { epoch, offset });
+    }
+    const name = `${topic} ${id}`;
+    if (this.#seen.has(name)) return false;
+    this.#seen.add(name);
+    if (this.#seen.size > MOST_SEEN) this.#seen.delete(this.#seen.values().next().value!);
+    return true;
+  }
+}

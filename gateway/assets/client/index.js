@@ -1,0 +1,3 @@
+export { pause } from './connection.js';
+export { EventsClient } from './events.js';
+export { JsonClient, RequestError, newId } from './json.js';
