@@ -27,6 +27,7 @@ mod mixed;
 mod openapi;
 mod persistent;
 mod preferences;
+mod presence;
 mod readiness;
 mod recipients;
 mod resume;

@@ -84,6 +84,11 @@ impl DialectId {
         self.codec().takes_whole_log
     }
 
+    /// Whether how several users appear is one frame.
+    pub fn joins_presences(self) -> bool {
+        self.codec().presences.is_some()
+    }
+
     fn codec(self) -> &'static Codec {
         &TABLE[self.index()]
     }

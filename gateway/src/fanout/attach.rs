@@ -5,10 +5,7 @@
 //! far the topic has come; the socket reads up to there and is then live.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64},
-    },
+    sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
 
@@ -129,9 +126,7 @@ impl Attachment {
 
     /// The client did nothing for long, or does something again.
     pub fn note_activity(&self, is_idle: bool) {
-        if let Some(member) = self.outbox.member() {
-            self.fanout.note_activity(member, is_idle);
-        }
+        self.fanout.note_activity(&self.outbox, is_idle);
     }
 }
 
@@ -170,7 +165,6 @@ impl Fanout {
             user,
             session,
             device: device.clone(),
-            idle: AtomicBool::new(false),
             token: Mutex::new(token),
             seat: AtomicU64::new(Seat::NONE),
             completed: Mutex::default(),

@@ -22,10 +22,7 @@ use super::{
 use crate::dialect::{self, AckMode, DialectId, Feed};
 
 /// The only address of frames that have none.
-static WHOLE: [Bytes; 1] = [Bytes::new()];
-
-/// Most presences in one frame.
-const MAX_TOGETHER: usize = 256;
+pub(super) static WHOLE: [Bytes; 1] = [Bytes::new()];
 
 /// See the module.
 pub(super) struct Backlog {
@@ -41,6 +38,7 @@ pub(super) struct Backlog {
     by_queue: bool,
     pub(super) close: Option<CloseReason>,
     pub(super) stage: Stage,
+    pub(super) client: Client,
     /// Feeds that are read for the socket, or have to be.
     unsettled: u32,
     /// The user's log as a whole.
@@ -57,6 +55,14 @@ pub(super) enum Stage {
     Ended,
 }
 
+/// What the client does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Client {
+    Active,
+    /// Nothing for long.
+    Idle,
+}
+
 impl Backlog {
     pub(super) fn new(by_queue: bool) -> Self {
         Self {
@@ -68,6 +74,7 @@ impl Backlog {
             by_queue,
             close: None,
             stage: Stage::Opening,
+            client: Client::Active,
             unsettled: 0,
             own: Track::new(Feed::User, AckMode::Auto),
             broadcasts: Track::new(Feed::Broadcast, AckMode::Auto),
@@ -371,13 +378,13 @@ impl Backlog {
             Item::Presence(presence) => {
                 let watching = chosen.watching.as_ref();
                 let to = watching.and_then(|it| it.addresses(presence.presence().user));
-                to.map_or(&[], |to| to.unwrap_or(&WHOLE))
+                to.unwrap_or(&[])
             }
         }
     }
 
-    /// Queues what waited for room beside the queue, when there is nothing else.
-    fn take_late(&mut self, dialect: DialectId) {
+    /// Queues some of what waited for room beside the queue, when there is nothing else.
+    pub(super) fn take_late(&mut self, dialect: DialectId) {
         if !self.queue.is_empty() {
             return;
         }
@@ -389,34 +396,40 @@ impl Backlog {
         }
     }
 
-    /// The presences at the front of the queue, where the dialect tells them as one frame: if there
-    /// are several, or if they answer a wish.
-    fn together(&self, dialect: DialectId) -> Option<(usize, Bytes)> {
-        let run = self.queue.iter().take(MAX_TOGETHER);
-        let run = run.map_while(|item| match item {
-            Item::Presence(presence) => Some(presence),
+    /// How many presences at the front of the queue the dialect tells as one frame: if there are
+    /// several, or if they answer a wish. Otherwise 0.
+    fn together(&self, dialect: DialectId) -> usize {
+        if !dialect.joins_presences() {
+            return 0;
+        }
+        let is_first = matches!(self.queue.front(), Some(Item::Presence(it)) if it.is_first());
+        let is_presence = |item: &&Item| matches!(item, Item::Presence(_));
+        let count = self.queue.iter().take_while(is_presence).count();
+        if count > 1 || is_first { count } else { 0 }
+    }
+
+    /// Takes them out as one frame, but for those that are not watched any more.
+    fn take_together(&mut self, dialect: DialectId, count: usize, batch: &mut Batch) -> usize {
+        let watching = self.chosen.as_ref().and_then(|it| it.watching.as_ref());
+        let is_watched = |user| watching.is_some_and(|it| it.addresses(user).is_some());
+        let presences = self.queue.iter().take(count).filter_map(|item| match item {
+            Item::Presence(presence) => Some(presence.presence()),
             Item::Entry(_) | Item::Signal(_) => None,
         });
-        let run: Vec<_> = run.collect();
-        if run.len() < 2 && !run.first().is_some_and(|it| it.is_first()) {
-            return None;
+        let watched: Vec<&Presence> = presences.filter(|it| is_watched(it.user)).collect();
+        let frame = dialect::presences(dialect, &watched).filter(|_| !watched.is_empty());
+        for _ in 0..count {
+            self.pop(dialect);
         }
-        let is_watched = |user| {
-            let watching = self.chosen.as_ref().and_then(|it| it.watching.as_ref());
-            watching.is_some_and(|it| it.addresses(user).is_some())
-        };
-        let told: Vec<&Presence> = run
-            .iter()
-            .map(|it| it.presence())
-            .filter(|it| is_watched(it.user))
-            .collect();
-        Some((run.len(), dialect::presences(dialect, &told)?))
+        let taken = usize::from(frame.is_some());
+        batch.extend(frame);
+        taken
     }
 
     /// Writes the queue to the lent line. False if the session has to go on.
     pub(super) fn write(&mut self, dialect: DialectId, written: &mut Written) -> bool {
         while !self.queue.is_empty() {
-            if !self.may_write() || self.together(dialect).is_some() {
+            if !self.may_write() || self.together(dialect) > 0 {
                 return false;
             }
             if self.chosen.is_some() {
@@ -519,13 +532,9 @@ impl Backlog {
 
     /// Takes the next frames out, each whole. None if there was nothing to take.
     pub(super) fn take(&mut self, dialect: DialectId, batch: &mut Batch) -> Option<usize> {
-        self.take_late(dialect);
-        if let Some((count, frame)) = self.together(dialect) {
-            batch.push_back(frame);
-            for _ in 0..count {
-                self.pop(dialect);
-            }
-            return Some(1);
+        let together = self.together(dialect);
+        if together > 0 {
+            return Some(self.take_together(dialect, together, batch));
         }
         let item = self.queue.front()?;
         let shared = item.frame(dialect);

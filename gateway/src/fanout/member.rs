@@ -2,10 +2,7 @@
 
 use std::{
     collections::HashSet,
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::{Arc, Weak, atomic::AtomicU64},
 };
 
 use shared::{
@@ -31,8 +28,6 @@ pub(super) struct Member {
     pub(super) user: UserId,
     pub(super) session: SessionId,
     pub(super) device: Device,
-    /// Its client did nothing for long.
-    pub(super) idle: AtomicBool,
     pub(super) token: parking_lot::Mutex<TokenRef>,
     /// Where it sits among those that follow broadcasts; a [`Seat`]. Only touched under the lock of
     /// the log of broadcasts.
@@ -71,15 +66,6 @@ impl Seat {
 }
 
 impl Member {
-    /// Its client did nothing for long, or does something again.
-    pub(super) fn note_idle(&self, is_idle: bool) {
-        self.idle.store(is_idle, Ordering::Relaxed);
-    }
-
-    pub(super) fn is_idle(&self) -> bool {
-        self.idle.load(Ordering::Relaxed)
-    }
-
     pub(super) fn topic(&self) -> Topic {
         Topic::User(self.user)
     }

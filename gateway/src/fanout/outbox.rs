@@ -166,6 +166,7 @@ impl Outbox {
         let mut state = self.state.lock();
         state.woken = false;
         state.lent.take_back(batch);
+        state.take_late(self.dialect);
         let (mut frames, queued) = (0, state.bytes);
         while frames < MAX_FRAMES
             && queued - state.bytes < BATCH_BYTES

@@ -59,7 +59,7 @@ impl Fanout {
                 session: member.session,
                 device: member.device.clone(),
                 dialect: outbox.dialect.name(),
-                is_idle: member.is_idle(),
+                is_idle: outbox.is_idle(),
             })
             .collect();
         let settings = &self.settings;

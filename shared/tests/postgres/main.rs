@@ -13,6 +13,7 @@ mod partitions;
 mod plans;
 mod pointers;
 mod preferences;
+mod presence;
 mod read;
 mod receipts;
 mod resealing;

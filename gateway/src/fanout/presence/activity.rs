@@ -9,7 +9,7 @@ use shared::{
 };
 use tokio::sync::Notify;
 
-use crate::fanout::{Fanout, member::Member};
+use crate::fanout::{Fanout, Outbox};
 
 /// Most changes per call.
 const BATCH: usize = 256;
@@ -56,11 +56,12 @@ impl Activities {
 
 impl Fanout {
     /// A client did nothing for long, or does something again.
-    pub(in crate::fanout) fn note_activity(&self, member: &Member, is_idle: bool) {
-        member.note_idle(is_idle);
-        self.presences
-            .activities
-            .push(member.user, member.session, is_idle);
+    pub(in crate::fanout) fn note_activity(&self, outbox: &Outbox, is_idle: bool) {
+        outbox.note_idle(is_idle);
+        if let Some(member) = outbox.member() {
+            let activities = &self.presences.activities;
+            activities.push(member.user, member.session, is_idle);
+        }
     }
 
     /// The task that tells.

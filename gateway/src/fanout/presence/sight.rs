@@ -110,9 +110,10 @@ impl Fanout {
             Err(refusal) => return tracing::debug!(%user, %refusal, "rights cannot be looked at"),
         };
         let wants_contacts = watching.iter().any(|(outbox, _)| outbox.wants_contacts());
-        let contacts = match wants_contacts {
-            true => sight.contacts(user).await.unwrap_or_default(),
-            false => Vec::new(),
+        let contacts = if wants_contacts {
+            sight.contacts(user).await.unwrap_or_default()
+        } else {
+            Vec::new()
         };
         for (outbox, watched) in watching {
             for other in watched {

@@ -9,11 +9,11 @@ use super::SharedPresence;
 use crate::{
     dialect::Interest,
     fanout::{
-        backlog::Stage,
+        backlog::{Client, Stage, WHOLE},
         chosen::{Chosen, Notice},
         item::Item,
         metrics,
-        outbox::{Outbox, Then, then},
+        outbox::{MAX_FRAMES, Outbox, Then, then},
     },
 };
 
@@ -28,12 +28,14 @@ pub(in crate::fanout) struct Watching {
 
 impl Watching {
     /// Where frames about a user are addressed to; `None` if the socket does not watch them.
-    pub(in crate::fanout) fn addresses(&self, user: UserId) -> Option<Option<&[Bytes]>> {
-        self.users.get(&user).map(Option::as_deref)
+    pub(in crate::fanout) fn addresses(&self, user: UserId) -> Option<&[Bytes]> {
+        let to = self.users.get(&user)?;
+        Some(to.as_deref().unwrap_or(&WHOLE))
     }
 
+    /// The next that the queue is to have, oldest first.
     pub(in crate::fanout) fn take_late(&mut self) -> Vec<Arc<SharedPresence>> {
-        std::mem::take(&mut self.late)
+        self.late.drain(..self.late.len().min(MAX_FRAMES)).collect()
     }
 
     fn keep(&mut self, news: &Arc<SharedPresence>) {
@@ -51,6 +53,20 @@ impl Watching {
 }
 
 impl Outbox {
+    /// Its client did nothing for long, or does something again.
+    pub(super) fn note_idle(&self, is_idle: bool) {
+        self.state.lock().client = if is_idle {
+            Client::Idle
+        } else {
+            Client::Active
+        };
+    }
+
+    /// Whether its client did nothing for long.
+    pub(in crate::fanout) fn is_idle(&self) -> bool {
+        self.state.lock().client == Client::Idle
+    }
+
     /// Watches a user from now on, or looks anew where their frames are addressed to. False if the
     /// socket has ended.
     pub(super) fn begin_watching(&self, user: UserId) -> bool {

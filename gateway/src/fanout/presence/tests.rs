@@ -1,1 +1,254 @@
+//! What watchers are told, and when, without servers.
 
+use std::{
+    sync::{Arc, Weak, atomic::AtomicU64},
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use shared::domain::{Device, Presence, PresenceStatus, SessionId, UserId};
+use tokio::time::{Instant, advance};
+use uuid::Uuid;
+
+use super::watches::{Linking, PAUSE, Watches};
+use crate::{
+    dialect::{DialectId, Interest},
+    fanout::{
+        Batch, Fanout, Outbox, OutboxLimits, Taken, TokenRef,
+        member::{Member, Seat},
+        topic::Effects,
+    },
+};
+use PresenceStatus::{Away, Busy, Offline, Online};
+
+const ANNA: UserId = UserId(Uuid::from_u128(1));
+const BEN: UserId = UserId(Uuid::from_u128(2));
+
+fn socket_with(frames: u32, dialect: DialectId) -> Arc<Outbox> {
+    let limits = OutboxLimits {
+        frames,
+        ..OutboxLimits::default()
+    };
+    let outbox = Outbox::new(limits, dialect);
+    let member = Member {
+        fanout: Weak::<Fanout>::new(),
+        user: UserId(Uuid::from_u128(9)),
+        session: SessionId(Uuid::now_v7()),
+        device: Device::default(),
+        token: Mutex::new(TokenRef {
+            id: "t".into(),
+            issued_at: 0,
+        }),
+        seat: AtomicU64::new(Seat::NONE),
+        completed: Mutex::default(),
+    };
+    outbox.set_member(member).unwrap();
+    outbox
+        .wish(Interest::Presence(None), bytes::Bytes::new())
+        .unwrap();
+    outbox
+}
+
+fn socket() -> Arc<Outbox> {
+    socket_with(256, DialectId::Json)
+}
+
+fn session(outbox: &Outbox) -> SessionId {
+    outbox.member().unwrap().session
+}
+
+fn presence(user: UserId, version: u64, status: PresenceStatus) -> Presence {
+    Presence {
+        version,
+        status,
+        ..Presence::unknown(user)
+    }
+}
+
+/// Lets sockets watch users who are heard of, and shows them.
+fn watched(watches: &Watches, outbox: &Arc<Outbox>, users: &[UserId]) {
+    for user in users {
+        assert!(watches.join(*user, outbox));
+    }
+    let mut effects = Effects::default();
+    if let Linking::Link(new) = watches.claim(users) {
+        let unknown = new.into_iter().map(Presence::unknown);
+        watches.linked(unknown.collect(), &mut effects);
+    }
+    assert_eq!(watches.claim(users), Linking::Done);
+    watches.show(session(outbox), users, &mut effects);
+}
+
+fn hear(watches: &Watches, news: Presence) {
+    watches.hear(news, &mut Effects::default());
+}
+
+/// Event and status of all that is queued for a socket.
+fn told(outbox: &Outbox) -> Vec<String> {
+    let mut texts = Vec::new();
+    let mut cx = Context::from_waker(Waker::noop());
+    loop {
+        let mut batch = Batch::new();
+        let taken = outbox.poll_batch(&mut cx, &mut batch);
+        for frame in batch {
+            let text = String::from_utf8_lossy(&frame).into_owned();
+            let start = text.find('{').unwrap();
+            let value: serde_json::Value = serde_json::from_str(&text[start..]).unwrap();
+            let payload = &value["payload"];
+            let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+            texts.push(format!(
+                "{} {}",
+                text(&value["type"]),
+                text(&payload["status"])
+            ));
+        }
+        match taken {
+            Poll::Ready(Taken::Frames(_)) => {}
+            Poll::Ready(other) => panic!("{other:?}"),
+            Poll::Pending => return texts,
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_change_is_told_at_once_and_the_next_as_their_outcome() {
+    let (watches, outbox) = (Watches::default(), socket());
+    watched(&watches, &outbox, &[ANNA]);
+    assert_eq!(told(&outbox), ["presence.update offline"]);
+    advance(PAUSE).await;
+    hear(&watches, presence(ANNA, 1, Online));
+    assert_eq!(told(&outbox), ["presence.online online"]);
+    hear(&watches, presence(ANNA, 2, Busy));
+    hear(&watches, presence(ANNA, 3, Away));
+    hear(&watches, presence(ANNA, 2, Busy));
+    assert_eq!(told(&outbox), [""; 0]);
+    let mut effects = Effects::default();
+    let due = watches.tell_due(Instant::now(), &mut effects).unwrap();
+    assert_eq!(due, Instant::now() + PAUSE);
+    assert_eq!(told(&outbox), [""; 0], "not yet");
+    advance(PAUSE).await;
+    assert_eq!(watches.tell_due(Instant::now(), &mut effects), None);
+    assert_eq!(told(&outbox), ["presence.update away"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_as_it_was_told_is_not_told_again() {
+    let (watches, outbox) = (Watches::default(), socket());
+    watched(&watches, &outbox, &[ANNA]);
+    told(&outbox);
+    // A user who comes and goes while nobody may be told was never there.
+    hear(&watches, presence(ANNA, 1, Online));
+    hear(&watches, presence(ANNA, 2, Offline));
+    advance(PAUSE).await;
+    watches.tell_due(Instant::now(), &mut Effects::default());
+    assert_eq!(told(&outbox), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_watcher_has_a_pause_of_its_own() {
+    let (watches, old, new) = (Watches::default(), socket(), socket());
+    watched(&watches, &old, &[ANNA]);
+    advance(PAUSE).await;
+    watched(&watches, &new, &[ANNA]);
+    told(&old);
+    told(&new);
+    hear(&watches, presence(ANNA, 1, Online));
+    assert_eq!(told(&old), ["presence.online online"]);
+    assert_eq!(told(&new), [""; 0], "who was told a moment ago waits");
+    advance(PAUSE).await;
+    watches.tell_due(Instant::now(), &mut Effects::default());
+    assert_eq!(told(&new), ["presence.online online"]);
+    assert_eq!(told(&old), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_counts_unless_something_newer_was_heard_since() {
+    let (watches, outbox) = (Watches::default(), socket());
+    watched(&watches, &outbox, &[ANNA]);
+    told(&outbox);
+    advance(PAUSE).await;
+    hear(&watches, presence(ANNA, 7, Online));
+    told(&outbox);
+    advance(PAUSE).await;
+    let mut effects = Effects::default();
+    watches.answered(0, Presence::unknown(ANNA), &mut effects);
+    assert_eq!(told(&outbox), [""; 0], "asked before it was heard");
+    // Redis has forgotten them.
+    watches.answered(7, Presence::unknown(ANNA), &mut effects);
+    assert_eq!(told(&outbox), ["presence.offline offline"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_socket_without_room_is_told_of_each_user_the_newest() {
+    // Half of the queue is for what nobody would miss.
+    let (watches, outbox) = (Watches::default(), socket_with(4, DialectId::Json));
+    let users: Vec<UserId> = (10..20).map(|n| UserId(Uuid::from_u128(n))).collect();
+    watched(&watches, &outbox, &users);
+    advance(PAUSE).await;
+    for (version, status) in [(1, Busy), (2, Online)] {
+        for user in &users {
+            hear(&watches, presence(*user, version, status));
+        }
+        advance(PAUSE).await;
+        watches.tell_due(Instant::now(), &mut Effects::default());
+    }
+    let told = told(&outbox);
+    // What was queued first, then of everybody the newest and nothing else.
+    assert_eq!(told[..2], ["presence.update offline"; 2]);
+    assert_eq!(told.len(), 12, "{told:?}");
+    assert!(
+        told[2..].iter().all(|it| it.ends_with(" online")),
+        "{told:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_does_not_watch_any_more_is_told_nothing_more() {
+    let (watches, outbox) = (Watches::default(), socket());
+    watched(&watches, &outbox, &[ANNA, BEN]);
+    told(&outbox);
+    advance(PAUSE).await;
+    hear(&watches, presence(ANNA, 1, Online));
+    hear(&watches, presence(BEN, 1, Online));
+    outbox.stop_watching(ANNA);
+    watches.leave(ANNA, session(&outbox));
+    assert_eq!(told(&outbox), ["presence.online online"], "only ben");
+    assert_eq!(watches.take_idle(Instant::now()), []);
+    advance(Duration::from_secs(6)).await;
+    assert_eq!(watches.take_idle(Instant::now()), [ANNA]);
+    watches.unlinked(&[ANNA]);
+    assert_eq!(watches.len(), 1);
+    // Whoever comes in between is linked again.
+    watches.leave(BEN, session(&outbox));
+    advance(Duration::from_secs(6)).await;
+    assert_eq!(watches.take_idle(Instant::now()), [BEN]);
+    assert!(watches.join(BEN, &outbox));
+    assert_eq!(watches.claim(&[BEN]), Linking::Wait);
+    watches.unlinked(&[BEN]);
+    assert_eq!(watches.claim(&[BEN]), Linking::Link(vec![BEN]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dialect_that_joins_presences_gets_one_frame() {
+    let Some(joining) = DialectId::ALL.into_iter().find(|it| it.joins_presences()) else {
+        panic!("some dialect does");
+    };
+    let (watches, outbox) = (Watches::default(), socket_with(256, joining));
+    let users: Vec<UserId> = (10..40).map(|n| UserId(Uuid::from_u128(n))).collect();
+    watched(&watches, &outbox, &users);
+    let frames = |outbox: &Outbox| {
+        let mut batch = Batch::new();
+        let mut cx = Context::from_waker(Waker::noop());
+        while outbox.poll_batch(&mut cx, &mut batch).is_ready() {}
+        batch.len()
+    };
+    assert_eq!(frames(&outbox), 1, "when it begins to watch");
+    advance(PAUSE).await;
+    hear(&watches, presence(users[0], 1, Online));
+    assert_eq!(frames(&outbox), 1, "alone");
+    for user in &users {
+        hear(&watches, presence(*user, 2, Away));
+    }
+    assert_eq!(frames(&outbox), 1, "a burst");
+}

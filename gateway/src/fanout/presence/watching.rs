@@ -59,9 +59,10 @@ impl Fanout {
                 _ => None,
             })
             .collect();
-        let permitted = match pairs.is_empty() {
-            true => Ok(HashSet::new()),
-            false => sight.permitted(&pairs).await,
+        let permitted = if pairs.is_empty() {
+            Ok(HashSet::new())
+        } else {
+            sight.permitted(&pairs).await
         };
         let mut users = Vec::new();
         for (wish, answer) in wishes

@@ -33,7 +33,6 @@ fn socket(number: u128) -> Arc<Outbox> {
         user: UserId(Uuid::from_u128(number)),
         session: SessionId(Uuid::from_u128(number)),
         device: Device::default(),
-        idle: std::sync::atomic::AtomicBool::new(false),
         token: Mutex::new(TokenRef {
             id: "t".into(),
             issued_at: 0,

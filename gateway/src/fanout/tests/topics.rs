@@ -325,7 +325,6 @@ impl World {
                 user: USER,
                 session: SessionId(Uuid::from_u128(self.sockets.len() as u128)),
                 device: Device::default(),
-                idle: std::sync::atomic::AtomicBool::new(false),
                 token: Mutex::new(TokenRef {
                     id: "t".into(),
                     issued_at: 0,

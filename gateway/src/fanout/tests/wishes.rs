@@ -69,7 +69,6 @@ fn socket_in(dialect: DialectId, number: u128, by_queue: bool) -> Arc<Outbox> {
         user: user(number),
         session: SessionId(Uuid::from_u128(number)),
         device: Device::default(),
-        idle: std::sync::atomic::AtomicBool::new(false),
         token: Mutex::new(TokenRef {
             id: "t".into(),
             issued_at: 0,

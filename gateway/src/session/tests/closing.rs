@@ -41,6 +41,31 @@ async fn missed_heartbeats_close() {
 }
 
 #[tokio::test]
+async fn who_only_answers_pings_does_nothing_until_they_say_something() {
+    let scene = Scene::with(|settings| {
+        settings.ping_interval = Duration::from_millis(20);
+        settings.away_after = Duration::from_millis(100);
+    });
+    let mut client = scene.open().await;
+    let told = || scene.host.activities.lock().clone();
+    for turn in 1..=2 {
+        while told().len() < turn * 2 - 1 {
+            let Got::Ping(payload) = client.next().await else {
+                panic!()
+            };
+            client.pong(&payload).await;
+        }
+        client.send(r#"{"type":"x"}"#).await;
+        while told().len() < turn * 2 {
+            if let Got::Ping(payload) = client.next().await {
+                client.pong(&payload).await;
+            }
+        }
+    }
+    assert_eq!(told(), [true, false, true, false], "each change once");
+}
+
+#[tokio::test]
 async fn silence_is_no_sign_while_a_request_runs() {
     let scene = Scene::with(|settings| {
         settings.ping_interval = Duration::from_millis(30);

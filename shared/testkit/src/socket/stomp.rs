@@ -58,12 +58,16 @@ pub(super) fn said(value: &Value) -> Vec<u8> {
     let id = value["id"].as_str();
     let payload = &value["payload"];
     if name == "subscribe" {
-        let conversation = payload["filters"]["conversation_id"].as_str();
-        let conversation = conversation.expect("only conversations can be subscribed to");
-        let destination = format!("/topic/conversation/{conversation}");
+        let filters = &payload["filters"];
+        let place = |filter: &str| filters[filter].as_str();
+        let (place, name) = place("user_id")
+            .map(|user| ("presence", user))
+            .or_else(|| Some(("conversation", place("conversation_id")?)))
+            .expect("a conversation, or a user");
+        let destination = format!("/topic/{place}/{name}");
         let receipt = format!("{SUBSCRIBED}{}", id.unwrap_or_default());
         let headers = [
-            ("id", conversation),
+            ("id", name),
             ("destination", &*destination),
             ("receipt", &*receipt),
         ];
