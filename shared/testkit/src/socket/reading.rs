@@ -99,7 +99,12 @@ fn broken(dialect: Dialect, frame: &Value) -> Option<String> {
         Dialect::Json if frame["type"] == "not json" => None,
         Dialect::Json => {
             let name = frame["type"].as_str().unwrap_or_default();
-            Contract::JsonToClient.check(name, frame).err()
+            // The events dialect has another envelope around the same sort of text.
+            let contract = match frame.get("data") {
+                Some(_) => Contract::EventsToClient,
+                None => Contract::JsonToClient,
+            };
+            contract.check(name, frame).err()
         }
         Dialect::Stomp => {
             let told = &frame["stomp"];
