@@ -180,7 +180,10 @@ impl Backlog {
     pub(super) fn drop_conversation(&mut self, dialect: DialectId, conversation: ConversationId) {
         let is_of_it = |item: &Item| match item {
             Item::Entry(entry) => entry.feed() == Feed::Conversation(conversation),
-            Item::Signal(signal) => signal.conversation() == conversation,
+            Item::Signal(signal) => match signal.what() {
+                Happening::Typing(of, _) => *of == conversation,
+                Happening::Call(_) => false,
+            },
             Item::Presence(_) => false,
         };
         let dropped = self.queue.iter().filter(|it| is_of_it(it));
