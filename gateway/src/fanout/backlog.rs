@@ -181,7 +181,7 @@ impl Backlog {
         let is_of_it = |item: &Item| match item {
             Item::Entry(entry) => entry.feed() == Feed::Conversation(conversation),
             Item::Signal(signal) => match signal.what() {
-                Happening::Typing(id, _) => *id == conversation,
+                Happening::Typing(of, _) => *of == conversation,
                 Happening::Call(_) => false,
             },
             Item::Presence(_) => false,

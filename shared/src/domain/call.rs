@@ -301,3 +301,74 @@ impl MissedCall {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    const CALLER: SessionId = SessionId(Uuid::from_u128(1));
+    const CALLEE: SessionId = SessionId(Uuid::from_u128(2));
+
+    fn ended(was: CallState, reason: CallEnd, by: Option<SessionId>) -> Call {
+        Call {
+            id: CallId(Uuid::from_u128(3)),
+            state: CallState::Ended,
+            caller: UserId(Uuid::from_u128(4)),
+            callee: UserId(Uuid::from_u128(5)),
+            caller_session: CALLER,
+            callee_session: (was == CallState::Active).then_some(CALLEE),
+            at: Timestamp(0),
+            answered_at: None,
+            end: Some(Ending { reason, was, by }),
+            now: Timestamp(0),
+        }
+    }
+
+    #[test]
+    fn a_call_is_missed_that_nobody_answered_or_refused() {
+        use CallEnd::{Busy, Declined, Disconnected, Glare, Hangup, Offline, Timeout};
+        use CallState::{Active, Ringing};
+        let cases = [
+            (Ringing, Timeout, None, true),
+            (Ringing, Offline, None, true),
+            (Ringing, Busy, None, true),
+            (Ringing, Hangup, Some(CALLER), true),
+            (Ringing, Disconnected, None, true),
+            (Ringing, Declined, Some(CALLEE), false),
+            (Ringing, Busy, Some(CALLEE), false),
+            (Ringing, Glare, None, false),
+            (Active, Hangup, Some(CALLER), false),
+            (Active, Disconnected, None, false),
+        ];
+        for (was, reason, by, is_missed) in cases {
+            let call = ended(was, reason, by);
+            assert_eq!(call.is_missed(), is_missed, "{was} {reason} {by:?}");
+        }
+    }
+
+    #[test]
+    fn audiences_and_words_read_back() {
+        for audience in [
+            Audience::All,
+            Audience::Only(CALLER),
+            Audience::Except(CALLER),
+        ] {
+            assert_eq!(audience.to_string().parse(), Ok(audience));
+            let includes = [CALLER, CALLEE].map(|it| audience.includes(it));
+            let expected = match audience {
+                Audience::All => [true, true],
+                Audience::Only(_) => [true, false],
+                Audience::Except(_) => [false, true],
+            };
+            assert_eq!(includes, expected);
+        }
+        for bad in ["", "=", "!", "*x", "=*", "€"] {
+            assert_eq!(bad.parse::<Audience>(), Err(()), "{bad}");
+        }
+        for end in CallEnd::ALL {
+            assert_eq!(end.as_str().parse(), Ok(*end));
+        }
+    }
+}

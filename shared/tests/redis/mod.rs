@@ -1,5 +1,6 @@
 mod append;
 mod bells;
+mod calls;
 mod connections;
 mod conversations;
 mod copies;

@@ -127,10 +127,10 @@ fn there_is_a_limit_to_subscriptions() {
     let mut line = Line::open("1.2");
     line.hear(subscribe("e", "/user/queue/errors", "").as_bytes());
     for n in 1..200 {
-        let said = line.hear(subscribe(&n.to_string(), "/user/queue/calls", "").as_bytes());
+        let said = line.hear(subscribe(&n.to_string(), "/user/queue/acks", "").as_bytes());
         assert!(matches!(&said[..], [Ok(Incoming::Settled)]));
     }
-    let (refusal, is_fatal) = line.refused(&subscribe("200", "/user/queue/calls", ""));
+    let (refusal, is_fatal) = line.refused(&subscribe("200", "/user/queue/acks", ""));
     assert_eq!(refusal.code, Code::BadRequest);
     assert!(!is_fatal);
 }
