@@ -195,31 +195,25 @@ impl Postgres {
         untold.collect()
     }
 
-    /// Changes older than `age` that Redis has not been told of for sure, oldest first.
-    pub async fn untold_changes(
+    /// Conversations with a change older than `age` that Redis has not been told of for sure, in the order
+    /// of their ids, behind `after`.
+    pub async fn conversations_to_tell(
         &self,
         age: Duration,
+        after: Option<ConversationId>,
         limit: u32,
-    ) -> Result<Vec<UntoldChange>, PgError> {
-        let rows = sqlx::query(
-            "SELECT conversation_id, version, body FROM conversation_changes \
-             WHERE at <= now() - make_interval(secs => $1) ORDER BY at LIMIT $2",
+    ) -> Result<Vec<ConversationId>, PgError> {
+        let ids: Vec<Uuid> = sqlx::query_scalar(
+            "SELECT DISTINCT conversation_id FROM conversation_changes \
+             WHERE at <= now() - make_interval(secs => $1) AND conversation_id > $2 \
+             ORDER BY conversation_id LIMIT $3",
         )
         .bind(age.as_secs_f64())
+        .bind(after.map_or(Uuid::nil(), |id| id.0))
         .bind(i64::from(limit))
         .fetch_all(&self.pool)
         .await?;
-        let mut untold = Vec::with_capacity(rows.len());
-        for row in &rows {
-            untold.push(UntoldChange {
-                conversation: ConversationId(row.try_get("conversation_id")?),
-                version: row.try_get::<i64, _>("version")? as u64,
-                body: row.try_get("body")?,
-            });
-        }
-        // Steps of one transaction have the same age.
-        untold.sort_by_key(|it| (it.conversation, it.version));
-        Ok(untold)
+        Ok(ids.into_iter().map(ConversationId).collect())
     }
 
     /// Conversations in which nothing was said since `before`, as far as their logs are written, idle

@@ -36,8 +36,23 @@ impl Record {
 
     /// Versions that wait to be told.
     async fn untold(&self) -> Vec<u64> {
-        let untold = self.postgres.untold_changes(Duration::ZERO, 100).await;
-        untold.unwrap().into_iter().map(|it| it.version).collect()
+        let mut versions = Vec::new();
+        let conversations = self.to_tell(Duration::ZERO, None, 100).await;
+        for conversation in conversations {
+            let untold = self.postgres.untold_changes_of(conversation).await;
+            versions.extend(untold.unwrap().into_iter().map(|it| it.version));
+        }
+        versions
+    }
+
+    async fn to_tell(
+        &self,
+        age: Duration,
+        after: Option<ConversationId>,
+        limit: u32,
+    ) -> Vec<ConversationId> {
+        let found = self.postgres.conversations_to_tell(age, after, limit);
+        found.await.unwrap()
     }
 }
 
@@ -197,11 +212,31 @@ async fn every_change_has_a_version_and_a_note_until_it_is_told() {
         told.await.unwrap();
     }
     assert_eq!(record.untold().await, [4, 6]);
-    let young = record
-        .postgres
-        .untold_changes(Duration::from_secs(60), 10)
-        .await;
-    assert_eq!(young.unwrap(), []);
+    let young = record.to_tell(Duration::from_secs(60), None, 10).await;
+    assert_eq!(young, []);
+}
+
+#[tokio::test]
+async fn conversations_that_are_to_be_told_come_in_pages_each_once() {
+    let record = Record::new().await;
+    let ann = record.registered("ann").await;
+    let mut made = Vec::new();
+    for _ in 0..5 {
+        let group = record.group(&[ann]).await;
+        record.change(group, &[ConversationChange::Archived]).await;
+        made.push(group);
+    }
+    made.sort_unstable();
+    let (mut found, mut after) = (Vec::<ConversationId>::new(), None);
+    loop {
+        let page = record.to_tell(Duration::ZERO, after, 2).await;
+        found.extend(&page);
+        after = page.last().copied();
+        if page.len() < 2 {
+            break;
+        }
+    }
+    assert_eq!(found, made);
 }
 
 #[tokio::test]

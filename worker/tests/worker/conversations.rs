@@ -28,13 +28,13 @@ use crate::support::*;
 const DAY: Duration = Duration::from_hours(24);
 
 impl Deployment {
-    async fn registered(&self, name: &str) -> UserId {
+    pub async fn registered(&self, name: &str) -> UserId {
         let made = self.postgres.create_user(user(), name, "hash").await;
         made.unwrap().unwrap().id
     }
 
     /// A group of these, as it is in Postgres before anybody has told Redis.
-    async fn group(&self, users: &[UserId]) -> ConversationId {
+    pub async fn group(&self, users: &[UserId]) -> ConversationId {
         let new = NewConversation {
             id: ConversationId(Uuid::now_v7()),
             kind: ConversationType::Group,
@@ -52,7 +52,7 @@ impl Deployment {
     }
 
     /// As if this much time had passed since the changes.
-    async fn changes_age(&self) {
+    pub async fn changes_age(&self) {
         self.database
             .query("UPDATE conversation_changes SET at = at - interval '1 min'")
             .await;

@@ -2,7 +2,7 @@
 
 use shared::domain::*;
 use testkit::{cluster::Cluster, eventually};
-use worker::jobs::expire_commands;
+use worker::jobs::{archive_idle, expire_commands, tell_changes};
 
 use crate::support::*;
 
@@ -115,4 +115,50 @@ async fn a_dead_shard_holds_up_only_what_needs_it() {
         .await;
     reaches(&deployment, to_lost, CommandState::Expired).await;
     worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_dead_shard_holds_up_no_other_conversations() {
+    let cluster = Cluster::start().await;
+    for master in cluster.nodes() {
+        let setting = ["CONFIG", "SET", "cluster-require-full-coverage", "no"];
+        master.call(&setting).await;
+    }
+    let deployment = Deployment::start_on(cluster.url()).await;
+    let context = deployment
+        .context("one", |settings| {
+            settings.conversations.archive_after = Some(std::time::Duration::from_hours(24));
+        })
+        .await;
+    let dead = cluster.owner_of(cluster.slot_of("nodes").await).await;
+    let ann = deployment.registered("ann").await;
+    let (mut here, mut there) = (Vec::new(), Vec::new());
+    while here.len() < 2 || there.len() < 2 {
+        let group = deployment.group(&[ann]).await;
+        let partition = Topic::Conversation(group).partition(deployment.store.partitions());
+        let key = format!("{{p{}}}:meta", partition.0);
+        if cluster.owner_of(cluster.slot_of(&key).await).await == dead {
+            there.push(group);
+        } else {
+            here.push(group);
+        }
+    }
+    deployment.changes_age().await;
+    cluster.nodes()[dead].kill9();
+
+    assert!(tell_changes::run(context.clone()).await.is_err());
+    for group in &here {
+        let (version, _) = deployment.store.standing(*group).await.unwrap();
+        assert_eq!(version, Some(1), "one that can be told is");
+    }
+    let idle =
+        "UPDATE conversations SET active_at = now() - interval '3 d', epoch = 1e10, \"offset\" = 1";
+    deployment.database.query(idle).await;
+    assert!(archive_idle::run(context).await.is_err());
+    for (groups, expected) in [(&here, true), (&there, false)] {
+        for group in groups {
+            let members = deployment.postgres.conversation_members(*group).await;
+            assert_eq!(members.unwrap().unwrap().is_archived, expected);
+        }
+    }
 }
