@@ -36,7 +36,7 @@ async fn a_bad_token_opens_no_session(dialect: Dialect) {
                 let payload = json!({"token": token});
                 socket.request("authenticate", payload).await
             }
-            Dialect::Stomp => socket.expect("error").await,
+            Dialect::Stomp | Dialect::Events => socket.expect("error").await,
         };
         let code = &failed["payload"]["code"];
         assert_eq!(code, "unauthorized", "{name}: {failed}");

@@ -13,11 +13,12 @@ use crate::{
 };
 
 const SCENARIOS: &str = include_str!("signals/scenario.json");
+/// Who shares the conversations.
 const USERS: [&str; 3] = ["ann", "bob", "cat"];
 
 /// What a scenario's sockets speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Tongue {
+pub enum Tongue {
     Json,
     Stomp,
     Events,
@@ -39,7 +40,9 @@ async fn signals_over_events() {
 }
 
 async fn play_all(tongue: Tongue) {
-    let plan = Plan::default().dialect(Dialect::Json);
+    let plan = Plan::default()
+        .dialect(Dialect::Json)
+        .with("TIDEGATE_PRESENCE__GRACE", "500ms");
     let tidegate = Deployment::start_with(plan).await;
     let scenarios: Vec<Value> = serde_json::from_str(SCENARIOS).expect("scenarios");
     for (number, scenario) in scenarios.iter().enumerate() {
@@ -60,6 +63,7 @@ struct Heard {
     from: Option<String>,
     message: Option<String>,
     on: Option<bool>,
+    status: Option<String>,
 }
 
 /// One scenario, with users and conversations of its own.
@@ -73,6 +77,8 @@ struct Stage<'a> {
     listening: HashMap<String, Vec<String>>,
     /// The last message in each place.
     said: HashMap<String, String>,
+    /// What came in one frame with what was expected, to whom.
+    together: Vec<(String, Heard)>,
     /// What must not be heard, by whom.
     never: Vec<(String, Heard)>,
 }
@@ -91,6 +97,7 @@ impl<'a> Stage<'a> {
         }
         places.insert("foreign", group(tidegate, &[&stranger]).await);
         places.insert("nowhere", stranger.id.clone());
+        users.insert("eve", stranger);
         Self {
             tidegate,
             tongue,
@@ -99,6 +106,7 @@ impl<'a> Stage<'a> {
             sockets: HashMap::new(),
             listening: HashMap::new(),
             said: HashMap::new(),
+            together: Vec::new(),
             never: Vec::new(),
         }
     }
@@ -152,7 +160,18 @@ impl<'a> Stage<'a> {
                 let tongue = self.tongue;
                 let is_it = |frame: &Value| tongue.heard(frame).iter().any(|it| it.is(&expected));
                 let what = format!("{expected:?}");
-                self.sockets[who].take(&what, PATIENCE, is_it).await;
+                let is_at_hand =
+                    |(name, heard): &(String, Heard)| name == who && heard.is(&expected);
+                if let Some(at) = self.together.iter().position(is_at_hand) {
+                    self.together.remove(at);
+                    return;
+                }
+                let frame = self.sockets[who].take(&what, PATIENCE, is_it).await;
+                let others = tongue
+                    .heard(&frame)
+                    .into_iter()
+                    .filter(|it| !it.is(&expected));
+                self.together.extend(others.map(|it| (who.to_owned(), it)));
                 if expected.what == "lost"
                     && let Some(listening) = self.listening.get_mut(who)
                 {
@@ -180,14 +199,15 @@ impl<'a> Stage<'a> {
     /// What a step is about.
     fn heard(&self, step: &Value) -> Heard {
         let word = |field: &str| step[field].as_str().unwrap_or_default();
-        let what = ["message", "read", "typing", "lost"];
+        let what = ["message", "read", "typing", "lost", "presence"];
         let what = what.into_iter().find(|what| *what == word("what"));
         let what = what.expect("something to hear");
         let place = word("in");
         let message = matches!(what, "message" | "read").then(|| self.said[place].clone());
         Heard {
             what,
-            place: self.places[place].clone(),
+            place: self.places.get(place).cloned().unwrap_or_default(),
+            status: step["status"].as_str().map(str::to_owned),
             from: step["from"]
                 .as_str()
                 .map(|name| self.users[name].id.clone()),
@@ -207,11 +227,19 @@ impl<'a> Stage<'a> {
         self.sockets.insert(who.to_owned(), socket);
     }
 
+    /// The id of a conversation, or `@` and that of a user.
+    fn topic(&self, name: &str) -> String {
+        match name.strip_prefix('@') {
+            Some(user) => format!("@{}", self.users[user].id),
+            None => self.places[name].clone(),
+        }
+    }
+
     async fn listen(&mut self, who: &str, step: &Value) {
         let names = |field: &str| -> Vec<String> {
             let names = step[field].as_array().into_iter().flatten();
             names
-                .map(|name| self.places[name.as_str().unwrap()].clone())
+                .map(|name| self.topic(name.as_str().unwrap()))
                 .collect()
         };
         let (wanted, refused) = (names("to"), names("refused"));
@@ -291,6 +319,7 @@ impl Heard {
             && (expected.from.is_none() || self.from == expected.from)
             && (expected.message.is_none() || self.message == expected.message)
             && (expected.on.is_none() || self.on == expected.on)
+            && (expected.status.is_none() || self.status == expected.status)
     }
 }
 
@@ -314,6 +343,8 @@ async fn fence(socket: &Socket, id: &str) -> Vec<Value> {
 }
 
 impl Tongue {
+    pub const ALL: [Self; 3] = [Self::Json, Self::Stomp, Self::Events];
+
     fn name(self) -> &'static str {
         match self {
             Self::Json => "json",
@@ -322,7 +353,7 @@ impl Tongue {
         }
     }
 
-    async fn open(self, tidegate: &Deployment, node: usize, token: &str) -> Socket {
+    pub async fn open(self, tidegate: &Deployment, node: usize, token: &str) -> Socket {
         let options = SocketOptions::bearer(token);
         let options = match self {
             Self::Json => options.dialect(Dialect::Json),
@@ -339,10 +370,18 @@ impl Tongue {
         socket
     }
 
-    /// Listens to these conversations, and to no others. Answers those that are refused.
-    async fn listen(self, socket: &Socket, before: &[String], wanted: &[String]) -> Vec<String> {
+    /// Listens to these topics, and to no others. Answers those that are refused.
+    pub async fn listen(
+        self,
+        socket: &Socket,
+        before: &[String],
+        wanted: &[String],
+    ) -> Vec<String> {
         if self == Self::Events {
-            let topic = |id: &String| json!({"kind": "conversation", "id": id});
+            let topic = |topic: &String| match topic.strip_prefix('@') {
+                Some(id) => json!({"kind": "user", "id": id}),
+                None => json!({"kind": "conversation", "id": topic}),
+            };
             let topics: Vec<_> = wanted.iter().map(topic).collect();
             let data = json!({"topics": topics});
             let frame = json!({"type": "client.system.subscribe", "id": "s", "data": data});
@@ -350,22 +389,37 @@ impl Tongue {
             let refused = fence(socket, "s").await;
             return named(&refused, wanted);
         }
-        let wish = |id: &String| json!({"topics": ["conversation", "typing"], "filters": {"conversation_id": id}});
-        for id in before.iter().filter(|it| !wanted.contains(it)) {
+        for topic in before.iter().filter(|it| !wanted.contains(it)) {
             if self == Self::Json {
-                socket.request("unsubscribe", wish(id)).await;
+                socket.request("unsubscribe", json_wish(topic)).await;
             } else {
-                let headers = [("id", id.as_str()), ("receipt", id.as_str())];
+                let headers = [("id", topic.as_str()), ("receipt", topic.as_str())];
                 let frame = stomp::frame("UNSUBSCRIBE", &headers, b"");
                 socket.send_bytes(&frame).await;
                 socket.expect("receipt").await;
             }
         }
         let mut refused = Vec::new();
-        for id in wanted.iter().filter(|it| !before.contains(it)) {
-            let reply = socket.request("subscribe", wish(id)).await;
+        for topic in wanted.iter().filter(|it| !before.contains(it)) {
+            let reply = if self == Self::Json {
+                socket.request("subscribe", json_wish(topic)).await
+            } else {
+                let destination = match topic.strip_prefix('@') {
+                    Some(user) => format!("/topic/presence/{user}"),
+                    None => format!("/topic/conversation/{topic}"),
+                };
+                let receipt = format!("subscribed/{topic}");
+                let headers = [
+                    ("id", topic.as_str()),
+                    ("destination", &destination),
+                    ("receipt", &receipt),
+                ];
+                let frame = stomp::frame("SUBSCRIBE", &headers, b"");
+                socket.send_bytes(&frame).await;
+                socket.reply_to(topic).await
+            };
             let is_refused = reply["payload"]["refused"] != json!([]);
-            refused.extend(is_refused.then(|| id.clone()));
+            refused.extend(is_refused.then(|| topic.clone()));
         }
         refused
     }
@@ -386,6 +440,13 @@ impl Tongue {
             from: text(&of[from]),
             message,
             on,
+            status: None,
+        };
+        let presence = |of: &Value| Heard {
+            place: String::new(),
+            from: text(&of["userId"]),
+            status: text(&of["status"]),
+            ..heard("presence", "", None, None)
         };
         match name {
             "message.new" | "server.messenger.message_new" => {
@@ -405,6 +466,14 @@ impl Tongue {
             "server.messenger.typing" => {
                 vec![heard("typing", "userId", None, of["isTyping"].as_bool())]
             }
+            "presence.online"
+            | "presence.offline"
+            | "presence.update"
+            | "server.presence.update" => vec![presence(of)],
+            "server.presence.batch" => {
+                let users = of["users"].as_array().into_iter().flatten();
+                users.map(presence).collect()
+            }
             "unsubscribed" | "server.system.error" => {
                 let said = frame.to_string();
                 let uuid = said.split(['"', ' ', '/']).find(|it| it.len() == 36);
@@ -418,6 +487,16 @@ impl Tongue {
     }
 }
 
+/// What a socket of the JSON dialect wishes to hear.
+fn json_wish(topic: &str) -> Value {
+    match topic.strip_prefix('@') {
+        Some(user) => json!({"topics": ["presence"], "filters": {"user_id": user}}),
+        None => {
+            json!({"topics": ["conversation", "typing"], "filters": {"conversation_id": topic}})
+        }
+    }
+}
+
 /// Those that the refusals name.
 fn named(refused: &[Value], all: &[String]) -> Vec<String> {
     let message = |it: &Value| {
@@ -427,6 +506,9 @@ fn named(refused: &[Value], all: &[String]) -> Vec<String> {
             .to_owned()
     };
     let messages: Vec<_> = refused.iter().map(message).collect();
-    let is_named = |id: &&String| messages.iter().any(|message| message.contains(id.as_str()));
+    let is_named = |topic: &&String| {
+        let id = topic.trim_start_matches('@');
+        messages.iter().any(|message| message.contains(id))
+    };
     all.iter().filter(is_named).cloned().collect()
 }

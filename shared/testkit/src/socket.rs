@@ -100,7 +100,7 @@ impl Socket {
     /// Sends this frame of the JSON dialect, or what it is in the socket's own.
     pub async fn send(&self, value: &Value) {
         let bytes = match self.shared.dialect {
-            Dialect::Json => value.to_string().into_bytes(),
+            Dialect::Json | Dialect::Events => value.to_string().into_bytes(),
             Dialect::Stomp => stomp::said(value),
         };
         let _ = self.try_send(OpCode::Data(Data::Text), &bytes).await;

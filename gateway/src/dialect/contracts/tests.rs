@@ -357,8 +357,16 @@ fn what_a_session_tells_is_written_as_declared() {
         frame_bytes: 64 * 1024,
         heartbeat: Duration::from_secs(10),
     });
+    let mut of_events = DialectId::Events.open(Terms {
+        frame_bytes: 64 * 1024,
+        heartbeat: Duration::from_secs(10),
+    });
     for event in events {
         let mut out = VecDeque::new();
+        assert_eq!(of_events.write(&event, &mut out), Then::GoOn);
+        for frame in out.drain(..) {
+            check_events(&frame);
+        }
         assert_eq!(dialogue.write(&event, &mut out), Then::GoOn);
         let frame: Value = serde_json::from_slice(text(&out[0])).unwrap();
         let name = frame["type"].as_str().unwrap();

@@ -31,6 +31,8 @@ pub enum Dialect {
     Json,
     /// Frames go and come in the envelope of the JSON dialect all the same; see [`stomp`].
     Stomp,
+    /// Frames go and come as they are.
+    Events,
 }
 
 impl Dialect {
@@ -118,10 +120,10 @@ impl SocketOptions {
         self.dialect(Dialect::Stomp)
     }
 
-    /// Speaks the events dialect, whose frames are JSON: they go and come as they are.
+    /// Speaks the events dialect, whose frames are JSON but none of the JSON dialect.
     #[must_use]
     pub fn events(self) -> Self {
-        self.dialect(Dialect::Json).query("protocol", "events")
+        self.dialect(Dialect::Events)
     }
 
     /// This dialect, unless one was chosen.

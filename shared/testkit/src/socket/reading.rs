@@ -106,6 +106,10 @@ fn broken(dialect: Dialect, frame: &Value) -> Option<String> {
             };
             contract.check(name, frame).err()
         }
+        Dialect::Events => {
+            let name = frame["type"].as_str().unwrap_or_default();
+            Contract::EventsToClient.check(name, frame).err()
+        }
         Dialect::Stomp => {
             let told = &frame["stomp"];
             let name = told["headers"]["type"].as_str().unwrap_or_default();
@@ -127,7 +131,7 @@ async fn take_frame(
             message.extend_from_slice(&payload);
             if header.is_final {
                 let frames = match shared.dialect {
-                    Dialect::Json => vec![serde_json::from_slice(message).unwrap_or_else(
+                    Dialect::Json | Dialect::Events => vec![serde_json::from_slice(message).unwrap_or_else(
                         |_| json!({"type": "not json", "payload": String::from_utf8_lossy(message)}),
                     )],
                     Dialect::Stomp => stomp::heard(message),

@@ -109,8 +109,13 @@ fn request_of(address: SocketAddr, options: &SocketOptions, key: &str) -> String
         options.path,
         query.join("&")
     );
-    if options.dialect == Some(Dialect::Stomp) {
-        request.push_str("Sec-WebSocket-Protocol: v12.stomp\r\n");
+    let subprotocol = match options.dialect {
+        None | Some(Dialect::Json) => None,
+        Some(Dialect::Stomp) => Some("v12.stomp"),
+        Some(Dialect::Events) => Some("tidegate.events.v1"),
+    };
+    if let Some(name) = subprotocol {
+        request.extend(["Sec-WebSocket-Protocol: ", name, "\r\n"]);
     }
     for (name, value) in &options.headers {
         request.extend([name, ": ", value, "\r\n"]);
