@@ -71,17 +71,18 @@ impl Fanout {
                 settings.max_sessions,
                 &sessions,
             )
-            .await?;
-        for (outbox, kept) in outboxes.iter().zip(kept) {
-            let Some(member) = outbox.member() else {
-                continue;
-            };
-            if !kept {
+            .await;
+        for outbox in outboxes.iter().filter(|it| it.is_ended()) {
+            // It ended meanwhile, and may have been taken off before it was told again; whatever the
+            // answer is.
+            if let Some(member) = outbox.member() {
+                self.closer.close(member.user, member.session);
+            }
+        }
+        for (outbox, kept) in outboxes.iter().zip(kept?) {
+            if !kept && !outbox.is_ended() {
                 metrics::DISPLACED_UNHEARD.increment(1);
                 outbox.request_close(CloseReason::Displaced);
-            } else if outbox.is_ended() {
-                // It ended meanwhile, and may have been taken off before it was told again.
-                self.closer.close(member.user, member.session);
             }
         }
         Ok(())

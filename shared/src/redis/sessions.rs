@@ -232,13 +232,14 @@ impl Store {
         incarnation: u64,
         ttl: Duration,
     ) -> Result<bool, StoreError> {
+        let entry = texts([node.as_str(), &incarnation.to_string()]);
+        self.call_key(keys::NODES, functions::ANNOUNCE, entry)
+            .await?;
+        // Last: what it answers is said once.
         let mut args = texts([&incarnation.to_string()]);
         args.push((ttl.as_millis() as i64).into());
         let was_alive = self
             .call_key(&keys::node(node), functions::HEARTBEAT, args)
-            .await?;
-        let entry = texts([node.as_str(), &incarnation.to_string()]);
-        self.call_key(keys::NODES, functions::ANNOUNCE, entry)
             .await?;
         Ok(reply::number(&was_alive)? == 1)
     }
@@ -264,14 +265,19 @@ impl Store {
         }
         nodes.sort_unstable();
         let look = nodes.into_iter().map(|(name, incarnation)| async move {
-            let key = keys::node(&name);
-            let answer = self
-                .call_key(&key, functions::INCARNATION, Vec::new())
-                .await?;
-            let alive = !answer.is_null() && reply::parse::<u64>(&answer)? == incarnation;
+            let alive = self.is_alive(&name, incarnation).await?;
             Ok((name, incarnation, alive))
         });
         try_join_all(look).await
+    }
+
+    /// Whether this life of a node goes on.
+    pub async fn is_alive(&self, node: &NodeId, incarnation: u64) -> Result<bool, StoreError> {
+        let key = keys::node(node);
+        let answer = self
+            .call_key(&key, functions::INCARNATION, Vec::new())
+            .await?;
+        Ok(!answer.is_null() && reply::parse::<u64>(&answer)? == incarnation)
     }
 
     /// Removes up to `count` sessions that a node left in a partition in this or an earlier

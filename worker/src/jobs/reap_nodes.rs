@@ -63,7 +63,11 @@ async fn reap(context: &Context, dead: &Incarnation) -> anyhow::Result<()> {
     };
     for partition in (0..partitions).map(Partition) {
         match empty(context, partition, dead).await {
-            Ok(removed) => sessions += removed,
+            Ok(Some(removed)) => sessions += removed,
+            Ok(None) => {
+                tracing::warn!(node = %dead.node, sessions, "a node that was taken for dead is back");
+                return Ok(());
+            }
             Err(error) => done = Err(error),
         }
     }
@@ -74,13 +78,17 @@ async fn reap(context: &Context, dead: &Incarnation) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Answers how many sessions that was, or nothing if the node lives: it tells them all again.
 async fn empty(
     context: &Context,
     partition: Partition,
     dead: &Incarnation,
-) -> Result<usize, StoreError> {
+) -> Result<Option<usize>, StoreError> {
     let mut sessions = 0;
     loop {
+        if context.store.is_alive(&dead.node, dead.number).await? {
+            return Ok(None);
+        }
         let removed = context
             .store
             .reap(partition, &dead.node, dead.number, STEP)
@@ -89,7 +97,7 @@ async fn empty(
         sessions += removed;
         REAPED.increment(removed as u64);
         if removed < STEP as usize {
-            return Ok(sessions);
+            return Ok(Some(sessions));
         }
         tokio::time::sleep(PACE).await;
     }
