@@ -21,7 +21,11 @@ async fn subscribe(tongue: Tongue, socket: &Socket, id: &str, turn: u32) {
         Tongue::Events => {
             // Always another set than before.
             let topics = json!([{"kind": "conversation", "id": id}]);
-            let topics = if turn % 2 == 0 { topics } else { json!([]) };
+            let topics = if turn.is_multiple_of(2) {
+                topics
+            } else {
+                json!([])
+            };
             json!({"type": "client.system.subscribe", "data": {"topics": topics}})
         }
         Tongue::Stomp => {
@@ -62,12 +66,16 @@ async fn who_floods_with_subscriptions_is_closed_and_its_neighbours_hear_everyth
             .listen(&quiet, &[], std::slice::from_ref(&room))
             .await;
         assert!(refused.is_empty());
-        let mut turn = 0;
+        let mut turn = 0_u32;
         while !flooding.is_closed() {
             turn += 1;
-            let id = if turn % 3 == 0 { &foreign } else { &room };
+            let id = if turn.is_multiple_of(3) {
+                &foreign
+            } else {
+                &room
+            };
             subscribe(tongue, &flooding, id, turn).await;
-            if turn % 200 == 0 {
+            if turn.is_multiple_of(200) {
                 is_heard(&tidegate, tongue, &quiet, &ann, &room).await;
             }
             // Well above the limit, and no more than that.

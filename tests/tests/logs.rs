@@ -35,6 +35,7 @@ async fn lines_about_sockets_carry_their_ids_and_no_secrets() {
     let ended = line(gateway, "session ended", |line| line["session"] == session).await;
     assert_eq!(ended["reason"], "client", "{ended}");
     assert_eq!(ended["event"], "disconnect", "{ended}");
+    assert_eq!(ended["told"], "client_close", "{ended}");
 
     let bad = SocketOptions::bearer("a.forged.token");
     let refused = Socket::try_open(tidegate.address(0), bad).await;
@@ -43,6 +44,18 @@ async fn lines_about_sockets_carry_their_ids_and_no_secrets() {
     assert_eq!(refused["code"], "unauthorized", "{refused}");
     assert_eq!(refused["event"], "denied", "{refused}");
     assert!(refused["session"].is_string(), "{refused}");
+
+    // Of a dialect that refuses by closing.
+    let bad = SocketOptions::default().query("token", "c.forged.token");
+    let closed = Socket::open(tidegate.address(0), bad.events())
+        .await
+        .unwrap();
+    assert_eq!(closed.closed().await.code(), Some(4401));
+    let what = "socket refused by closing it";
+    let refused = line(gateway, what, |line| line["event"] == "denied").await;
+    let ended = "socket ended before its session was open";
+    let ended = line(gateway, ended, |line| line["session"] == refused["session"]).await;
+    assert_eq!(ended["told"], "auth_failed", "{ended}");
 
     let options = SocketOptions::default();
     let late = Socket::try_open(tidegate.address(0), options)

@@ -39,10 +39,24 @@ async fn signals_over_events() {
     play_all(Tongue::Events).await;
 }
 
-async fn play_all(tongue: Tongue) {
-    let plan = Plan::default()
+/// Where three are too many for copies, all that is heard comes from the conversation's own log.
+#[tokio::test]
+async fn signals_of_large_conversations_over_events() {
+    let large = plan().with("TIDEGATE_CONVERSATIONS__INBOX_MAX_MEMBERS", "2");
+    play(Tongue::Events, large).await;
+}
+
+fn plan() -> Plan {
+    Plan::default()
         .dialect(Dialect::Json)
-        .with("TIDEGATE_PRESENCE__GRACE", "500ms");
+        .with("TIDEGATE_PRESENCE__GRACE", "500ms")
+}
+
+async fn play_all(tongue: Tongue) {
+    play(tongue, plan()).await;
+}
+
+async fn play(tongue: Tongue, plan: Plan) {
     let tidegate = Deployment::start_with(plan).await;
     let scenarios: Vec<Value> = serde_json::from_str(SCENARIOS).expect("scenarios");
     for (number, scenario) in scenarios.iter().enumerate() {
