@@ -93,7 +93,7 @@ export class Connection {
   #attempt = 0;
   #url = 0;
   #refused = 0;
-  /** When the token in use runs out, as its giver said. */
+  /** When the token in use runs out, in milliseconds since 1970; Infinity while nobody said. */
   #runsOut = Infinity;
   /** When the node wants this client to come back, if it said so. */
   #comeBackAt = 0;
@@ -146,7 +146,8 @@ export class Connection {
   /** The dialect says when the token runs out; what the caller said of it counts if that is earlier. */
   expires(at: string | number | Date): void {
     clearTimeout(this.#renewal);
-    const left = Math.min(new Date(at).getTime(), this.#runsOut) - Date.now();
+    this.#runsOut = Math.min(typeof at === 'number' ? at : new Date(at).getTime(), this.#runsOut);
+    const left = this.#runsOut - Date.now();
     if (!Number.isFinite(left)) return;
     const wait = Math.min(Math.max(left * RENEW_AT, 1000), LONGEST_TIMER_MS);
     this.#renewal = setTimeout(() => void this.#renew(), wait);
@@ -191,8 +192,8 @@ export class Connection {
 
   #take(token: Token): string {
     const { token: text, expiresAt = Infinity } = typeof token === 'string' ? { token } : token;
-    this.#runsOut = expiresAt === Infinity ? Infinity : new Date(expiresAt).getTime();
-    this.expires(this.#runsOut);
+    this.#runsOut = Infinity;
+    this.expires(expiresAt);
     return text;
   }
 
@@ -203,7 +204,8 @@ export class Connection {
       // A dialect that cannot be told uses the new one when it connects again.
       if (round === this.#round) this.#speech.renew(token);
     } catch {
-      // The session ends when the token does; then it is asked for again.
+      // Again, when most of what is left has passed.
+      if (round === this.#round) this.expires(this.#runsOut);
     }
   }
 

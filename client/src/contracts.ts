@@ -69,6 +69,100 @@ export interface Beats {
   maxMissed: number;
 }
 
+/** Takes a call. */
+export interface CallAnswer {
+  callId: Id;
+  sdp: string;
+}
+
+/** What the callee answered. */
+export interface CallAnswered {
+  callId: Id;
+  from: Id;
+  to: Id;
+  sdp: string;
+  at: Time;
+}
+
+/** A way by which the other party may be reached. */
+export interface CallCandidate {
+  callId: Id;
+  from: Id;
+  to: Id;
+  /** As the other party wrote it; null says that there are no more. */
+  candidate: unknown;
+  at: Time;
+}
+
+/** Why a call ended. */
+export type CallEnd = 'hangup' | 'declined' | 'busy' | 'offline' | 'timeout' | 'answered_elsewhere' | 'glare' | 'disconnected';
+
+/** The call is over. */
+export interface CallEnded {
+  callId: Id;
+  from: Id;
+  to: Id;
+  reason: CallEnd;
+  at: Time;
+}
+
+/** Ends a call, or does not take it. */
+export interface CallHangup {
+  callId: Id;
+  reason?: HangupReason;
+}
+
+/** A way by which the caller of this may be reached. */
+export interface CallIce {
+  callId: Id;
+  /** Passed on as it is; null says that there are no more. */
+  candidate: unknown;
+}
+
+/** Somebody calls. */
+export interface CallIncoming {
+  callId: Id;
+  /** The other party. */
+  from: Id;
+  /** Who is told. */
+  to: Id;
+  at: Time;
+  /** What is to be transmitted, as the caller wrote it. */
+  media?: unknown;
+}
+
+/** Names a call. */
+export interface CallNamed {
+  callId: Id;
+}
+
+/** Calls a user. */
+export interface CallOffer {
+  targetUser: Id;
+  /** A session description, passed on as it is. */
+  sdp: string;
+  /** The server makes one if it is absent. */
+  callId?: Id;
+  /** What is to be transmitted, passed on as it is. */
+  media?: unknown;
+}
+
+/** What the caller offers. */
+export interface CallOffered {
+  callId: Id;
+  from: Id;
+  to: Id;
+  sdp: string;
+  at: Time;
+  media?: unknown;
+}
+
+/** The call is over. */
+export interface CallOver {
+  callId: Id;
+  reason: CallEnd;
+}
+
 /** What changed in a conversation. */
 export type Change = { what: 'created' } | { userIds: Id[]; what: 'joined' } | { userId: Id; what: 'left' } | { userId: Id; what: 'removed' } | { title: string; what: 'renamed' } | { userId: Id; role: ParticipantRole; what: 'role' } | { userId: Id; until: Time | null; what: 'muted' } | { what: 'archived' } | { what: 'unarchived' };
 
@@ -327,6 +421,9 @@ export interface Filters {
   user_ids?: Id[];
 }
 
+/** Why somebody ends a call; before the answer, a callee's choice. */
+export type HangupReason = 'hangup' | 'declined' | 'busy';
+
 /** Both clocks. */
 export interface HeartbeatAnswer {
   serverTime: Time;
@@ -436,6 +533,9 @@ export type MessageType = 'TEXT' | 'FILE' | 'IMAGE' | 'SYSTEM';
 /** Nothing is said with it. */
 export type Nothing = Record<string, never>;
 
+/** Something the user should know of. */
+export type Notification = { callId: Id; from: Id; at: Time; kind: 'call.missed' };
+
 /** What a participant may do. */
 export type ParticipantRole = 'MEMBER' | 'ADMIN';
 
@@ -461,6 +561,25 @@ export interface Presence {
   lastSeenAt: Time | null;
   /** What they say about it. */
   text?: string;
+}
+
+/** Whose presence is asked for. */
+export interface PresenceQuery {
+  userIds: Id[];
+}
+
+/** How the caller wants to appear. */
+export interface PresenceSet {
+  /** `online`: as it is; `offline`: as nobody who is there. */
+  status: PresenceStatus;
+  /** At most 256 bytes of UTF-8; absent: it stays. */
+  text?: string;
+}
+
+/** How users appear. */
+export interface PresenceState {
+  users: Presence[];
+  refused: RefusedUser[];
 }
 
 /** How a user appears. */
@@ -507,6 +626,12 @@ export interface RefusedTopic {
   code: Code;
   /** Of `presence`: whose. */
   userId?: Id;
+}
+
+/** A user who may not be watched. */
+export interface RefusedUser {
+  userId: Id;
+  code: Code;
 }
 
 /** Where the user's log is taken up. */
@@ -598,6 +723,10 @@ export interface Wanted {
 /** What a client may ask, and what answers it. */
 export interface JsonRequests {
   'authenticate': Asked<Authenticate, 'auth.success', AuthSuccess>;
+  'call.answer': Asked<CallAnswer, 'call.answer', CallNamed>;
+  'call.hangup': Asked<CallHangup, 'call.ended', CallOver>;
+  'call.ice': Asked<CallIce, 'call.ice', CallNamed>;
+  'call.offer': Asked<CallOffer, 'call.ringing', CallNamed>;
   'chat.message': Asked<ChatMessage, 'chat.accepted', ChatAccepted>;
   'command.cancel': Asked<CommandNamed, 'command.status', CommandStatus>;
   'command.complete': Asked<CommandNamed, 'command.completed', CommandCompleted>;
@@ -611,10 +740,13 @@ export interface JsonRequests {
   'ping': Asked<Nothing, 'pong', Nothing>;
   'preferences.get': Asked<Nothing, 'preferences', Preferences>;
   'preferences.update': Asked<PreferencesUpdate, 'preferences', Preferences>;
+  'presence.query': Asked<PresenceQuery, 'presence.state', PresenceState>;
+  'presence.update': Asked<PresenceSet, 'presence.update', Presence>;
   'subscribe': Asked<Subscribe, 'subscribed', Subscribed>;
   'typing.start': Asked<ConversationNamed, 'typing.start', ConversationNamed>;
   'typing.stop': Asked<ConversationNamed, 'typing.stop', ConversationNamed>;
   'unsubscribe': Asked<Subscribe, 'unsubscribed', Unsubscribed>;
+  'user.status': Asked<PresenceSet, 'presence.update', Presence>;
 }
 
 /** What a client may say without an answer. */
@@ -624,6 +756,11 @@ export interface JsonSaid {
 
 /** What comes by itself. */
 export interface JsonEvents {
+  'call.answer': Live<'call.answer', CallAnswered>;
+  'call.ended': Live<'call.ended', CallEnded>;
+  'call.ice': Live<'call.ice', CallCandidate>;
+  'call.incoming': Live<'call.incoming', CallIncoming>;
+  'call.offer': Live<'call.offer', CallOffered>;
   'command.expired': Entry<'command.expired', CommandExpired>;
   'command.new': Entry<'command.new', CommandNew>;
   'command.status': Entry<'command.status', CommandStatus>;
@@ -633,6 +770,7 @@ export interface JsonEvents {
   'message.edited': Entry<'message.edited', MessageEdited>;
   'message.new': Entry<'message.new', MessageNew>;
   'message.read': Entry<'message.read', Receipt>;
+  'notification': Entry<'notification', Notification>;
   'preferences': Entry<'preferences', Preferences>;
   'presence.offline': Live<'presence.offline', Presence>;
   'presence.online': Live<'presence.online', Presence>;
@@ -647,6 +785,10 @@ export interface JsonEvents {
 export interface JsonAnswers {
   'auth.failed': Answer<'auth.failed', Refused>;
   'auth.success': Answer<'auth.success', AuthSuccess>;
+  'call.answer': Answer<'call.answer', CallNamed>;
+  'call.ended': Answer<'call.ended', CallOver>;
+  'call.ice': Answer<'call.ice', CallNamed>;
+  'call.ringing': Answer<'call.ringing', CallNamed>;
   'chat.accepted': Answer<'chat.accepted', ChatAccepted>;
   'command.accepted': Answer<'command.accepted', CommandAccepted>;
   'command.completed': Answer<'command.completed', CommandCompleted>;
@@ -660,6 +802,8 @@ export interface JsonAnswers {
   'message.read': Answer<'message.read', Receipt>;
   'pong': Answer<'pong', Nothing>;
   'preferences': Answer<'preferences', Preferences>;
+  'presence.state': Answer<'presence.state', PresenceState>;
+  'presence.update': Answer<'presence.update', Presence>;
   'subscribed': Answer<'subscribed', Subscribed>;
   'typing.start': Answer<'typing.start', ConversationNamed>;
   'typing.stop': Answer<'typing.stop', ConversationNamed>;
@@ -669,6 +813,10 @@ export interface JsonAnswers {
 /** What a client may ask, and what answers it. */
 export interface StompRequests {
   'authenticate': Asked<Authenticate, 'auth.success', AuthSuccess>;
+  'call.answer': Asked<CallAnswer, 'call.answer', CallNamed>;
+  'call.hangup': Asked<CallHangup, 'call.ended', CallOver>;
+  'call.ice': Asked<CallIce, 'call.ice', CallNamed>;
+  'call.offer': Asked<CallOffer, 'call.ringing', CallNamed>;
   'chat.message': Asked<ChatMessage, 'chat.accepted', ChatAccepted>;
   'chat.read': Asked<Mark, 'message.read', Receipt>;
   'chat.send': Asked<ChatSend, 'chat.ack', ChatAck>;
@@ -685,12 +833,20 @@ export interface StompRequests {
   'ping': Asked<Nothing, 'pong', Nothing>;
   'preferences.get': Asked<Nothing, 'preferences', Preferences>;
   'preferences.update': Asked<PreferencesUpdate, 'preferences', Preferences>;
+  'presence.query': Asked<PresenceQuery, 'presence.state', PresenceState>;
+  'presence.update': Asked<PresenceSet, 'presence.update', Presence>;
   'typing.start': Asked<ConversationNamed, 'typing.start', ConversationNamed>;
   'typing.stop': Asked<ConversationNamed, 'typing.stop', ConversationNamed>;
+  'user.status': Asked<PresenceSet, 'presence.update', Presence>;
 }
 
 /** What comes by itself. */
 export interface StompEvents {
+  'call.answer': Live<'call.answer', CallAnswered>;
+  'call.ended': Live<'call.ended', CallEnded>;
+  'call.ice': Live<'call.ice', CallCandidate>;
+  'call.incoming': Live<'call.incoming', CallIncoming>;
+  'call.offer': Live<'call.offer', CallOffered>;
   'command.expired': Entry<'command.expired', CommandExpired>;
   'command.new': Entry<'command.new', CommandNew>;
   'command.status': Entry<'command.status', CommandStatus>;
@@ -699,6 +855,7 @@ export interface StompEvents {
   'message.edited': Entry<'message.edited', MessageEdited>;
   'message.new': Entry<'message.new', StompMessage>;
   'message.read': Entry<'message.read', Receipt>;
+  'notification': Entry<'notification', Notification>;
   'preferences': Entry<'preferences', Preferences>;
   'presence.offline': Live<'presence.offline', Presence>;
   'presence.online': Live<'presence.online', Presence>;
@@ -711,6 +868,10 @@ export interface StompEvents {
 /** What answers requests. */
 export interface StompAnswers {
   'auth.success': Answer<'auth.success', AuthSuccess>;
+  'call.answer': Answer<'call.answer', CallNamed>;
+  'call.ended': Answer<'call.ended', CallOver>;
+  'call.ice': Answer<'call.ice', CallNamed>;
+  'call.ringing': Answer<'call.ringing', CallNamed>;
   'chat.accepted': Answer<'chat.accepted', ChatAccepted>;
   'chat.ack': Answer<'chat.ack', ChatAck>;
   'command.accepted': Answer<'command.accepted', CommandAccepted>;
@@ -725,6 +886,8 @@ export interface StompAnswers {
   'message.read': Answer<'message.read', Receipt>;
   'pong': Answer<'pong', Nothing>;
   'preferences': Answer<'preferences', Preferences>;
+  'presence.state': Answer<'presence.state', PresenceState>;
+  'presence.update': Answer<'presence.update', Presence>;
   'typing.start': Answer<'typing.start', ConversationNamed>;
   'typing.stop': Answer<'typing.stop', ConversationNamed>;
 }

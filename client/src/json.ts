@@ -2,7 +2,7 @@
 
 import { Connection, type Options, type Speech, type State } from './connection.js';
 import type {
-  AuthSuccess, Connected, Draining, Entry, JsonEvents, JsonRequests, Live, Refused, Subscribe, Subscribed, Unsubscribed, Wanted,
+  Answer, AuthSuccess, Connected, Draining, Entry, JsonEvents, JsonRequests, Live, Refused, Subscribe, Subscribed, Unsubscribed, Wanted,
 } from './contracts.js';
 import { Emitter } from './emitter.js';
 import { Log, type Position } from './log.js';
@@ -52,7 +52,7 @@ interface Asked {
   payload: unknown;
   tries: number;
   isSent: boolean;
-  resolve(reply: unknown): void;
+  resolve(frame: unknown): void;
   reject(error: RequestError): void;
 }
 
@@ -124,20 +124,27 @@ export class JsonClient extends Emitter<JsonTold> {
     for (const { reject } of asked) reject(new RequestError('closed', 'the client was closed'));
   }
 
+  /** As `ask`, but gives what is said with the answer. */
+  async request<K extends keyof JsonRequests>(
+    type: K, payload: JsonRequests[K]['payload'], options: { id?: string } = {},
+  ): Promise<JsonRequests[K]['reply']> {
+    return (await this.ask(type, payload, options)).payload;
+  }
+
   /**
    * Asks, and gives the answer. Is repeated under the same id until there is one, over any number of connections: the
    * server does it once. Refused with a `RequestError`.
    */
-  request<K extends keyof JsonRequests>(
+  ask<K extends keyof JsonRequests>(
     type: K, payload: JsonRequests[K]['payload'], options: { id?: string } = {},
-  ): Promise<JsonRequests[K]['reply']> {
+  ): Promise<Answer<JsonRequests[K]['answer'], JsonRequests[K]['reply']>> {
     const id = options.id ?? newId();
     return new Promise((resolve, reject) => {
       if (this.#asked.size >= (this.#options.maxRequests ?? 1000)) {
         reject(new RequestError('queue_full', 'too many requests wait for their answers'));
         return;
       }
-      const answered = resolve as (reply: unknown) => void;
+      const answered = resolve as (frame: unknown) => void;
       const asked: Asked = { id, type, payload, tries: 0, isSent: false, resolve: answered, reject };
       this.#asked.set(id, asked);
       if (this.#isOpen()) this.#ask(asked);
@@ -241,10 +248,11 @@ export class JsonClient extends Emitter<JsonTold> {
     return this.#connection.refusedToken();
   }
 
-  #answered(asked: Asked, { type, payload }: Frame): void {
+  #answered(asked: Asked, frame: Frame): void {
+    const { type, payload } = frame;
     if (type !== 'error') {
       this.#asked.delete(asked.id);
-      return asked.resolve(payload);
+      return asked.resolve(frame);
     }
     const { code, message, retryAfterMs } = payload as Refused;
     if (RETRIED.has(code) && asked.tries++ < MOST_TRIES) {

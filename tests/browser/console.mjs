@@ -11,6 +11,8 @@ import assert from 'node:assert/strict';
 import { execSync } from 'node:child_process';
 import { parseArgs } from 'node:util';
 import { chromium } from 'playwright-core';
+import * as calls from './call.mjs';
+import * as client from './client.mjs';
 import * as conversations from './conversations.mjs';
 import { WAIT_MS, Window, problems } from './window.mjs';
 
@@ -25,6 +27,8 @@ const FAIL_OVER_WAIT_MS = 40_000; // a dead node may be tried again, with growin
 const FLAGS = [
   '--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
   '--disable-component-update', '--disable-sync',
+  // So that two windows find each other on a machine without a network.
+  '--allow-loopback-in-peer-connection', '--disable-features=WebRtcHideLocalIpsWithMdns',
 ];
 
 /** A picture for people to look at, where a folder for them is named. */
@@ -174,7 +178,7 @@ try {
   const carol = await Window.open(browser, 'carol', second, first);
   for (const window of [alice, bob, carol]) await window.register();
   const only = new RegExp(options.only);
-  for (const [name, step] of Object.entries({ ...commands, ...conversations.steps, ...ends })) {
+  for (const [name, step] of Object.entries({ ...commands, ...conversations.steps, ...client.steps, ...calls.steps, ...ends })) {
     if (!only.test(name)) continue;
     const note = await step({ alice, bob, carol, shot });
     console.log(`ok – ${name}${note ? ` (${note})` : ''}`);

@@ -31,7 +31,7 @@ export class Connection {
     #attempt = 0;
     #url = 0;
     #refused = 0;
-    /** When the token in use runs out, as its giver said. */
+    /** When the token in use runs out, in milliseconds since 1970; Infinity while nobody said. */
     #runsOut = Infinity;
     /** When the node wants this client to come back, if it said so. */
     #comeBackAt = 0;
@@ -80,7 +80,8 @@ export class Connection {
     /** The dialect says when the token runs out; what the caller said of it counts if that is earlier. */
     expires(at) {
         clearTimeout(this.#renewal);
-        const left = Math.min(new Date(at).getTime(), this.#runsOut) - Date.now();
+        this.#runsOut = Math.min(typeof at === 'number' ? at : new Date(at).getTime(), this.#runsOut);
+        const left = this.#runsOut - Date.now();
         if (!Number.isFinite(left))
             return;
         const wait = Math.min(Math.max(left * RENEW_AT, 1000), LONGEST_TIMER_MS);
@@ -128,8 +129,8 @@ export class Connection {
     }
     #take(token) {
         const { token: text, expiresAt = Infinity } = typeof token === 'string' ? { token } : token;
-        this.#runsOut = expiresAt === Infinity ? Infinity : new Date(expiresAt).getTime();
-        this.expires(this.#runsOut);
+        this.#runsOut = Infinity;
+        this.expires(expiresAt);
         return text;
     }
     async #renew() {
@@ -141,7 +142,9 @@ export class Connection {
                 this.#speech.renew(token);
         }
         catch {
-            // The session ends when the token does; then it is asked for again.
+            // Again, when most of what is left has passed.
+            if (round === this.#round)
+                this.expires(this.#runsOut);
         }
     }
     #ended(code, reason) {

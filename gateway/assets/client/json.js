@@ -73,11 +73,15 @@ export class JsonClient extends Emitter {
         for (const { reject } of asked)
             reject(new RequestError('closed', 'the client was closed'));
     }
+    /** As `ask`, but gives what is said with the answer. */
+    async request(type, payload, options = {}) {
+        return (await this.ask(type, payload, options)).payload;
+    }
     /**
      * Asks, and gives the answer. Is repeated under the same id until there is one, over any number of connections: the
      * server does it once. Refused with a `RequestError`.
      */
-    request(type, payload, options = {}) {
+    ask(type, payload, options = {}) {
         const id = options.id ?? newId();
         return new Promise((resolve, reject) => {
             if (this.#asked.size >= (this.#options.maxRequests ?? 1000)) {
@@ -190,10 +194,11 @@ export class JsonClient extends Emitter {
             return undefined;
         return this.#connection.refusedToken();
     }
-    #answered(asked, { type, payload }) {
+    #answered(asked, frame) {
+        const { type, payload } = frame;
         if (type !== 'error') {
             this.#asked.delete(asked.id);
-            return asked.resolve(payload);
+            return asked.resolve(frame);
         }
         const { code, message, retryAfterMs } = payload;
         if (RETRIED.has(code) && asked.tries++ < MOST_TRIES) {

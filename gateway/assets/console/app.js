@@ -1,6 +1,7 @@
 // The console: one window is one device of one user on one socket, speaking the JSON dialect.
 // It knows only what any client may know; all it shows came over REST or the socket.
 
+import { JsonClient, newId } from './client/index.js';
 import * as tags from './categories.js';
 import * as conversations from './conversations.js';
 import { $, announce, button, clock, complain, el, fill, fillRows, onSubmit, submitOnEnter } from './dom.js';
@@ -9,35 +10,31 @@ import { keep, recall } from './storage.js';
 import * as talk from './talk.js';
 
 const MAX_REQUESTS = 100; // unanswered, kept while there is no connection
-const MAX_ASIDES = 200; // unanswered, too, but not worth keeping
 const MAX_QUEUE = 1000;
 const MAX_ROWS = 100; // in each list
 const MAX_CONTENT_BYTES = 16 * 1024;
-const ANSWER_WITHIN_MS = 10_000; // a node that takes longer counts as lost
-const QUIET_MS = 15_000; // silence after which the node is pinged
+const ANSWER_WITHIN_MS = 10_000; // a node that takes longer over REST counts as lost
+const RENEW_MS = 3_600_000; // a token with less time left is renewed before it is used again
 
-// [meaning, what to do]: "move" reconnects to the next node, "stay" to the same one, "stop" leaves it to the user.
-// Any other code is a "move".
-const CLOSE = {
-  0: ['no answer in time', 'move'],
-  1006: ['connection lost, or the node refused this page', 'move'],
-  1008: ['refused by policy', 'stop'],
-  1009: ['a frame was too large', 'stay'],
-  1012: ['the node is draining', 'move'],
-  1013: ['the node is full', 'move'],
-  4401: ['no longer logged in', 'stay'],
-  4403: ['banned', 'stop'],
-  4408: ['heartbeats missed', 'move'],
-  4409: ['displaced by a newer session of yours', 'stop'],
-  4410: ['this window was too slow', 'stay'],
-  4429: ['too many requests', 'stay'],
+/** What close codes mean, for people. */
+const MEANING = {
+  0: 'no answer in time',
+  1006: 'connection lost, or the node refused this page',
+  1008: 'refused by policy',
+  1009: 'a frame was too large',
+  1012: 'the node is draining',
+  1013: 'the node is full',
+  4401: 'no longer logged in',
+  4403: 'banned',
+  4408: 'heartbeats missed',
+  4409: 'displaced by a newer session of yours',
+  4410: 'this window was too slow',
+  4429: 'too many requests',
 };
 const RANK = { failed: 0, sending: 0, pending: 1, delivered: 2, completed: 3, expired: 3, cancelled: 3, ended: 3 };
 const isOver = (item) => RANK[item.status] === 3;
 
 const now = () => new Date().toISOString();
-/** `crypto.randomUUID` exists only on https and localhost; this works on any address. */
-const newId = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, '0')).join('');
 
 // --- What this window knows ------------------------------------------------------------------------------------------
 
@@ -49,7 +46,6 @@ let sent = new Map(); // request id -> command sent from this window
 let requests = []; // not yet answered, oldest first; only the first is on its way
 const queue = new Map(); // command id -> command addressed to this user; ended ones stay, so duplicates are recognised
 const early = new Map(); // command id -> statuses that overtook the answer to our own request
-let refreshTimer;
 
 function remember(name, id) {
   people.remember(name, id);
@@ -98,13 +94,11 @@ function recallWork() {
 function enter() {
   keep(sessionStorage, 'session', session);
   recallWork();
-  refreshIn((new Date(session.expiresAt) - Date.now()) * 0.8);
   connect(recall(sessionStorage, 'node'));
 }
 
 function leave(reason) {
   hangUp();
-  clearTimeout(refreshTimer);
   sessionStorage.removeItem('tidegate.session');
   session = null;
   for (const known of [queue, early, sent]) known.clear();
@@ -115,132 +109,99 @@ function leave(reason) {
   setPhase('signed out', reason);
 }
 
-function refreshIn(wait) {
-  clearTimeout(refreshTimer);
-  refreshTimer = setTimeout(refresh, Math.min(Math.max(wait, 1000), 2 ** 31 - 1));
-}
-
-async function refresh() {
+/** The token of this window, a new one where the old one does not do. */
+async function giveToken(reason) {
   const owner = session;
-  try {
-    const { token, expiresAt } = await post('/auth/refresh', {}, owner.token);
-    if (session !== owner) return;
-    Object.assign(session, { token, expiresAt });
-    keep(sessionStorage, 'session', session);
-    if (link.phase === 'open') transmit('authenticate', { token }, newId());
-    refreshIn((new Date(expiresAt) - Date.now()) * 0.8);
-  } catch (error) {
-    if (session !== owner) return;
-    if (error.status === 401 || new Date(session.expiresAt) < Date.now()) leave('the token has run out');
-    else refreshIn(15_000);
-  }
+  const isOld = new Date(owner.expiresAt) - Date.now() < RENEW_MS;
+  if (reason === 'connect' && !isOld) return owner.token;
+  const renewed = await post('/auth/refresh', {}, owner.token).catch((error) => {
+    if (error.status === 401) return {}; // then the node says so, too
+    throw error;
+  });
+  Object.assign(owner, renewed);
+  if (session === owner) keep(sessionStorage, 'session', session);
+  return owner.token;
 }
 
 // --- The connection ---
 // phase: signed out, disconnected, connecting, open, reconnecting or closed
-const link = { phase: 'signed out', detail: '', node: location.origin, attempt: 0, facts: {}, asides: new Map() };
+const link = { phase: 'signed out', detail: '', node: location.origin, facts: {} };
 
 function setPhase(phase, detail = '') {
-  Object.assign(link, { phase, detail, since: Date.now() });
+  Object.assign(link, { phase, detail });
   paint();
 }
 
-/** Forgets the socket at once: a dead peer would keep a closing one open for long. */
 function hangUp() {
-  const { ws, timer, asides } = link;
-  clearTimeout(timer);
-  Object.assign(link, { ws: null, refused: false, listing: null, asides: new Map(), facts: {} });
-  Object.assign(link, { onItsWay: 0, pinged: 0, leaveAt: 0, holdUntil: 0 }); // times, 0 for none
-  ws?.close(1000);
-  for (const answer of asides.values()) answer({ type: 'lost', payload: {} });
+  const { client } = link;
+  Object.assign(link, { client: null, listing: null, onItsWay: false, facts: {} });
+  client?.close();
 }
 
 function connect(node) {
   hangUp();
-  link.node = nodes.includes(node) ? node : nodes[0];
-  keep(sessionStorage, 'node', link.node);
-  setPhase('connecting', `to ${link.node}`);
-  const ws = new WebSocket(`${link.node.replace(/^http/, 'ws')}/api/ws?device=${device}`, 'tidegate.json.v1');
-  link.ws = ws;
-  const ifCurrent = (handler) => (event) => link.ws === ws && handler(event);
-  ws.onopen = ifCurrent(() => transmit('authenticate', { token: session.token }, newId()));
-  ws.onmessage = ifCurrent((event) => receive(JSON.parse(event.data)));
-  ws.onclose = ifCurrent((event) => lost(event.code, event.reason));
+  const at = Math.max(nodes.indexOf(node), 0);
+  const client = new JsonClient({ url: [...nodes.slice(at), ...nodes.slice(0, at)], token: giveToken, device });
+  link.client = client;
+  const ifCurrent = (handler) => (event) => link.client === client && handler(event);
+  client.on('state', ifCurrent(changed));
+  client.on('connected', ifCurrent(({ payload }) => opened(payload)));
+  for (const name of [...Object.keys(HANDLERS), ...conversations.events]) client.on(name, ifCurrent(receive));
+  client.connect();
 }
 
-function lost(code, reason) {
-  const { phase, leaveAt, refused, onItsWay } = link;
-  const [meaning, action] = CLOSE[code] ?? ['closed by the node', 'move'];
-  if (code === 4401 && (refused || phase === 'open')) return leave(`${meaning} (4401)`);
-  if (code === 1009 && onItsWay) settle({ type: 'error', payload: { code: 'too_large', message: meaning } });
-  hangUp();
+function changed({ phase, url, code, reason, due }) {
+  Object.assign(link, { node: url, due });
+  keep(sessionStorage, 'node', url);
+  const meaning = MEANING[code] ?? 'closed by the node';
   const why = `${meaning}${code ? ` (${code})` : ''}${reason ? `: ${reason}` : ''}`;
-  if (action === 'stop') return setPhase('closed', why);
-  // Full jitter: any wait up to a bound that doubles, so that many clients do not come back as one wave.
-  const base = code === 1013 || code === 4429 ? 2000 : 500;
-  const jitter = Math.random() * Math.min(20_000, base * 2 ** link.attempt++);
-  const wait = leaveAt ? Math.max(leaveAt - Date.now(), 0) : jitter;
-  const next = action === 'move' ? nodes[(nodes.indexOf(link.node) + 1) % nodes.length] : link.node;
-  link.due = Date.now() + wait;
-  link.timer = setTimeout(connect, wait, next);
-  setPhase('reconnecting', why);
+  if (phase === 'connecting') setPhase('connecting', `to ${url}`);
+  if (phase === 'waiting') setPhase('reconnecting', why);
+  if (phase === 'closed' && code === 4401) leave(why);
+  else if (phase === 'closed') setPhase('closed', why);
 }
 
-const transmit = (type, payload, id) => link.ws.send(JSON.stringify({ type, id, payload }));
-
-/** Asks at once and only once, beside what is kept; false if there is no connection, an answer `lost` if that ends. */
+/** Asks beside what is kept; false if there is no connection, an answer `lost` once the client has ended. */
 function aside(type, payload, onAnswer) {
   if (link.phase !== 'open') return false;
-  const id = newId();
-  link.asides.set(id, onAnswer);
-  if (link.asides.size > MAX_ASIDES) link.asides.delete(link.asides.keys().next().value);
-  transmit(type, payload, id);
+  if (type.startsWith('typing.')) {
+    link.client.signal(type, payload);
+    return true;
+  }
+  const refused = ({ code, message, retryAfterMs }) =>
+    (code === 'closed' ? { type: 'lost', payload: {} } : { type: 'error', payload: { code, message, retryAfterMs } });
+  link.client.ask(type, payload).catch(refused).then((answer) => {
+    onAnswer(answer);
+    paint();
+  });
   return true;
 }
 
-/** Once a second: what a browser does not notice by itself. */
-function tick() {
-  const late = (since) => since && Date.now() - since > ANSWER_WITHIN_MS;
-  if (link.phase === 'reconnecting') return paintState();
-  if (link.phase === 'connecting' && late(link.since)) return lost(0);
-  if (link.phase !== 'open') return undefined;
-  if (late(link.pinged) || late(link.onItsWay)) return lost(0);
-  if (link.leaveAt && Date.now() > link.leaveAt) return lost(1012);
-  if (link.pinged || Date.now() - link.heard < QUIET_MS) return undefined;
-  link.pinged = Date.now();
-  return transmit('ping', {}, newId());
-}
-
-// --- Requests: kept until answered, sent one after the other, repeated under the same id ---
+// --- Requests: kept until answered, also over a reload, asked one after the other under the same id ---
 function request(type, payload) {
   if (requests.length >= MAX_REQUESTS) return complain('queue_full', `${MAX_REQUESTS} requests are waiting already`);
   const id = newId();
-  requests.push({ id, type, payload, tries: 0 });
+  requests.push({ id, type, payload });
   pump();
   paint();
   return id;
 }
 
 function pump() {
-  if (link.phase !== 'open' || link.onItsWay || Date.now() < link.holdUntil || !requests.length) return;
-  const [{ id, type, payload }] = requests;
-  link.onItsWay = Date.now();
-  transmit(type, payload, id);
-}
-
-/** Takes the answer to the request on its way. */
-function settle({ type, payload, timestamp }) {
+  const { client, phase, onItsWay } = link;
+  if (phase !== 'open' || onItsWay || !requests.length) return;
   const [asked] = requests;
-  link.onItsWay = 0;
-  if (['rate_limited', 'unavailable'].includes(payload.code) && asked.tries++ < 8) {
-    const wait = payload.retryAfterMs ?? Math.random() * 500 * 2 ** asked.tries;
-    link.holdUntil = Date.now() + wait;
-    setTimeout(pump, wait + 1);
-    return;
-  }
-  requests.shift();
-  settled(asked, { type, payload, timestamp });
-  pump();
+  const answered = (answer) => {
+    if (link.client !== client) return; // it is asked again by the next one
+    link.onItsWay = false;
+    requests.shift();
+    settled(asked, answer);
+    pump();
+    paint();
+  };
+  link.onItsWay = true;
+  const { id, type, payload } = asked;
+  client.ask(type, payload, { id }).catch(({ code, message }) => ({ type: 'error', payload: { code, message } })).then(answered);
 }
 
 function settled(asked, { type, payload, timestamp }) {
@@ -278,13 +239,12 @@ function prefer(preferences) {
 function list(cursor) {
   if (link.phase !== 'open') return;
   if (!cursor) link.listing = { before: [...queue.values()], seen: new Set() };
-  link.listing.id = newId();
-  transmit('command.queue', { limit: 100, cursor }, link.listing.id);
+  const { listing } = link;
+  aside('command.queue', { limit: 100, ...(cursor && { cursor }) }, (answer) => listing === link.listing && listed(answer));
 }
 
 function listed({ type, payload }) {
   const { before, seen } = link.listing;
-  link.listing.id = null;
   if (type === 'error') {
     complain(payload.code, payload.message);
     setTimeout(list, payload.retryAfterMs ?? 5000);
@@ -301,40 +261,25 @@ function listed({ type, payload }) {
 }
 
 // --- What comes in ---
+const HANDLERS = {
+  'command.new': (payload) => arrive({ ...payload, status: 'delivered' }, true),
+  'command.status': (payload) => applyStatus(payload),
+  'command.expired': (payload) => applyStatus({ ...payload, status: 'expired' }),
+  preferences: (payload) => prefer(payload),
+  'server.draining': () => { link.detail = 'the node is draining'; },
+  error: ({ code, message }) => complain(code, message),
+};
+
 function receive(message) {
-  const { type, payload, replyTo, timestamp } = message;
-  Object.assign(link, { heard: Date.now(), pinged: 0 });
-  if (replyTo && replyTo === requests[0]?.id) settle(message);
-  else if (replyTo && replyTo === link.listing?.id) listed(message);
-  else if (link.asides.has(replyTo)) answered(message);
-  else if (type === 'connected') opened(payload);
-  else if (type === 'command.new') arrive({ ...payload, status: 'delivered' }, true);
-  else if (type === 'command.status') applyStatus({ at: timestamp, ...payload });
-  else if (type === 'command.expired') applyStatus({ at: timestamp, ...payload, status: 'expired' });
-  else if (type === 'preferences') prefer(payload);
-  else if (type === 'server.draining') {
-    Object.assign(link, { leaveAt: Date.now() + payload.reconnectAfterMs, detail: 'the node is draining' });
-  } else if (type === 'auth.failed') {
-    link.refused = !['unavailable', 'rate_limited'].includes(payload.code);
-    complain(payload.code, payload.message ?? 'the node did not accept the token');
-  } else if (type === 'error') complain(payload.code, payload.message);
+  if (Object.hasOwn(HANDLERS, message.type)) HANDLERS[message.type](message.payload);
   else conversations.receive(message);
   paint();
 }
 
-function answered(message) {
-  const onAnswer = link.asides.get(message.replyTo);
-  link.asides.delete(message.replyTo);
-  onAnswer(message);
-}
-
 function opened({ node, sessionId, device: name, resumed }) {
-  const { ws } = link;
   const replayed = `${resumed?.replayed ?? 0} replayed${resumed?.complete === false ? ' at once, more may follow' : ''}`;
   link.facts = { Node: node, Session: sessionId, Device: name, Resumed: replayed };
   setPhase('open');
-  // A node that accepts and fails again must not be hammered: only a lasting session counts as success.
-  setTimeout(() => link.ws === ws && (link.attempt = 0), 5000);
   aside('preferences.get', {}, ({ type, payload }) => {
     if (type === 'error') complain(payload.code, payload.message);
     else if (type === 'preferences') prefer(payload);
@@ -612,7 +557,7 @@ conversations.start(gate);
 talk.start(gate);
 if (session) recallWork();
 for (const node of new URLSearchParams(location.search).getAll('nodes').flatMap((some) => some.split(','))) addNode(node);
-setInterval(tick, 1000);
+setInterval(() => link.phase === 'reconnecting' && paintState(), 1000);
 await learnNodes();
 if (session) enter();
 else paint();

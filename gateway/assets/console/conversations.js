@@ -247,6 +247,9 @@ const HANDLERS = {
   unsubscribed: ({ filters }) => filters?.conversation_id && lookAt(filters.conversation_id),
 };
 
+/** What there is to hear of conversations. */
+export const events = Object.keys(HANDLERS);
+
 /** Takes a frame; false if it is not about conversations. */
 export function receive({ type, payload, timestamp }) {
   if (!Object.hasOwn(HANDLERS, type)) return false;

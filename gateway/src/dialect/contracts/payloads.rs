@@ -136,6 +136,29 @@ pub enum PresenceStatus {
     Offline,
 }
 
+/// Why a call ended.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+pub enum CallEnd {
+    Hangup,
+    Declined,
+    Busy,
+    Offline,
+    Timeout,
+    AnsweredElsewhere,
+    Glare,
+    Disconnected,
+}
+
+/// Why somebody ends a call; before the answer, a callee's choice.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+pub enum HangupReason {
+    Hangup,
+    Declined,
+    Busy,
+}
+
 /// The log that an entry is of, as clients know it.
 #[derive(ToSchema)]
 #[schema(rename_all = "lowercase")]
@@ -394,6 +417,125 @@ shapes! {
         pub last_seen_at: Option<Time>,
     }
 
+    /// How the caller wants to appear.
+    pub struct PresenceSet {
+        /// `online`: as it is; `offline`: as nobody who is there.
+        pub status: PresenceStatus,
+        /// At most 256 bytes of UTF-8; absent: it stays.
+        pub text: Option<String>,
+    }
+
+    /// Whose presence is asked for.
+    pub struct PresenceQuery {
+        #[schema(min_items = 1, max_items = 200)]
+        pub user_ids: Vec<Id>,
+    }
+
+    /// How users appear.
+    pub struct PresenceState {
+        pub users: Vec<Presence>,
+        pub refused: Vec<RefusedUser>,
+    }
+
+    /// A user who may not be watched.
+    pub struct RefusedUser {
+        pub user_id: Id,
+        pub code: Code,
+    }
+
+    // --- calls ---
+
+    /// Calls a user.
+    pub struct CallOffer {
+        pub target_user: Id,
+        /// The server makes one if it is absent.
+        pub call_id: Option<Id>,
+        /// A session description, passed on as it is.
+        pub sdp: String,
+        /// What is to be transmitted, passed on as it is.
+        pub media: Option<Value>,
+    }
+
+    /// Takes a call.
+    pub struct CallAnswer {
+        pub call_id: Id,
+        pub sdp: String,
+    }
+
+    /// A way by which the caller of this may be reached.
+    pub struct CallIce {
+        pub call_id: Id,
+        /// Passed on as it is; null says that there are no more.
+        pub candidate: Value,
+    }
+
+    /// Ends a call, or does not take it.
+    pub struct CallHangup {
+        pub call_id: Id,
+        pub reason: Option<HangupReason>,
+    }
+
+    /// Names a call.
+    pub struct CallNamed {
+        pub call_id: Id,
+    }
+
+    /// The call is over.
+    pub struct CallOver {
+        pub call_id: Id,
+        pub reason: CallEnd,
+    }
+
+    /// Somebody calls.
+    pub struct CallIncoming {
+        pub call_id: Id,
+        /// The other party.
+        pub from: Id,
+        /// Who is told.
+        pub to: Id,
+        /// What is to be transmitted, as the caller wrote it.
+        pub media: Option<Value>,
+        pub at: Time,
+    }
+
+    /// What the caller offers.
+    pub struct CallOffered {
+        pub call_id: Id,
+        pub from: Id,
+        pub to: Id,
+        pub sdp: String,
+        pub media: Option<Value>,
+        pub at: Time,
+    }
+
+    /// What the callee answered.
+    pub struct CallAnswered {
+        pub call_id: Id,
+        pub from: Id,
+        pub to: Id,
+        pub sdp: String,
+        pub at: Time,
+    }
+
+    /// A way by which the other party may be reached.
+    pub struct CallCandidate {
+        pub call_id: Id,
+        pub from: Id,
+        pub to: Id,
+        /// As the other party wrote it; null says that there are no more.
+        pub candidate: Value,
+        pub at: Time,
+    }
+
+    /// The call is over.
+    pub struct CallEnded {
+        pub call_id: Id,
+        pub from: Id,
+        pub to: Id,
+        pub reason: CallEnd,
+        pub at: Time,
+    }
+
     // --- conversations ---
 
     /// A message to a conversation, or to a user.
@@ -547,6 +689,21 @@ pub enum Change {
     },
     Archived,
     Unarchived,
+}
+
+/// Something the user should know of.
+#[derive(Serialize, ToSchema)]
+#[serde(tag = "kind")]
+pub enum Notification {
+    /// Somebody called, and nobody answered.
+    #[serde(rename = "call.missed", rename_all = "camelCase")]
+    CallMissed {
+        call_id: Id,
+        /// Who called.
+        from: Id,
+        /// When they began to.
+        at: Time,
+    },
 }
 
 /// What a client hears, beside what it always hears.

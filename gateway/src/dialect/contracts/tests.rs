@@ -6,10 +6,11 @@ use std::{collections::VecDeque, time::Duration};
 use bytes::Bytes;
 use serde_json::{Value, json};
 use shared::domain::{
-    Broadcast, CommandBody, CommandState, CommandStatus, CommandType, ConversationChange, Entry,
-    FileRef, Kind, MessageBody, MessageDeleted, MessageEdited, MessageReceipt, MessageType,
-    ParticipantRole, Position, Preferences, Presence, PresenceStatus, SenderType, Signal,
-    SignalKind, Timestamp, Topic, Transition,
+    Audience, Broadcast, CallEnd, CallEvent, CallEventKind, CallPayload, CommandBody, CommandState,
+    CommandStatus, CommandType, ConversationChange, Entry, FileRef, Kind, MessageBody,
+    MessageDeleted, MessageEdited, MessageReceipt, MessageType, MissedCall, ParticipantRole,
+    Position, Preferences, Presence, PresenceStatus, SenderType, Signal, SignalKind, Timestamp,
+    Topic, Transition,
 };
 use testkit::contracts::Contract;
 
@@ -110,6 +111,13 @@ fn entries() -> Vec<Entry> {
             }
         }
     }
+    let missed = MissedCall {
+        kind: MissedCall::KIND.to_owned(),
+        call_id: ID.parse().unwrap(),
+        from: ID.parse().unwrap(),
+        at: AT,
+    };
+    entries.push(entry(user, Kind::Notification, &missed));
     let preferences = Preferences {
         blocked_categories: ["a".parse().unwrap()].into(),
         ..Preferences::default()
@@ -252,6 +260,79 @@ fn presences_are_written_as_declared() {
     let all: Vec<_> = all.iter().collect();
     let batch = presences(DialectId::Events, &all).expect("the dialect has batches");
     assert_eq!(check_events(&batch), 1);
+}
+
+#[test]
+fn calls_are_written_as_declared() {
+    let raw = |value: Value| serde_json::value::to_raw_value(&value).unwrap();
+    let (media, candidate, none) = (
+        raw(json!({"audio": true})),
+        raw(json!({})),
+        raw(Value::Null),
+    );
+    let bare = || CallPayload {
+        call_id: ID.parse().unwrap(),
+        from: ID.parse().unwrap(),
+        to: ID.parse().unwrap(),
+        sdp: None,
+        candidate: None,
+        media: None,
+        reason: None,
+        at: AT,
+    };
+    let mut told = vec![
+        (CallEventKind::Incoming, bare()),
+        (
+            CallEventKind::Incoming,
+            CallPayload {
+                media: Some(&media),
+                ..bare()
+            },
+        ),
+        (
+            CallEventKind::Offer,
+            CallPayload {
+                sdp: Some("v=0"),
+                media: Some(&media),
+                ..bare()
+            },
+        ),
+        (
+            CallEventKind::Answer,
+            CallPayload {
+                sdp: Some("v=0"),
+                ..bare()
+            },
+        ),
+        (
+            CallEventKind::Ice,
+            CallPayload {
+                candidate: Some(&candidate),
+                ..bare()
+            },
+        ),
+        (
+            CallEventKind::Ice,
+            CallPayload {
+                candidate: Some(&none),
+                ..bare()
+            },
+        ),
+    ];
+    let ends = CallEnd::ALL.iter().map(|reason| CallPayload {
+        reason: Some(*reason),
+        ..bare()
+    });
+    told.extend(ends.map(|payload| (CallEventKind::Ended, payload)));
+    for (kind, payload) in told {
+        let event = CallEvent {
+            call: payload.call_id,
+            kind,
+            audience: Audience::All,
+            body: serde_json::to_vec(&payload).unwrap().into(),
+        };
+        check_shared(&Told::Call(&event));
+    }
 }
 
 #[test]
