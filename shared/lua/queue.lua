@@ -18,14 +18,14 @@ local NACKS_TTL = 14 * 86400000  -- ms
 local function forget_nacks(nacks, latest)
   local first, fe, fn
   for _, name in ipairs(redis.call('HKEYS', nacks)) do
-    local e, n = pair(string.match(name, ':(.*)$'))
+    local e, n = pair(string.match(name, ':(%d+:%d+)$'))
     if name ~= latest and (not first or is_before(e, n, fe, fn)) then first, fe, fn = name, e, n end
   end
   redis.call('HDEL', nacks, first)
 end
 
--- nack   KEYS[1] meta   ARGV tag, user, `<queue>:<epoch>:<offset>`
--- Answers how often the entry was refused.
+-- nack   KEYS[1] meta   ARGV tag, user, `<queue, or b>:<device>:<epoch>:<offset>`
+-- Answers how often the device refused the entry.
 redis.register_function{
   function_name = 'tidegate_v1_nack',
   callback = function(_, a)

@@ -15,7 +15,7 @@ use shared::{
     domain::{Code, ConversationId, MessageId, Position, Refusal, Timestamp, Topic, UserId},
     redis::{ConversationReader, Reading},
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use super::{
@@ -36,6 +36,10 @@ const AT_A_TIME: usize = 16;
 /// How often a conversation may change while somebody begins to listen to it.
 const ATTEMPTS: u32 = 5;
 
+const FIRST_RETRY: Duration = Duration::from_millis(200);
+const LAST_RETRY: Duration = Duration::from_secs(30);
+/// For so long it is tried to let a socket hear a conversation while a store is away.
+const RETRY_FOR: Duration = Duration::from_mins(15);
 /// How far back somebody begins at the most of whom no device has a cursor in a conversation: after as
 /// long, devices are forgotten.
 const LOOK_BACK: Duration = Duration::from_hours(14 * 24);
@@ -194,7 +198,8 @@ impl Fanout {
             .await
     }
 
-    /// A user may hear a conversation from now on: their sockets that want all of them do.
+    /// A user may hear a conversation from now on: their sockets that want all of them do. While a store
+    /// is away that is tried again: nobody else tells them.
     pub(super) fn admitted(self: &Arc<Self>, user: UserId, conversation: ConversationId) {
         let mut wanting = self.hub.members(Topic::User(user));
         wanting.retain(|outbox| {
@@ -205,15 +210,52 @@ impl Fanout {
         }
         let fanout = self.clone();
         self.lifecycle.spawn("listen", async move {
-            for outbox in wanting {
-                let begun = timeout(DEADLINE, fanout.listen_anew(&outbox, user, conversation));
-                let is_done = matches!(begun.await, Ok(Ok(())));
-                // What it listens to already is not lost by that.
-                if !is_done && outbox.mode(Feed::Conversation(conversation)) == Mode::Opening {
-                    fanout.stop_listening(&outbox, conversation);
+            let mut retry = FIRST_RETRY;
+            let deadline = Instant::now() + RETRY_FOR;
+            loop {
+                let mut left = Vec::new();
+                for outbox in wanting {
+                    let listens = fanout.listen_if_possible(&outbox, user, conversation);
+                    if !listens.await {
+                        left.push(outbox);
+                    }
                 }
+                if left.is_empty() {
+                    return;
+                }
+                if Instant::now() > deadline {
+                    let count = left.len();
+                    return tracing::warn!(%user, %conversation, count, "sockets do not hear it");
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(retry) => {}
+                    () = fanout.lifecycle.stopping() => return,
+                }
+                retry = (retry * 2).min(LAST_RETRY);
+                left.retain(|outbox| outbox.wants_all() && !outbox.is_ended());
+                wanting = left;
             }
         });
+    }
+
+    /// Lets a socket hear a conversation, if its user may. False if that is to be tried again.
+    async fn listen_if_possible(
+        self: &Arc<Self>,
+        outbox: &Arc<Outbox>,
+        user: UserId,
+        conversation: ConversationId,
+    ) -> bool {
+        let begun = timeout(DEADLINE, self.listen_anew(outbox, user, conversation)).await;
+        let is_done = matches!(begun, Ok(Ok(())));
+        // What it listens to already is not lost by that.
+        if !is_done && outbox.mode(Feed::Conversation(conversation)) == Mode::Opening {
+            self.stop_listening(outbox, conversation);
+        }
+        match begun {
+            Ok(Err(refusal)) => refusal.code != Code::Unavailable,
+            Ok(Ok(())) => true,
+            Err(_) => false,
+        }
     }
 
     async fn listen_anew(

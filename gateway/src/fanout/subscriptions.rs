@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use shared::domain::{Code, Position, Queue, Refusal, Topic, UserId};
+use shared::{
+    domain::{Code, Position, Queue, Refusal, Topic, UserId},
+    redis::Refused,
+};
 use tokio::time::timeout;
 
 use super::{Fanout, metrics, outbox::Outbox, refusal::store_refusal, topic::Advance};
@@ -146,9 +149,8 @@ impl Fanout {
         refused: Vec<Position>,
     ) {
         let queue = match feed {
-            Feed::Queue(queue) => queue,
-            // They come by the queue that all other commands are in.
-            Feed::Broadcast => Queue::Commands,
+            Feed::Queue(queue) => Some(queue),
+            Feed::Broadcast => None,
             Feed::User | Feed::Conversation(_) => return,
         };
         let (fanout, outbox) = (self.clone(), outbox.clone());
@@ -158,12 +160,17 @@ impl Fanout {
             };
             let (user, session) = (member.user, member.session);
             for position in refused {
-                match fanout.store.nack(user, queue, position).await {
+                let refused = Refused {
+                    device: member.device.clone(),
+                    queue,
+                    position,
+                };
+                match fanout.store.nack(user, &refused).await {
                     Ok(count) if count >= ENOUGH => {
                         metrics::PARKED.increment(1);
-                        tracing::info!(%user, %session, %queue, %position, "an entry is parked");
+                        tracing::info!(%user, %session, %refused, "an entry is parked");
                         outbox.park(feed, position);
-                        let forgotten = fanout.store.forget_nack(user, queue, position).await;
+                        let forgotten = fanout.store.forget_nack(user, &refused).await;
                         if let Err(error) = forgotten {
                             tracing::debug!(%error, "refusals are remembered for nothing");
                         }

@@ -251,6 +251,8 @@ impl<H: Host> Session<H> {
         };
         match verdict {
             Verdict::Pass => self.obey(incoming, now),
+            // Whoever goes is not asked to come again for it; its dialogue has ended by that.
+            Verdict::Refuse(_) if matches!(incoming, Incoming::Leave) => self.obey(incoming, now),
             Verdict::Close => Err(CloseReason::RateLimited),
             Verdict::Refuse(wait) => {
                 FRAMES_REFUSED.of(()).increment(1);

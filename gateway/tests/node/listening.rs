@@ -1,6 +1,9 @@
 use std::{
     collections::HashMap,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use futures_util::future::BoxFuture;
@@ -23,7 +26,11 @@ use crate::support::{Ask, Client, PATIENCE, World, publish_to, user};
 
 /// Who takes part in what, as Postgres would know.
 #[derive(Default)]
-struct Participants(Mutex<HashMap<ConversationId, (u64, Vec<UserId>)>>);
+struct Participants(
+    Mutex<HashMap<ConversationId, (u64, Vec<UserId>)>>,
+    /// So many times more it cannot be asked.
+    AtomicU32,
+);
 
 impl Participants {
     fn are(&self, conversation: ConversationId, version: u64, users: &[UserId]) {
@@ -39,6 +46,15 @@ impl Rights for Participants {
         conversation: ConversationId,
         _least: u64,
     ) -> BoxFuture<'_, Result<Right, Refusal>> {
+        let away = |left: u32| left.checked_sub(1);
+        if self
+            .1
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, away)
+            .is_ok()
+        {
+            let refusal = Refusal::new(Code::Unavailable, "away");
+            return Box::pin(async { Err(refusal) });
+        }
         let all = self.0.lock();
         let found = all.get(&conversation);
         let version = found.filter(|(_, users)| users.contains(&user));
@@ -365,6 +381,8 @@ async fn who_wants_all_conversations_hears_those_they_are_brought_into_later() {
     client.sees(1).await;
     let later = conversation();
     scene.participants.are(later, 1, &[anna]);
+    // Whoever knows is away for a moment.
+    scene.participants.1.store(2, Ordering::Relaxed);
     let store = &scene.world.store;
     store.keep_version(later, 1).await.unwrap();
     let change = format!(r#"{{"what":"joined","userIds":["{anna}"]}}"#);

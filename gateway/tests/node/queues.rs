@@ -207,7 +207,7 @@ async fn what_a_client_confirms_out_of_order_moves_its_cursor_as_far_as_all_is_c
 async fn counts(world: &World, user: UserId, at: Position, expected: Option<&str>) {
     let partition = Topic::User(user).partition(world.store.partitions());
     let key = format!("{{{partition}}}:nack:{user}");
-    let field = format!("messages:{at}");
+    let field = format!("messages:phone:{at}");
     eventually("a refusal is counted", PATIENCE, async || {
         let count = world.redis.call(&["HGET", &key, &field]).await;
         (count.text().as_deref() == expected).then_some(())

@@ -10,7 +10,7 @@
 //! | `{pN}:persist` | stream | everything Postgres must learn |
 //! | `{pN}:stored` | string | the id of `persist` that Postgres has; also a channel |
 //! | `{pN}:user:<user>` | hash | what is known of a user: cursors by device, preferences; see `ack.lua` |
-//! | `{pN}:nack:<user>` | hash, TTL | `<queue>:<epoch>:<offset>` → how often that was refused |
+//! | `{pN}:nack:<user>` | hash, TTL | `<queue, or b>:<device>:<epoch>:<offset>` → how often that was refused |
 //! | `{pN}:version:<conversation>` | string, TTL | `<version> <epoch>`: who takes part in it, as was told in this epoch |
 //! | `{pN}:reader:<conversation>:<user>` | hash, TTL | how far a user's devices have read what is not copied; see `reader.lua` |
 //! | `{pN}:fanout` | zset | conversations in which something is not copied yet, by the ms of the oldest |

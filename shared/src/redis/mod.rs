@@ -53,6 +53,7 @@ pub use persist::{PersistPage, TrimStep};
 pub use preferences::Known;
 pub use presence::Activity;
 pub use probe::Echo;
+pub use queues::Refused;
 pub use read::Page;
 pub use readers::{ConversationReader, Reading};
 pub use sessions::{Closed, NODE_LIFETIME, OpenHere, OpenSession, OpenedSession};

@@ -2,7 +2,7 @@
 
 use shared::{
     domain::{Device, Persist, Position, Queue, Topic, UserId},
-    redis::{Ack, Append, Appended, OpenSession, OpenedSession, Store},
+    redis::{Ack, Append, Appended, OpenSession, OpenedSession, Refused, Store},
 };
 use testkit::{Redis, resp::Reply};
 
@@ -263,15 +263,23 @@ async fn refusals_are_counted_by_entry_and_only_so_many_are_remembered() {
     let store = connect(&server.url()).await;
     let user = user();
     let at = |offset| Position { epoch: 7, offset };
-    let nack = async |offset| {
-        let count = store.nack(user, Queue::Messages, at(offset)).await;
-        count.unwrap()
+    let of = |device: &str, queue, offset| Refused {
+        device: device.parse().unwrap(),
+        queue,
+        position: at(offset),
     };
+    let phone = |offset| of("phone", Some(Queue::Messages), offset);
+    let nack = async |offset| store.nack(user, &phone(offset)).await.unwrap();
     assert_eq!((nack(1).await, nack(1).await, nack(2).await), (1, 2, 1));
-    let elsewhere = store.nack(user, Queue::Commands, at(1)).await;
-    assert_eq!(elsewhere.unwrap(), 1);
-    let forgotten = store.forget_nack(user, Queue::Messages, at(1)).await;
-    forgotten.unwrap();
+    // Other queues, broadcasts and other devices are something else.
+    for other in [
+        of("phone", Some(Queue::Commands), 1),
+        of("phone", None, 1),
+        of("tablet", Some(Queue::Messages), 1),
+    ] {
+        assert_eq!(store.nack(user, &other).await.unwrap(), 1);
+    }
+    store.forget_nack(user, &phone(1)).await.unwrap();
     assert_eq!(nack(1).await, 1);
 
     for offset in 100..400 {

@@ -268,6 +268,28 @@ async fn frames_of_one_message_count_against_the_limit_one_by_one() {
 }
 
 #[tokio::test]
+async fn whoever_goes_is_let_go_above_the_limit_too() {
+    let scene = Scene::stomp(|settings| {
+        settings.frame_rate = FrameRate {
+            per_second: 1,
+            burst: 2,
+        }
+    });
+    let mut client = scene.connected().await;
+    let over = format!("{ERRORS}{}", send("x").repeat(2));
+    client
+        .send(&format!("{over}DISCONNECT\nreceipt:bye\n\n\0"))
+        .await;
+    assert_eq!(client.plain().await, receipt("e"));
+    assert_eq!(client.plain().await, receipt("x"));
+    let error = client.plain().await;
+    assert!(error.contains("\ncode:rate_limited\n"), "{error}");
+    assert_eq!(client.plain().await, receipt("bye"));
+    assert_eq!(client.close_code().await, 1000);
+    scene.ended().await;
+}
+
+#[tokio::test]
 async fn the_server_beats_as_often_as_agreed() {
     let every = Duration::from_millis(50);
     let scene = Scene::stomp(|settings| settings.heartbeat = every);
