@@ -69,6 +69,101 @@ export interface Beats {
   maxMissed: number;
 }
 
+/** Takes a call, if no other device did before. */
+export interface CallAnswer {
+  callId: Id;
+  sdp: string;
+}
+
+/** The callee took the call. */
+export interface CallAnswered {
+  callId: Id;
+  from: Id;
+  to: Id;
+  sdp: string;
+  at: Time;
+}
+
+/** A way by which the other party may be reached. */
+export interface CallCandidate {
+  callId: Id;
+  from: Id;
+  to: Id;
+  candidate: unknown;
+  at: Time;
+}
+
+/** Why a call ended. */
+export type CallEnd = 'hangup' | 'declined' | 'busy' | 'offline' | 'timeout' | 'answered_elsewhere' | 'glare' | 'disconnected';
+
+/** A call ended, or another device answered it. */
+export interface CallEnded {
+  callId: Id;
+  from: Id;
+  to: Id;
+  reason: CallEnd;
+  at: Time;
+}
+
+/** Ends a call, or does not take it. */
+export interface CallHangup {
+  callId: Id;
+  /** Counts for a callee who has not answered; without it, `declined`. */
+  reason?: CallRefusal;
+}
+
+/** A way by which a party may be reached. */
+export interface CallIce {
+  callId: Id;
+  /** Passed on as it is, at most `calls.max_candidate`; null says that there are no more. */
+  candidate: unknown;
+}
+
+/** Somebody calls. */
+export interface CallIncoming {
+  callId: Id;
+  /** The other party; `to` is who is told. */
+  from: Id;
+  to: Id;
+  at: Time;
+  media?: unknown;
+}
+
+/** Names a call. */
+export interface CallNamed {
+  callId: Id;
+}
+
+/** Calls somebody. */
+export interface CallOffer {
+  targetUser: Id;
+  /** A session description, at most `calls.max_sdp`. */
+  sdp: string;
+  /** A name for the call that the caller chose. */
+  callId?: Id;
+  /** What is to be transmitted; passed on as it is, at most 2 KiB. */
+  media?: unknown;
+}
+
+/** What they offer. */
+export interface CallOffered {
+  callId: Id;
+  from: Id;
+  to: Id;
+  sdp: string;
+  at: Time;
+  media?: unknown;
+}
+
+/** The call is over. */
+export interface CallOver {
+  callId: Id;
+  reason: CallEnd;
+}
+
+/** Why a callee does not take a call. */
+export type CallRefusal = 'hangup' | 'declined' | 'busy';
+
 /** What changed in a conversation. */
 export type Change = { what: 'created' } | { userIds: Id[]; what: 'joined' } | { userId: Id; what: 'left' } | { userId: Id; what: 'removed' } | { title: string; what: 'renamed' } | { userId: Id; role: ParticipantRole; what: 'role' } | { userId: Id; until: Time | null; what: 'muted' } | { what: 'archived' } | { what: 'unarchived' };
 
@@ -436,6 +531,19 @@ export type MessageType = 'TEXT' | 'FILE' | 'IMAGE' | 'SYSTEM';
 /** Nothing is said with it. */
 export type Nothing = Record<string, never>;
 
+/** Something that the user should know of. */
+export interface Notification {
+  kind: NotificationKind;
+  callId: Id;
+  /** Who called. */
+  from: Id;
+  /** When they began to. */
+  at: Time;
+}
+
+/** What a notification is about: a call that nobody answered. */
+export type NotificationKind = 'call.missed';
+
 /** What a participant may do. */
 export type ParticipantRole = 'MEMBER' | 'ADMIN';
 
@@ -598,6 +706,10 @@ export interface Wanted {
 /** What a client may ask, and what answers it. */
 export interface JsonRequests {
   'authenticate': Asked<Authenticate, 'auth.success', AuthSuccess>;
+  'call.answer': Asked<CallAnswer, 'call.answer', CallNamed>;
+  'call.hangup': Asked<CallHangup, 'call.ended', CallOver>;
+  'call.ice': Asked<CallIce, 'call.ice', CallNamed>;
+  'call.offer': Asked<CallOffer, 'call.ringing', CallNamed>;
   'chat.message': Asked<ChatMessage, 'chat.accepted', ChatAccepted>;
   'command.cancel': Asked<CommandNamed, 'command.status', CommandStatus>;
   'command.complete': Asked<CommandNamed, 'command.completed', CommandCompleted>;
@@ -624,6 +736,11 @@ export interface JsonSaid {
 
 /** What comes by itself. */
 export interface JsonEvents {
+  'call.answer': Live<'call.answer', CallAnswered>;
+  'call.ended': Live<'call.ended', CallEnded>;
+  'call.ice': Live<'call.ice', CallCandidate>;
+  'call.incoming': Live<'call.incoming', CallIncoming>;
+  'call.offer': Live<'call.offer', CallOffered>;
   'command.expired': Entry<'command.expired', CommandExpired>;
   'command.new': Entry<'command.new', CommandNew>;
   'command.status': Entry<'command.status', CommandStatus>;
@@ -633,6 +750,7 @@ export interface JsonEvents {
   'message.edited': Entry<'message.edited', MessageEdited>;
   'message.new': Entry<'message.new', MessageNew>;
   'message.read': Entry<'message.read', Receipt>;
+  'notification': Entry<'notification', Notification>;
   'preferences': Entry<'preferences', Preferences>;
   'presence.offline': Live<'presence.offline', Presence>;
   'presence.online': Live<'presence.online', Presence>;
@@ -647,6 +765,10 @@ export interface JsonEvents {
 export interface JsonAnswers {
   'auth.failed': Answer<'auth.failed', Refused>;
   'auth.success': Answer<'auth.success', AuthSuccess>;
+  'call.answer': Answer<'call.answer', CallNamed>;
+  'call.ended': Answer<'call.ended', CallOver>;
+  'call.ice': Answer<'call.ice', CallNamed>;
+  'call.ringing': Answer<'call.ringing', CallNamed>;
   'chat.accepted': Answer<'chat.accepted', ChatAccepted>;
   'command.accepted': Answer<'command.accepted', CommandAccepted>;
   'command.completed': Answer<'command.completed', CommandCompleted>;
@@ -669,6 +791,10 @@ export interface JsonAnswers {
 /** What a client may ask, and what answers it. */
 export interface StompRequests {
   'authenticate': Asked<Authenticate, 'auth.success', AuthSuccess>;
+  'call.answer': Asked<CallAnswer, 'call.answer', CallNamed>;
+  'call.hangup': Asked<CallHangup, 'call.ended', CallOver>;
+  'call.ice': Asked<CallIce, 'call.ice', CallNamed>;
+  'call.offer': Asked<CallOffer, 'call.ringing', CallNamed>;
   'chat.message': Asked<ChatMessage, 'chat.accepted', ChatAccepted>;
   'chat.read': Asked<Mark, 'message.read', Receipt>;
   'chat.send': Asked<ChatSend, 'chat.ack', ChatAck>;
@@ -691,6 +817,11 @@ export interface StompRequests {
 
 /** What comes by itself. */
 export interface StompEvents {
+  'call.answer': Live<'call.answer', CallAnswered>;
+  'call.ended': Live<'call.ended', CallEnded>;
+  'call.ice': Live<'call.ice', CallCandidate>;
+  'call.incoming': Live<'call.incoming', CallIncoming>;
+  'call.offer': Live<'call.offer', CallOffered>;
   'command.expired': Entry<'command.expired', CommandExpired>;
   'command.new': Entry<'command.new', CommandNew>;
   'command.status': Entry<'command.status', CommandStatus>;
@@ -699,6 +830,7 @@ export interface StompEvents {
   'message.edited': Entry<'message.edited', MessageEdited>;
   'message.new': Entry<'message.new', StompMessage>;
   'message.read': Entry<'message.read', Receipt>;
+  'notification': Entry<'notification', Notification>;
   'preferences': Entry<'preferences', Preferences>;
   'presence.offline': Live<'presence.offline', Presence>;
   'presence.online': Live<'presence.online', Presence>;
@@ -711,6 +843,10 @@ export interface StompEvents {
 /** What answers requests. */
 export interface StompAnswers {
   'auth.success': Answer<'auth.success', AuthSuccess>;
+  'call.answer': Answer<'call.answer', CallNamed>;
+  'call.ended': Answer<'call.ended', CallOver>;
+  'call.ice': Answer<'call.ice', CallNamed>;
+  'call.ringing': Answer<'call.ringing', CallNamed>;
   'chat.accepted': Answer<'chat.accepted', ChatAccepted>;
   'chat.ack': Answer<'chat.ack', ChatAck>;
   'command.accepted': Answer<'command.accepted', CommandAccepted>;

@@ -39,6 +39,10 @@ pub(super) static DIALECT: Dialect = Dialect {
             .about("The caller types; for 6 s unless it is said again."),
         request::<ConversationNamed>("typing.stop", "typing.stop")
             .about("The caller types no more."),
+        request::<CallOffer>("call.offer", "call.ringing"),
+        request::<CallAnswer>("call.answer", "call.answer"),
+        request::<CallIce>("call.ice", "call.ice"),
+        request::<CallHangup>("call.hangup", "call.ended"),
         // What comes by itself.
         live::<Connected>("connected"),
         live::<Draining>("server.draining"),
@@ -46,6 +50,7 @@ pub(super) static DIALECT: Dialect = Dialect {
         entry::<CommandStatus>("command.status"),
         entry::<CommandExpired>("command.expired"),
         entry::<Preferences>("preferences").about("The user chose anew, on whatever device."),
+        entry::<Notification>("notification"),
         entry::<MessageNew>("message.new"),
         entry::<MessageEdited>("message.edited"),
         entry::<MessageDeleted>("message.deleted"),
@@ -59,6 +64,11 @@ pub(super) static DIALECT: Dialect = Dialect {
         live::<Presence>("presence.update").about("A user appears otherwise."),
         live::<Presence>("presence.online").about("A user came."),
         live::<Presence>("presence.offline").about("A user went."),
+        live::<CallIncoming>("call.incoming"),
+        live::<CallOffered>("call.offer"),
+        live::<CallAnswered>("call.answer"),
+        live::<CallCandidate>("call.ice"),
+        live::<CallEnded>("call.ended"),
         // What answers requests.
         answer::<Nothing>("pong").about("A sign of life."),
         answer::<HeartbeatAnswer>("heartbeat"),
@@ -78,6 +88,11 @@ pub(super) static DIALECT: Dialect = Dialect {
         answer::<Receipt>("message.read").about("It is told."),
         answer::<ConversationNamed>("typing.start").about("It is told."),
         answer::<ConversationNamed>("typing.stop").about("It is told."),
+        answer::<CallNamed>("call.ringing")
+            .about("The callee is told, or cannot be: then `call.ended` says why."),
+        answer::<CallNamed>("call.answer").about("The call is taken."),
+        answer::<CallNamed>("call.ice").about("It is told, or will be after the answer."),
+        answer::<CallOver>("call.ended"),
         answer::<Refused>("error"),
     ],
 };

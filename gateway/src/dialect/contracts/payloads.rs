@@ -512,6 +512,137 @@ shapes! {
     }
 }
 
+shapes! {
+    /// Calls somebody.
+    pub struct CallOffer {
+        pub target_user: Id,
+        /// A name for the call that the caller chose.
+        pub call_id: Option<Id>,
+        /// A session description, at most `calls.max_sdp`.
+        pub sdp: String,
+        /// What is to be transmitted; passed on as it is, at most 2 KiB.
+        pub media: Option<Value>,
+    }
+
+    /// Takes a call, if no other device did before.
+    pub struct CallAnswer {
+        pub call_id: Id,
+        pub sdp: String,
+    }
+
+    /// A way by which a party may be reached.
+    pub struct CallIce {
+        pub call_id: Id,
+        /// Passed on as it is, at most `calls.max_candidate`; null says that there are no more.
+        pub candidate: Value,
+    }
+
+    /// Ends a call, or does not take it.
+    pub struct CallHangup {
+        pub call_id: Id,
+        /// Counts for a callee who has not answered; without it, `declined`.
+        pub reason: Option<CallRefusal>,
+    }
+
+    /// Names a call.
+    pub struct CallNamed {
+        pub call_id: Id,
+    }
+
+    /// The call is over.
+    pub struct CallOver {
+        pub call_id: Id,
+        pub reason: CallEnd,
+    }
+
+    /// Somebody calls.
+    pub struct CallIncoming {
+        pub call_id: Id,
+        /// The other party; `to` is who is told.
+        pub from: Id,
+        pub to: Id,
+        pub media: Option<Value>,
+        pub at: Time,
+    }
+
+    /// What they offer.
+    pub struct CallOffered {
+        pub call_id: Id,
+        pub from: Id,
+        pub to: Id,
+        pub sdp: String,
+        pub media: Option<Value>,
+        pub at: Time,
+    }
+
+    /// The callee took the call.
+    pub struct CallAnswered {
+        pub call_id: Id,
+        pub from: Id,
+        pub to: Id,
+        pub sdp: String,
+        pub at: Time,
+    }
+
+    /// A way by which the other party may be reached.
+    pub struct CallCandidate {
+        pub call_id: Id,
+        pub from: Id,
+        pub to: Id,
+        pub candidate: Value,
+        pub at: Time,
+    }
+
+    /// A call ended, or another device answered it.
+    pub struct CallEnded {
+        pub call_id: Id,
+        pub from: Id,
+        pub to: Id,
+        pub reason: CallEnd,
+        pub at: Time,
+    }
+
+    /// Something that the user should know of.
+    pub struct Notification {
+        pub kind: NotificationKind,
+        pub call_id: Id,
+        /// Who called.
+        pub from: Id,
+        /// When they began to.
+        pub at: Time,
+    }
+}
+
+/// Why a call ended.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+pub enum CallEnd {
+    Hangup,
+    Declined,
+    Busy,
+    Offline,
+    Timeout,
+    AnsweredElsewhere,
+    Glare,
+    Disconnected,
+}
+
+/// Why a callee does not take a call.
+#[derive(ToSchema)]
+#[schema(rename_all = "snake_case")]
+pub enum CallRefusal {
+    Hangup,
+    Declined,
+    Busy,
+}
+
+/// What a notification is about: a call that nobody answered.
+#[derive(ToSchema)]
+pub enum NotificationKind {
+    #[schema(rename = "call.missed")]
+    CallMissed,
+}
+
 /// What changed in a conversation.
 #[derive(Serialize, ToSchema)]
 #[serde(tag = "what", rename_all = "camelCase")]

@@ -5,11 +5,15 @@ use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
 use serde_json::{Value, json};
-use shared::domain::{
-    Broadcast, CommandBody, CommandState, CommandStatus, CommandType, ConversationChange, Entry,
-    FileRef, Kind, MessageBody, MessageDeleted, MessageEdited, MessageReceipt, MessageType,
-    ParticipantRole, Position, Preferences, Presence, PresenceStatus, SenderType, Signal,
-    SignalKind, Timestamp, Topic, Transition,
+use shared::{
+    calls,
+    domain::{
+        Audience, Broadcast, Call, CallEnd, CallEventKind, CallState, CommandBody, CommandState,
+        CommandStatus, CommandType, ConversationChange, Entry, FileRef, Kind, MessageBody,
+        MessageDeleted, MessageEdited, MessageReceipt, MessageType, MissedCall, ParticipantRole,
+        Position, Preferences, Presence, PresenceStatus, SenderType, Signal, SignalKind, Timestamp,
+        Topic, Transition,
+    },
 };
 use testkit::contracts::Contract;
 
@@ -115,6 +119,8 @@ fn entries() -> Vec<Entry> {
         ..Preferences::default()
     };
     entries.push(entry(user, Kind::Preferences, &preferences));
+    let missed = MissedCall::of(&call());
+    entries.push(entry(user, Kind::Notification, &missed));
     for (topic, is_copy) in [(user, true), (conversation, false)] {
         let at = is_copy.then_some(AT);
         for change in changes() {
@@ -228,6 +234,57 @@ fn entries_and_signals_are_written_as_declared() {
             session: None,
         };
         check_shared(&Told::Signal(ID.parse().unwrap(), &signal));
+    }
+}
+
+fn call() -> Call {
+    Call {
+        id: ID.parse().unwrap(),
+        state: CallState::Ringing,
+        caller: ID.parse().unwrap(),
+        callee: ID.parse().unwrap(),
+        caller_session: ID.parse().unwrap(),
+        callee_session: None,
+        at: AT,
+        answered_at: None,
+        end: None,
+        now: AT,
+    }
+}
+
+#[test]
+fn events_of_calls_are_written_as_declared() {
+    let (call, raw) = (call(), serde_json::value::to_raw_value("x").unwrap());
+    let to = call.callee;
+    let mut events = Vec::new();
+    for media in [None, Some(&*raw)] {
+        for (kind, sdp) in [
+            (CallEventKind::Incoming, None),
+            (CallEventKind::Offer, Some("v=0")),
+        ] {
+            let event = calls::with(&call, to, kind, Audience::All, |payload| {
+                payload.sdp = sdp;
+                payload.media = media;
+            });
+            events.push(event);
+        }
+    }
+    let answer = CallEventKind::Answer;
+    events.push(calls::with(&call, to, answer, Audience::All, |payload| {
+        payload.sdp = Some("v=0");
+    }));
+    for candidate in ["null", "{}", "\"c\""] {
+        let candidate = serde_json::value::RawValue::from_string(candidate.to_owned()).unwrap();
+        let ice = CallEventKind::Ice;
+        events.push(calls::with(&call, to, ice, Audience::All, |payload| {
+            payload.candidate = Some(&candidate);
+        }));
+    }
+    for reason in CallEnd::ALL {
+        events.push(calls::ended(&call, to, Audience::All, *reason));
+    }
+    for event in &events {
+        check_shared(&Told::Call(event));
     }
 }
 
