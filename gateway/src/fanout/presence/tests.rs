@@ -179,6 +179,18 @@ async fn an_answer_counts_unless_something_newer_was_heard_since() {
     assert_eq!(told(&outbox), ["presence.offline offline"]);
 }
 
+#[test]
+fn what_was_heard_while_it_was_asked_counts() {
+    let (watches, outbox) = (Watches::default(), socket());
+    assert!(watches.join(ANNA, &outbox));
+    assert_eq!(watches.claim(&[ANNA]), Linking::Link(vec![ANNA]));
+    hear(&watches, presence(ANNA, 6, Busy));
+    let mut effects = Effects::default();
+    watches.linked(vec![presence(ANNA, 5, Online)], &mut effects);
+    watches.show(session(&outbox), &[ANNA], &mut effects);
+    assert_eq!(told(&outbox), ["presence.update busy"]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_socket_without_room_is_told_of_each_user_the_newest() {
     // Half of the queue is for what nobody would miss.

@@ -47,6 +47,8 @@ struct State {
 struct Watched {
     link: Link,
     known: Presence,
+    /// The version that was known when it was asked for the present one.
+    asked: u64,
     /// What watchers are told first, while that is what is known.
     first: Option<Arc<SharedPresence>>,
     watchers: HashMap<SessionId, Watcher>,
@@ -95,6 +97,7 @@ impl Watches {
         let watched = state.users.entry(user).or_insert_with(|| Watched {
             link: Link::Down,
             known: Presence::unknown(user),
+            asked: 0,
             first: None,
             watchers: HashMap::new(),
             due: None,
@@ -138,6 +141,7 @@ impl Watches {
                 Link::Busy => others = true,
                 Link::Down => {
                     watched.link = Link::Busy;
+                    watched.asked = watched.known.version;
                     mine.push(*user);
                 }
             }
@@ -149,7 +153,8 @@ impl Watches {
         }
     }
 
-    /// Users are heard of; this is how they appear.
+    /// Users are heard of; this is how they appeared when they were asked for. What was heard since
+    /// is newer.
     pub(super) fn linked(&self, presences: Vec<Presence>, effects: &mut Effects) {
         let mut state = self.state.lock();
         let now = Instant::now();
@@ -161,7 +166,12 @@ impl Watches {
                     state.idle.push_back((now + LINGER, user));
                 }
             }
-            state.learn(presence, now, effects);
+            let counts = state.users.get(&user).is_some_and(|watched| {
+                watched.known.version == watched.asked || presence.version > watched.known.version
+            });
+            if counts {
+                state.learn(presence, now, effects);
+            }
         }
         drop(state);
         self.changed.notify_waiters();

@@ -141,9 +141,13 @@ impl Fanout {
             _ => outbox.watched(),
         };
         let wants_contacts = outbox.wants_contacts();
+        let watched: HashSet<UserId> = outbox.watched().into_iter().collect();
         for user in users {
             if !wants_contacts && !outbox.wants_presence_of(user) {
                 self.stop_watching(outbox, user);
+            } else if watched.contains(&user) {
+                // By another subscription: frames go there alone from now on.
+                outbox.begin_watching(user);
             }
         }
     }
