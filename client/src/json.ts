@@ -232,6 +232,7 @@ export class JsonClient extends Emitter<JsonTold> {
     const asked = frame.replyTo === undefined ? undefined : this.#asked.get(frame.replyTo);
     if (asked) return this.#answered(asked, frame);
     if (frame.type === 'connected') this.#opened(frame.payload as Connected);
+    if (frame.type === 'unsubscribed' && frame.replyTo === undefined) this.#lostRight(frame.payload as Unsubscribed);
     if (frame.type === 'server.draining') {
       this.#connection.draining((frame.payload as Draining).reconnectAfterMs);
     }
@@ -277,6 +278,11 @@ export class JsonClient extends Emitter<JsonTold> {
     }
     for (const asked of this.#asked.values()) if (!asked.isSent) this.#ask(asked);
     for (const text of this.#signals.drain()) this.#connection.send(text);
+  }
+
+  /** A right was lost; who gets it back subscribes again. */
+  #lostRight({ topics, filters }: Unsubscribed): void {
+    for (const topic of topics) this.#subscriptions.delete(keyOf(topic, filters));
   }
 
   /** Subscriptions with the same filters are one request. */

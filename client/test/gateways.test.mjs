@@ -122,6 +122,37 @@ test('a subscription outlives its connection, and signals pass', options, async 
   for (const each of [from, to]) each.close();
 });
 
+test('a subscription whose right was lost is not repeated', options, async () => {
+  const { id } = await group(ann, bob);
+  const said = [];
+  class Overheard extends WebSocket {
+    send(text) {
+      said.push(JSON.parse(text));
+      super.send(text);
+    }
+  }
+  const made = await opened(client(JsonClient, bob, { WebSocket: Overheard }));
+  const filters = { conversation_id: id };
+  await made.subscribe(['conversation', 'typing'], filters);
+  await made.subscribe(['presence']);
+  const names = new Set(['conversation', 'typing']);
+  const lost = new Promise((resolve) => {
+    made.on('unsubscribed', ({ payload }) => {
+      for (const topic of payload.topics) names.delete(topic);
+      if (!names.size) resolve();
+    });
+  });
+  await rest(ann, 'DELETE', `/conversations/${id}/participants/${bob.id}`);
+  await lost;
+  made.close();
+  said.length = 0;
+  await opened(made);
+  await made.request('ping', {});
+  const again = said.filter(({ type }) => type === 'subscribe').map(({ payload }) => payload);
+  assert.deepEqual(again, [{ topics: ['presence'] }]);
+  made.close();
+});
+
 test('a token is renewed on the open session before it runs out', options, async () => {
   const reasons = [];
   const token = (reason) => {

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { pause } from '../dist/connection.js';
 import { Emitter } from '../dist/emitter.js';
+import { JsonClient } from '../dist/json.js';
 import { Log } from '../dist/log.js';
 import { Signals } from '../dist/signals.js';
 
@@ -57,4 +58,91 @@ test('a handler that throws hinders no other, and one that left hears nothing', 
   told.say('x', 2);
   assert.deepEqual(heard, [1]);
   assert.throws(later.mock.calls[0].arguments[0], /meant/, 'nobody swallows it');
+});
+
+class FakeSocket {
+  static all = [];
+  readyState = 1;
+  sent = [];
+  constructor(url) {
+    this.url = String(url);
+    FakeSocket.all.push(this);
+  }
+  send(text) { this.sent.push(JSON.parse(text)); }
+  close() { this.readyState = 3; }
+  hear(type, payload, more = {}) { this.onmessage({ data: JSON.stringify({ type, payload, ...more }) }); }
+  end(code) { this.onclose({ code, reason: '' }); }
+}
+
+/** A client on a socket of ours whose session is open, and the means to let time pass. */
+async function begun(t, options = {}) {
+  t.mock.timers.enable({ apis: ['setTimeout', 'setInterval', 'Date'] });
+  FakeSocket.all = [];
+  const client = new JsonClient({ url: ['http://a', 'https://b'], token: () => 't', WebSocket: FakeSocket, ...options });
+  t.after(() => client.close());
+  const settled = async () => { for (let n = 0; n < 10; n += 1) await null; };
+  const open = async () => {
+    await settled();
+    const socket = FakeSocket.all.at(-1);
+    socket.onopen();
+    socket.hear('connected', { resumed: { epoch: 1, offset: 1 }, limits: { frameBytes: 1000 } });
+    return socket;
+  };
+  client.connect();
+  const pass = async (ms) => {
+    t.mock.timers.tick(ms);
+    await settled();
+  };
+  return { client, open, pass, socket: await open() };
+}
+
+test('a client leaves a draining node when that said, and comes back then', async (t) => {
+  for (const ends of [true, false]) {
+    const { client, pass, socket } = await begun(t);
+    socket.hear('server.draining', { reconnectAfterMs: 1500 });
+    if (ends) socket.end(1012);
+    assert.equal(client.state.phase, ends ? 'waiting' : 'open');
+    await pass(1499);
+    assert.equal(FakeSocket.all.length, 1);
+    await pass(2);
+    assert.equal(FakeSocket.all.length, 2);
+    assert.match(FakeSocket.all[1].url, /^wss:\/\/b\/api\/ws\?after=1%3A1/);
+    client.close();
+    t.mock.timers.reset();
+  }
+});
+
+test('a peer that is gone without a word is given up', async (t) => {
+  const { client, pass, socket } = await begun(t);
+  const states = [];
+  client.on('state', (state) => states.push(state));
+  for (let second = 0; second < 16; second += 1) await pass(1000);
+  assert.equal(socket.sent.at(-1).type, 'ping');
+  assert.deepEqual(states, []);
+  for (let second = 0; second < 11; second += 1) await pass(1000);
+  assert.deepEqual([states[0].phase, states[0].code], ['waiting', 0]);
+});
+
+test('what is refused for now is asked again, and what is not is not', async (t) => {
+  const { client, pass, socket } = await begun(t);
+  const asked = client.request('command.cancel', { commandId: 'x' }, { id: 'one' });
+  const error = (code) => socket.hear('error', { code, message: 'm', retryAfterMs: 300 }, { replyTo: 'one' });
+  const count = () => socket.sent.filter(({ id }) => id === 'one').length;
+  error('unavailable');
+  await pass(299);
+  assert.equal(count(), 1);
+  await pass(2);
+  assert.equal(count(), 2);
+  error('conflict');
+  await assert.rejects(asked, { code: 'conflict' });
+});
+
+test('a session elsewhere, and a ban, are not answered by another try', async (t) => {
+  for (const code of [4409, 4403, 1008]) {
+    const { client, pass, socket } = await begun(t);
+    socket.end(code);
+    await pass(60_000);
+    assert.deepEqual([client.state.phase, client.state.code, FakeSocket.all.length], ['closed', code, 1]);
+    t.mock.timers.reset();
+  }
 });

@@ -176,6 +176,8 @@ export class JsonClient extends Emitter {
             return this.#answered(asked, frame);
         if (frame.type === 'connected')
             this.#opened(frame.payload);
+        if (frame.type === 'unsubscribed' && frame.replyTo === undefined)
+            this.#lostRight(frame.payload);
         if (frame.type === 'server.draining') {
             this.#connection.draining(frame.payload.reconnectAfterMs);
         }
@@ -226,6 +228,11 @@ export class JsonClient extends Emitter {
                 this.#ask(asked);
         for (const text of this.#signals.drain())
             this.#connection.send(text);
+    }
+    /** A right was lost; who gets it back subscribes again. */
+    #lostRight({ topics, filters }) {
+        for (const topic of topics)
+            this.#subscriptions.delete(keyOf(topic, filters));
     }
     /** Subscriptions with the same filters are one request. */
     #gathered() {
