@@ -271,16 +271,18 @@ impl Store {
         self.step(call, functions::CALL_KEEP, more).await
     }
 
-    /// A socket is gone: `Wait` if another one of its device has some time to take over.
+    /// A socket is gone: `Wait` if another one of its device has some time to take over, which is
+    /// `grace`. `Done` if one takes over now, and counts as there for `lease`.
     pub async fn call_lost(
         &self,
         call: CallId,
         user: UserId,
         session: SessionId,
         grace: Duration,
+        lease: Duration,
     ) -> Result<CallStep, StoreError> {
         let mut more = texts([&user.to_string(), &session.to_string()]);
-        more.push(millis(grace));
+        more.extend([millis(grace), millis(lease)]);
         self.step(call, functions::CALL_LOST, more).await
     }
 

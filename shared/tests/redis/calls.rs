@@ -87,12 +87,17 @@ impl Scene {
             State::Active => expect(store.call_answer(call, phone, LONG).await),
             State::CalleeSilent => expect(store.call_answer(call, phone, NONE).await),
             State::CallerAway => {
-                let lost = store.call_lost(call, scene.laptop.user, scene.laptop.session, LONG);
+                let lost =
+                    store.call_lost(call, scene.laptop.user, scene.laptop.session, LONG, LONG);
                 expect(lost.await);
             }
             State::CalleeAway => {
                 expect(store.call_answer(call, phone, LONG).await);
-                expect(store.call_lost(call, phone.user, phone.session, LONG).await);
+                expect(
+                    store
+                        .call_lost(call, phone.user, phone.session, LONG, LONG)
+                        .await,
+                );
             }
             State::Ended => expect(store.call_close(call, CallEnd::Timeout, None).await),
         }
@@ -159,7 +164,7 @@ impl Scene {
             }
             Event::IsGone(who) => {
                 let Party { user, session, .. } = self.party(who);
-                store.call_lost(call, *user, *session, LONG).await
+                store.call_lost(call, *user, *session, LONG, LONG).await
             }
             Event::Comes(who) => store.call_resume(call, self.party(who), LONG).await,
         }
@@ -475,6 +480,25 @@ async fn candidates_are_kept_in_order_for_whom_they_concern() {
         send(&scene.laptop, "{}").await,
         CallVerdict::Done,
         "none is kept any more"
+    );
+}
+
+#[tokio::test]
+async fn a_socket_that_takes_over_counts_as_there_for_a_lease() {
+    let redis = Redis::start().await;
+    let store = connect(&redis.url()).await;
+    let scene = Scene::at(&store, State::Active).await;
+    let Party { user, session, .. } = scene.phone;
+    let again = scene.resume_later(&scene.phone, &scene.phone_again).await;
+    assert_eq!(again.verdict, CallVerdict::Wait);
+    let lost = store.call_lost(scene.call, user, session, NONE, LONG);
+    let lost = lost.await.unwrap();
+    assert_eq!(lost.verdict, CallVerdict::Done);
+    let looked = scene.happens(Event::LookedAt).await;
+    assert_eq!(
+        looked.verdict,
+        CallVerdict::Wait,
+        "the time to come back is not its"
     );
 }
 
