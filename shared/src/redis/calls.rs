@@ -183,12 +183,21 @@ impl Store {
 
     /// The callee was told of the call.
     pub async fn call_placed(&self, call: CallId) -> Result<(), StoreError> {
-        self.step(call, functions::CALL_PLACED, Vec::new()).await?;
+        self.step(call, functions::CALL_PLACED, texts(["p"]))
+            .await?;
+        Ok(())
+    }
+
+    /// The caller was told of the answer.
+    pub async fn call_answer_placed(&self, call: CallId) -> Result<(), StoreError> {
+        self.step(call, functions::CALL_PLACED, texts(["q"]))
+            .await?;
         Ok(())
     }
 
     /// A socket of the callee answers: `Done`, or `Again` for the one that did; `Elsewhere`, `Ended`,
-    /// `Own` or `Unknown` if it cannot. `more` are the candidates it sent before.
+    /// `Own` or `Unknown` if it cannot. `more` are the candidates it sent before, unless the caller
+    /// has [them](Store::call_answer_placed).
     pub async fn call_answer(
         &self,
         call: CallId,

@@ -41,6 +41,9 @@ impl Calls {
         let elsewhere = calls::ended(call, call.callee, others, CallEnd::AnsweredElsewhere);
         let told = self.store.tell_call(call.caller, &events).await;
         told.map_err(|error| store_refusal(&error))?;
+        // The candidates went with it, so another try has nothing to say of them.
+        let placed = self.store.call_answer_placed(id).await;
+        placed.map_err(|error| store_refusal(&error))?;
         let told = self.store.tell_call(call.callee, &[elsewhere]).await;
         told.map_err(|error| store_refusal(&error))?;
         Ok(())
