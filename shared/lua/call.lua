@@ -3,7 +3,8 @@
 --   a, b    the caller and the callee
 --   as, bs  their sockets in the call; bs only once it is answered
 --   ad, bd  the devices of these
---   an, bn  a later socket of the same device, which takes over when that one is gone
+--   an, bn  a later socket of the same device, which takes over when it says something, or when
+--           that one is gone
 --   ao, bo  set while that one is gone and none has taken over
 --   al, bl  until when the sockets count as there, ms; their nodes say so again and again
 --   r       when it is too late to answer, ms
@@ -17,9 +18,9 @@
 -- the caller's business; nothing follows.
 local CALL_TTL = 3600000 -- ms; after its end so long a second try is answered like the first
 local RETELL = 5000      -- ms after which others see to it that an end is told
-local FIELDS = {'s', 'a', 'b', 'as', 'bs', 'n', 't', 'w', 'e', 'x',
-  'ad', 'bd', 'an', 'bn', 'ao', 'bo', 'al', 'bl', 'r', 'g', 'p', 'q'}
-local FACTS = 10         -- so many of these are answered
+local FIELDS = {'s', 'a', 'b', 'as', 'bs', 'n', 't', 'w', 'e', 'x', 'an', 'bn',
+  'ad', 'bd', 'ao', 'bo', 'al', 'bl', 'r', 'g', 'p', 'q'}
+local FACTS = 12         -- so many of these are answered
 
 local function call_key(tag, id) return key(tag, 'call', id) end
 local function ice_key(tag, id, side) return key(tag, 'ice', id .. ':' .. side) end
@@ -64,6 +65,19 @@ local function side_of(call, user)
   return call.a == user and 'a' or call.b == user and 'b'
 end
 
+-- A later socket of the device takes the place of the one in the call.
+local function hand_over(tag, id, call, now, side, lease)
+  write_call(tag, id, call, now, side .. 's', call[side .. 'n'], side .. 'n', '', side .. 'o', '',
+    side .. 'l', int(now + lease))
+end
+
+-- Whether a socket is the one in the call. Of a device it is the latest that says something: the one
+-- before may be dead long before its node learns of it.
+local function is_in_call(tag, id, call, now, side, session, lease)
+  if call[side .. 'n'] == session then hand_over(tag, id, call, now, side, lease) end
+  return call[side .. 's'] == session
+end
+
 -- Registers a function that gets (tag, id, now, call, ARGV behind these) of a call that exists.
 local function on_call(name, act, flags)
   redis.register_function{
@@ -74,7 +88,7 @@ local function on_call(name, act, flags)
         if name ~= 'look' then redis.call('ZREM', a[1] .. ':calls', a[2]) end
         return {'none'}
       end
-      return act(a[1], a[2], now_ms(), call, a[3], a[4], a[5], a[6])
+      return act(a[1], a[2], now_ms(), call, a[3], a[4], a[5], a[6], a[7])
     end,
     flags = flags or {'allow-oom'}, -- calls that were begun go on, and end, when memory is full
   }
@@ -123,7 +137,9 @@ on_call('answer', function(tag, id, now, call, user, session, device, lease)
   if call.s == 'ended' then return answer_call('ended', call, now) end
   local list, sent = ice_key(tag, id, 'b'), {}
   if call.s == 'active' then
-    if call.bs ~= session then return answer_call('elsewhere', call, now) end
+    if not is_in_call(tag, id, call, now, 'b', session, lease) then
+      return answer_call('elsewhere', call, now)
+    end
     if call.q == '' then sent = redis.call('LRANGE', list, 0, -1) end
     return answer_call('again', call, now, unpack(sent))
   end
@@ -139,14 +155,15 @@ on_call('answer', function(tag, id, now, call, user, session, device, lease)
   return answer_call('done', call, now, unpack(sent))
 end)
 
--- call_ice   KEYS[1] meta   ARGV tag, call, user, socket, most to keep, candidate
+-- call_ice   KEYS[1] meta   ARGV tag, call, user, socket, most to keep, candidate,
+--      ms that the socket counts as there if it takes over
 -- Verdicts: done, if the other party is to be told; kept, until it is answered; full; elsewhere; ended.
-on_call('ice', function(tag, id, now, call, user, session, most, candidate)
+on_call('ice', function(tag, id, now, call, user, session, most, candidate, lease)
   local side = side_of(call, user)
   if not side then return {'none'} end
   if call.s == 'ended' then return answer_call('ended', call, now) end
-  local own = call[side .. 's']
-  if own ~= session and not (side == 'b' and call.s == 'ringing') then
+  local rings = side == 'b' and call.s == 'ringing'
+  if not rings and not is_in_call(tag, id, call, now, side, session, lease) then
     return answer_call('elsewhere', call, now)
   end
   if call.s == 'active' then return answer_call('done', call, now) end

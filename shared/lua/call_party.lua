@@ -1,11 +1,5 @@
 -- call_keep, call_lost, call_resume, call_look: the sockets in a call. See call.lua.
 
--- A later socket of the device takes the place of the one in the call.
-local function hand_over(tag, id, call, now, side, lease)
-  write_call(tag, id, call, now, side .. 's', call[side .. 'n'], side .. 'n', '', side .. 'o', '',
-    side .. 'l', int(now + lease))
-end
-
 -- call_keep: a socket is there.
 -- KEYS[1] meta   ARGV tag, call, user, socket, ms that it counts as there
 -- Verdicts: done; wait, if it is to take over; other, if it is not in the call; ended.
