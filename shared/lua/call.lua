@@ -3,23 +3,24 @@
 --   a, b    the caller and the callee
 --   as, bs  their sockets in the call; bs only once it is answered
 --   ad, bd  the devices of these
---   an, bn  a later socket of the same device, which takes over when that one is gone
+--   an, bn  a later socket of the same device, which takes over when it says something, or when
+--           that one is gone
 --   ao, bo  set while that one is gone and none has taken over
 --   al, bl  until when the sockets count as there, ms; their nodes say so again and again
 --   r       when it is too late to answer, ms
 --   n, t    when it began and was answered, ms
 --   o, m    what the caller offered, and what is to be transmitted: until it is answered
 --   g       the digest of the request that made it
---   p       set once the callee was told
+--   p, q    set once the callee was told of the offer, and the caller of the answer
 --   w, e, x how far it had come when it ended, why, and the socket that asked for it or ''
 -- Every function answers a list: a verdict, then the call as in FACTS, then what it says besides.
 -- Verdicts are those of shared/src/redis/calls.rs. `none`: there is no such call, or it is none of
 -- the caller's business; nothing follows.
 local CALL_TTL = 3600000 -- ms; after its end so long a second try is answered like the first
 local RETELL = 5000      -- ms after which others see to it that an end is told
-local FIELDS = {'s', 'a', 'b', 'as', 'bs', 'n', 't', 'w', 'e', 'x',
-  'ad', 'bd', 'an', 'bn', 'ao', 'bo', 'al', 'bl', 'r', 'g', 'p'}
-local FACTS = 10         -- so many of these are answered
+local FIELDS = {'s', 'a', 'b', 'as', 'bs', 'n', 't', 'w', 'e', 'x', 'an', 'bn',
+  'ad', 'bd', 'ao', 'bo', 'al', 'bl', 'r', 'g', 'p', 'q'}
+local FACTS = 12         -- so many of these are answered
 
 local function call_key(tag, id) return key(tag, 'call', id) end
 local function ice_key(tag, id, side) return key(tag, 'ice', id .. ':' .. side) end
@@ -64,6 +65,19 @@ local function side_of(call, user)
   return call.a == user and 'a' or call.b == user and 'b'
 end
 
+-- A later socket of the device takes the place of the one in the call.
+local function hand_over(tag, id, call, now, side, lease)
+  write_call(tag, id, call, now, side .. 's', call[side .. 'n'], side .. 'n', '', side .. 'o', '',
+    side .. 'l', int(now + lease))
+end
+
+-- Whether a socket is the one in the call. Of a device it is the latest that says something: the one
+-- before may be dead long before its node learns of it.
+local function is_in_call(tag, id, call, now, side, session, lease)
+  if call[side .. 'n'] == session then hand_over(tag, id, call, now, side, lease) end
+  return call[side .. 's'] == session
+end
+
 -- Registers a function that gets (tag, id, now, call, ARGV behind these) of a call that exists.
 local function on_call(name, act, flags)
   redis.register_function{
@@ -74,7 +88,7 @@ local function on_call(name, act, flags)
         if name ~= 'look' then redis.call('ZREM', a[1] .. ':calls', a[2]) end
         return {'none'}
       end
-      return act(a[1], a[2], now_ms(), call, a[3], a[4], a[5], a[6])
+      return act(a[1], a[2], now_ms(), call, a[3], a[4], a[5], a[6], a[7])
     end,
     flags = flags or {'allow-oom'}, -- calls that were begun go on, and end, when memory is full
   }
@@ -101,48 +115,60 @@ redis.register_function{
   end,
 }
 
--- call_placed: the callee was told. KEYS[1] meta   ARGV tag, call
-on_call('placed', function(tag, id, now, call)
-  redis.call('HSET', call_key(tag, id), 'p', '1')
+-- Keeps what a party sent.
+local function keep_ice(list, ...)
+  redis.call('RPUSH', list, ...)
+  redis.call('PEXPIRE', list, CALL_TTL)
+end
+
+-- call_placed: the other party was told. KEYS[1] meta   ARGV tag, call, p or q
+on_call('placed', function(tag, id, now, call, what)
+  redis.call('HSET', call_key(tag, id), what, '1')
   return answer_call('done', call, now)
 end)
 
 -- call_answer   KEYS[1] meta   ARGV tag, call, user, socket, device, ms that it counts as there
--- Verdicts: done, or again for the socket that has answered: then all it sent before; elsewhere;
--- ended; own, if it is the user's own call.
+-- Verdicts: done, or again for the socket that has answered: then all it sent before, unless the
+-- caller was told; elsewhere; ended; own, if it is the user's own call.
 on_call('answer', function(tag, id, now, call, user, session, device, lease)
   local side = side_of(call, user)
   if not side then return {'none'} end
   if side == 'a' then return answer_call('own', call, now) end
   if call.s == 'ended' then return answer_call('ended', call, now) end
-  if call.s == 'active' and call.bs ~= session then return answer_call('elsewhere', call, now) end
-  local verdict = call.s == 'active' and 'again' or 'done'
-  if verdict == 'done' then
-    write_call(tag, id, call, now, 's', 'active', 'bs', session, 'bd', device, 't', int(now),
-      'bl', int(now + lease))
-    redis.call('HDEL', call_key(tag, id), 'o', 'm')
+  local list, sent = ice_key(tag, id, 'b'), {}
+  if call.s == 'active' then
+    if not is_in_call(tag, id, call, now, 'b', session, lease) then
+      return answer_call('elsewhere', call, now)
+    end
+    if call.q == '' then sent = redis.call('LRANGE', list, 0, -1) end
+    return answer_call('again', call, now, unpack(sent))
   end
-  local sent = {}
-  for _, kept in ipairs(redis.call('LRANGE', ice_key(tag, id, 'b'), 0, -1)) do
+  write_call(tag, id, call, now, 's', 'active', 'bs', session, 'bd', device, 't', int(now),
+    'bl', int(now + lease))
+  redis.call('HDEL', call_key(tag, id), 'o', 'm')
+  -- Of those of all devices that rang, only what this one sent is of use from now on.
+  for _, kept in ipairs(redis.call('LRANGE', list, 0, -1)) do
     if string.sub(kept, 1, #session) == session then sent[#sent + 1] = string.sub(kept, #session + 2) end
   end
-  return answer_call(verdict, call, now, unpack(sent))
+  redis.call('DEL', list)
+  if #sent > 0 then keep_ice(list, unpack(sent)) end
+  return answer_call('done', call, now, unpack(sent))
 end)
 
--- call_ice   KEYS[1] meta   ARGV tag, call, user, socket, most to keep, candidate
+-- call_ice   KEYS[1] meta   ARGV tag, call, user, socket, most to keep, candidate,
+--      ms that the socket counts as there if it takes over
 -- Verdicts: done, if the other party is to be told; kept, until it is answered; full; elsewhere; ended.
-on_call('ice', function(tag, id, now, call, user, session, most, candidate)
+on_call('ice', function(tag, id, now, call, user, session, most, candidate, lease)
   local side = side_of(call, user)
   if not side then return {'none'} end
   if call.s == 'ended' then return answer_call('ended', call, now) end
-  local own = call[side .. 's']
-  if own ~= session and not (side == 'b' and call.s == 'ringing') then
+  local rings = side == 'b' and call.s == 'ringing'
+  if not rings and not is_in_call(tag, id, call, now, side, session, lease) then
     return answer_call('elsewhere', call, now)
   end
   if call.s == 'active' then return answer_call('done', call, now) end
   local list = ice_key(tag, id, side)
   if redis.call('LLEN', list) >= tonumber(most) then return answer_call('full', call, now) end
-  redis.call('RPUSH', list, side == 'b' and session .. ' ' .. candidate or candidate)
-  redis.call('PEXPIRE', list, CALL_TTL)
+  keep_ice(list, side == 'b' and session .. ' ' .. candidate or candidate)
   return answer_call(side == 'a' and 'done' or 'kept', call, now)
 end)

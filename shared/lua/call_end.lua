@@ -7,8 +7,8 @@ on_call('hangup', function(tag, id, now, call, user, session, device, refusal)
   if not side then return {'none'} end
   if call.s == 'ended' then return answer_call('ended', call, now) end
   local refuses = side == 'b' and call.s == 'ringing'
-  -- The caller's other sockets know nothing of the call, unless it is that device come back.
-  local is_in = call[side .. 's'] == session or (side == 'a' and call.ad == device)
+  -- A party's other sockets know nothing of the call, unless it is that device come back.
+  local is_in = call[side .. 's'] == session or call[side .. 'd'] == device
   if not refuses and not is_in then return answer_call('elsewhere', call, now) end
   return end_call(tag, id, call, now, refuses and refusal or 'hangup', session)
 end)

@@ -1,11 +1,5 @@
 -- call_keep, call_lost, call_resume, call_look: the sockets in a call. See call.lua.
 
--- A later socket of the device takes the place of the one in the call.
-local function hand_over(tag, id, call, now, side, lease)
-  write_call(tag, id, call, now, side .. 's', call[side .. 'n'], side .. 'n', '', side .. 'o', '',
-    side .. 'l', int(now + lease))
-end
-
 -- call_keep: a socket is there.
 -- KEYS[1] meta   ARGV tag, call, user, socket, ms that it counts as there
 -- Verdicts: done; wait, if it is to take over; other, if it is not in the call; ended.
@@ -21,9 +15,10 @@ on_call('keep', function(tag, id, now, call, user, session, lease)
 end)
 
 -- call_lost: a socket is gone. If none is to take over, one has some time to.
--- KEYS[1] meta   ARGV tag, call, user, socket, ms of that time
+-- KEYS[1] meta   ARGV tag, call, user, socket, ms of that time, ms that one which takes over counts
+--      as there
 -- Verdicts: done; wait, if that time begins; other, if it was not in the call; ended.
-on_call('lost', function(tag, id, now, call, user, session, grace)
+on_call('lost', function(tag, id, now, call, user, session, grace, lease)
   local side = side_of(call, user)
   if not side then return {'none'} end
   if call.s == 'ended' then return answer_call('ended', call, now) end
@@ -33,7 +28,7 @@ on_call('lost', function(tag, id, now, call, user, session, grace)
   end
   if call[side .. 's'] ~= session then return answer_call('other', call, now) end
   if call[side .. 'n'] ~= '' then
-    hand_over(tag, id, call, now, side, grace)
+    hand_over(tag, id, call, now, side, lease)
     return answer_call('done', call, now)
   end
   write_call(tag, id, call, now, side .. 'o', '1', side .. 'l', int(now + grace))

@@ -284,7 +284,7 @@ pub static TABLE: &[Command] = &[
     Command {
         name: "call.answer",
         label: Label::CallAnswer,
-        cost: Cost::Free,
+        cost: Cost::Message,
         run: |app, caller, request| Box::pin(call::answer(app, caller, request)),
     },
     Command {

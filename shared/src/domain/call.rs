@@ -200,6 +200,11 @@ pub struct Call {
     pub caller_session: SessionId,
     /// That of the callee, once one has answered.
     pub callee_session: Option<SessionId>,
+    /// A later socket of the caller's device, which takes over when it says something or the other
+    /// one is gone. Until then both are told.
+    pub caller_next: Option<SessionId>,
+    /// The same of the callee.
+    pub callee_next: Option<SessionId>,
     /// When it began.
     pub at: Timestamp,
     /// When it was answered.
@@ -231,23 +236,37 @@ impl Call {
         }
     }
 
+    /// The sockets of the caller that are told what happens in the call.
+    pub fn at_caller(&self) -> impl Iterator<Item = Audience> + use<> {
+        let sockets = [Some(self.caller_session), self.caller_next];
+        sockets.into_iter().flatten().map(Audience::Only)
+    }
+
+    /// Those of the callee: all of them until one has answered.
+    pub fn at_callee(&self) -> impl Iterator<Item = Audience> + use<> {
+        let sockets = match self.callee_session {
+            Some(session) => [Some(session), self.callee_next].map(|it| it.map(Audience::Only)),
+            None => [Some(Audience::All), None],
+        };
+        sockets.into_iter().flatten()
+    }
+
     /// Which sockets of whom are told that the call ended: whoever took part in it, or rang, but
     /// not who asked for it.
     pub fn told_of_end(&self) -> Vec<(UserId, Audience)> {
         let Some(Ending { was, by, reason }) = self.end else {
             return Vec::new();
         };
-        let caller = Some((self.caller, Audience::Only(self.caller_session)));
-        let callee = match (was, self.callee_session) {
-            (CallState::Active, Some(session)) => Some(Audience::Only(session)),
+        let mut told: Vec<_> = self.at_caller().map(|it| (self.caller, it)).collect();
+        match was {
+            CallState::Active => told.extend(self.at_callee().map(|it| (self.callee, it))),
             // They were never told of it.
-            _ if by.is_none() && reason.is_before_ringing() => None,
-            _ => Some(by.map_or(Audience::All, Audience::Except)),
-        };
-        let callee = callee.map(|audience| (self.callee, audience));
+            _ if by.is_none() && reason.is_before_ringing() => {}
+            _ => told.push((self.callee, by.map_or(Audience::All, Audience::Except))),
+        }
         let is_asker = |audience| by.is_some_and(|by| audience == Audience::Only(by));
-        let told = [caller, callee].into_iter().flatten();
-        told.filter(|(_, audience)| !is_asker(*audience)).collect()
+        told.retain(|(_, audience)| !is_asker(*audience));
+        told
     }
 
     /// Whether the callee has to learn later that somebody called: nobody answered, and the callee
@@ -319,6 +338,8 @@ mod tests {
             callee: UserId(Uuid::from_u128(5)),
             caller_session: CALLER,
             callee_session: (was == CallState::Active).then_some(CALLEE),
+            caller_next: None,
+            callee_next: None,
             at: Timestamp(0),
             answered_at: None,
             end: Some(Ending { reason, was, by }),

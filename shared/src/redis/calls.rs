@@ -183,12 +183,21 @@ impl Store {
 
     /// The callee was told of the call.
     pub async fn call_placed(&self, call: CallId) -> Result<(), StoreError> {
-        self.step(call, functions::CALL_PLACED, Vec::new()).await?;
+        self.step(call, functions::CALL_PLACED, texts(["p"]))
+            .await?;
+        Ok(())
+    }
+
+    /// The caller was told of the answer.
+    pub async fn call_answer_placed(&self, call: CallId) -> Result<(), StoreError> {
+        self.step(call, functions::CALL_PLACED, texts(["q"]))
+            .await?;
         Ok(())
     }
 
     /// A socket of the callee answers: `Done`, or `Again` for the one that did; `Elsewhere`, `Ended`,
-    /// `Own` or `Unknown` if it cannot. `more` are the candidates it sent before.
+    /// `Own` or `Unknown` if it cannot. `more` are the candidates it sent before, unless the caller
+    /// has [them](Store::call_answer_placed).
     pub async fn call_answer(
         &self,
         call: CallId,
@@ -201,17 +210,20 @@ impl Store {
     }
 
     /// A candidate: `Done` if the other party is to be told, `Kept` until the answer; `Full`,
-    /// `Elsewhere`, `Ended` or `Unknown` if it is refused.
+    /// `Elsewhere`, `Ended` or `Unknown` if it is refused. The latest socket of a device in the call
+    /// takes over by this, as by an answer, and counts as there for `lease`.
     pub async fn call_ice(
         &self,
         call: CallId,
         user: UserId,
         session: SessionId,
         candidate: &str,
+        lease: Duration,
     ) -> Result<CallStep, StoreError> {
         let mut more = texts([&user.to_string(), &session.to_string()]);
         more.push(MAX_CANDIDATES.into());
         more.extend(texts([candidate]));
+        more.push(millis(lease));
         self.step(call, functions::CALL_ICE, more).await
     }
 
@@ -271,16 +283,18 @@ impl Store {
         self.step(call, functions::CALL_KEEP, more).await
     }
 
-    /// A socket is gone: `Wait` if another one of its device has some time to take over.
+    /// A socket is gone: `Wait` if another one of its device has some time to take over, which is
+    /// `grace`. `Done` if one takes over now, and counts as there for `lease`.
     pub async fn call_lost(
         &self,
         call: CallId,
         user: UserId,
         session: SessionId,
         grace: Duration,
+        lease: Duration,
     ) -> Result<CallStep, StoreError> {
         let mut more = texts([&user.to_string(), &session.to_string()]);
-        more.push(millis(grace));
+        more.extend([millis(grace), millis(lease)]);
         self.step(call, functions::CALL_LOST, more).await
     }
 
@@ -419,7 +433,7 @@ fn read_step(id: CallId, answer: Vec<Value>) -> Result<CallStep, StoreError> {
     let verdict = values.next().unwrap_or(Value::Null);
     let verdict = CallVerdict::parse(reply::text(&verdict)?)
         .ok_or_else(|| StoreError::unexpected("a verdict that is none"))?;
-    let facts: Vec<Value> = values.by_ref().take(11).collect();
+    let facts: Vec<Value> = values.by_ref().take(13).collect();
     let call = if facts.is_empty() {
         None
     } else {
@@ -446,6 +460,8 @@ fn read_call(id: CallId, facts: &[Value]) -> Result<Call, StoreError> {
         was,
         reason,
         by,
+        caller_next,
+        callee_next,
     ] = facts
     else {
         return Err(StoreError::unexpected("half a call"));
@@ -466,6 +482,8 @@ fn read_call(id: CallId, facts: &[Value]) -> Result<Call, StoreError> {
         callee: reply::parse(callee)?,
         caller_session: reply::parse(caller_session)?,
         callee_session: word(callee_session)?,
+        caller_next: word(caller_next)?,
+        callee_next: word(callee_next)?,
         at: Timestamp(reply::parse(begun)?),
         answered_at: word(answered)?.map(Timestamp),
         end,

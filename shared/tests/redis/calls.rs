@@ -86,13 +86,23 @@ impl Scene {
             }
             State::Active => expect(store.call_answer(call, phone, LONG).await),
             State::CalleeSilent => expect(store.call_answer(call, phone, NONE).await),
+            State::CalleeReplaced => {
+                expect(store.call_answer(call, phone, LONG).await);
+                let again = store.call_resume(call, &scene.phone_again, LONG).await;
+                assert_eq!(again.unwrap().verdict, CallVerdict::Wait);
+            }
             State::CallerAway => {
-                let lost = store.call_lost(call, scene.laptop.user, scene.laptop.session, LONG);
+                let lost =
+                    store.call_lost(call, scene.laptop.user, scene.laptop.session, LONG, LONG);
                 expect(lost.await);
             }
             State::CalleeAway => {
                 expect(store.call_answer(call, phone, LONG).await);
-                expect(store.call_lost(call, phone.user, phone.session, LONG).await);
+                expect(
+                    store
+                        .call_lost(call, phone.user, phone.session, LONG, LONG)
+                        .await,
+                );
             }
             State::Ended => expect(store.call_close(call, CallEnd::Timeout, None).await),
         }
@@ -145,7 +155,7 @@ impl Scene {
             Event::Answers(who) => store.call_answer(call, self.party(who), LONG).await,
             Event::Candidate(who) => {
                 let Party { user, session, .. } = self.party(who);
-                store.call_ice(call, *user, *session, "{}").await
+                store.call_ice(call, *user, *session, "{}", LONG).await
             }
             Event::HangsUp(who) => {
                 let refusal = CallEnd::Declined;
@@ -159,7 +169,7 @@ impl Scene {
             }
             Event::IsGone(who) => {
                 let Party { user, session, .. } = self.party(who);
-                store.call_lost(call, *user, *session, LONG).await
+                store.call_lost(call, *user, *session, LONG, LONG).await
             }
             Event::Comes(who) => store.call_resume(call, self.party(who), LONG).await,
         }
@@ -215,6 +225,8 @@ enum State {
     CallerAway,
     Active,
     CalleeSilent,
+    /// The device has another socket, and it is not known that the first is gone.
+    CalleeReplaced,
     CalleeAway,
     Ended,
 }
@@ -315,6 +327,9 @@ fn table() -> Vec<(State, Event, CallVerdict, After)> {
         (S::CallerReplaced, E::IsThere(LaptopAgain), V::Wait, RINGING),
         (S::CallerReplaced, E::IsGone(LaptopAgain), V::Other, RINGING),
         (S::CallerReplaced, E::IsGone(Laptop), V::Done, RINGING),
+        (S::CallerReplaced, E::Candidate(LaptopAgain), V::Done, RINGING),
+        (S::CallerReplaced, E::HangsUp(LaptopAgain), V::Done, ended(CallEnd::Hangup, &["caller: laptop", "callee: not laptop again"])),
+        (S::CallerReplaced, E::HangsUp(Phone), V::Done, ended(CallEnd::Declined, &["caller: laptop", "caller: laptop again", "callee: not phone"])),
 
         (S::CallerAway, E::Comes(LaptopAgain), V::Done, RINGING),
         (S::CallerAway, E::Comes(Desktop), V::Other, RINGING),
@@ -335,6 +350,7 @@ fn table() -> Vec<(State, Event, CallVerdict, After)> {
         (S::Active, E::HangsUp(Desktop), V::Elsewhere, ACTIVE),
         // Who declines in the moment in which another device answers ends nothing.
         (S::Active, E::HangsUp(Tablet), V::Elsewhere, ACTIVE),
+        (S::Active, E::HangsUp(PhoneAgain), V::Done, ended(CallEnd::Hangup, &["caller: laptop", "callee: phone"])),
         (S::Active, E::HangsUp(Stranger), V::Unknown, NOTHING),
         (S::Active, E::Closed(CallEnd::Disconnected, Some(CallState::Ringing)), V::Other, ACTIVE),
         (S::Active, E::Closed(CallEnd::Disconnected, None), V::Done, disconnected(&["caller: laptop", "callee: phone"])),
@@ -352,6 +368,12 @@ fn table() -> Vec<(State, Event, CallVerdict, After)> {
         (S::CalleeSilent, E::LookedAt, V::Done, disconnected(&["caller: laptop", "callee: phone"])),
         (S::CalleeSilent, E::Comes(PhoneAgain), V::Done, ACTIVE),
         (S::CalleeSilent, E::Comes(Tablet), V::Other, ACTIVE),
+        (S::CalleeReplaced, E::Answers(PhoneAgain), V::Again, ACTIVE),
+        (S::CalleeReplaced, E::Answers(Tablet), V::Elsewhere, ACTIVE),
+        (S::CalleeReplaced, E::Candidate(Phone), V::Done, ACTIVE),
+        (S::CalleeReplaced, E::Candidate(PhoneAgain), V::Done, ACTIVE),
+        (S::CalleeReplaced, E::HangsUp(PhoneAgain), V::Done, ended(CallEnd::Hangup, &["caller: laptop", "callee: phone"])),
+        (S::CalleeReplaced, E::HangsUp(Laptop), V::Done, ended(CallEnd::Hangup, &["callee: phone", "callee: phone again"])),
         (S::CalleeAway, E::Comes(PhoneAgain), V::Done, ACTIVE),
         (S::CalleeAway, E::Candidate(Laptop), V::Done, ACTIVE),
         (S::CalleeAway, E::HangsUp(Laptop), V::Done, ended(CallEnd::Hangup, &["callee: phone"])),
@@ -437,7 +459,7 @@ async fn candidates_are_kept_in_order_for_whom_they_concern() {
     let store = connect(&redis.url()).await;
     let scene = Scene::at(&store, State::Ringing).await;
     let send = async |party: &Party, candidate: &str| {
-        let sent = store.call_ice(scene.call, party.user, party.session, candidate);
+        let sent = store.call_ice(scene.call, party.user, party.session, candidate, LONG);
         sent.await.unwrap().verdict
     };
     for n in 0..64 {
@@ -462,19 +484,69 @@ async fn candidates_are_kept_in_order_for_whom_they_concern() {
     assert_eq!(resumed[..2], ["v=0", "{}"]);
     let expected: Vec<String> = (0..64).map(|n| format!("{{\"a\":{n}}}")).collect();
     assert_eq!(resumed[2..], expected);
-    for _ in 0..2 {
+    let answered = async || {
         let answered = store.call_answer(scene.call, &scene.phone, LONG);
-        let kept: Vec<String> = (0..32).map(|n| n.to_string()).collect();
-        assert_eq!(
-            texts(&answered.await.unwrap()),
-            kept,
-            "also at a second try"
-        );
-    }
+        texts(&answered.await.unwrap())
+    };
+    let kept: Vec<String> = (0..32).map(|n| n.to_string()).collect();
+    assert_eq!(answered().await, kept);
+    assert_eq!(answered().await, kept, "the caller was not told");
+    store.call_answer_placed(scene.call).await.unwrap();
+    assert_eq!(
+        answered().await,
+        Vec::<String>::new(),
+        "the caller has them"
+    );
     assert_eq!(
         send(&scene.laptop, "{}").await,
         CallVerdict::Done,
         "none is kept any more"
+    );
+}
+
+#[tokio::test]
+async fn the_latest_socket_of_a_device_takes_over_when_it_says_something() {
+    let redis = Redis::start().await;
+    let store = connect(&redis.url()).await;
+    let acts: [fn(Who) -> Event; 2] = [Event::Answers, Event::Candidate];
+    for act in acts {
+        let scene = Scene::at(&store, State::CalleeReplaced).await;
+        let case = format!("{:?}", act(Who::PhoneAgain));
+        let call = scene.happens(act(Who::PhoneAgain)).await.call.unwrap();
+        assert_eq!(
+            call.callee_session,
+            Some(scene.phone_again.session),
+            "{case}"
+        );
+        assert_eq!(call.callee_next, None, "{case}");
+        // Whatever the first one says or its node says of it comes too late.
+        for (event, verdict) in [
+            (act(Who::Phone), CallVerdict::Elsewhere),
+            (Event::IsThere(Who::Phone), CallVerdict::Other),
+            (Event::IsGone(Who::Phone), CallVerdict::Other),
+            (Event::IsThere(Who::PhoneAgain), CallVerdict::Done),
+        ] {
+            assert_eq!(scene.happens(event).await.verdict, verdict, "{case}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_socket_that_takes_over_counts_as_there_for_a_lease() {
+    let redis = Redis::start().await;
+    let store = connect(&redis.url()).await;
+    let scene = Scene::at(&store, State::Active).await;
+    let Party { user, session, .. } = scene.phone;
+    let again = scene.resume_later(&scene.phone, &scene.phone_again).await;
+    assert_eq!(again.verdict, CallVerdict::Wait);
+    let lost = store.call_lost(scene.call, user, session, NONE, LONG);
+    let lost = lost.await.unwrap();
+    assert_eq!(lost.verdict, CallVerdict::Done);
+    let looked = scene.happens(Event::LookedAt).await;
+    assert_eq!(
+        looked.verdict,
+        CallVerdict::Wait,
+        "the time to come back is not its"
     );
 }
 

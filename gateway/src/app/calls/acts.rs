@@ -1,5 +1,6 @@
 //! What parties of a call do: they answer, name candidates, hang up.
 
+use bytes::Bytes;
 use serde_json::value::RawValue;
 use shared::{
     calls,
@@ -24,23 +25,17 @@ impl Calls {
             let millis = (call.now.0 - call.at.0).max(0);
             metrics::ANSWER_TIME.record(millis as f64 / 1000.0);
         }
-        let caller = Audience::Only(call.caller_session);
-        let mut events = vec![calls::with(
-            call,
-            call.caller,
-            CallEventKind::Answer,
-            caller,
-            |payload| payload.sdp = Some(sdp),
-        )];
-        let early = step.more.iter().filter_map(|candidate| {
-            let text = String::from_utf8_lossy(candidate).into_owned();
-            RawValue::from_string(text).ok()
-        });
-        events.extend(early.map(|candidate| ice_event(call, call.caller, caller, &candidate)));
+        let events: Vec<_> = call
+            .at_caller()
+            .flat_map(|audience| answer_events(call, audience, sdp, &step.more))
+            .collect();
         let others = Audience::Except(party.session);
         let elsewhere = calls::ended(call, call.callee, others, CallEnd::AnsweredElsewhere);
         let told = self.store.tell_call(call.caller, &events).await;
         told.map_err(|error| store_refusal(&error))?;
+        // The candidates went with it, so another try has nothing to say of them.
+        let placed = self.store.call_answer_placed(id).await;
+        placed.map_err(|error| store_refusal(&error))?;
         let told = self.store.tell_call(call.callee, &[elsewhere]).await;
         told.map_err(|error| store_refusal(&error))?;
         Ok(())
@@ -55,20 +50,23 @@ impl Calls {
     ) -> Result<(), Refusal> {
         let step = self
             .store
-            .call_ice(id, party.user, party.session, candidate.get())
+            .call_ice(id, party.user, party.session, candidate.get(), LEASE)
             .await
             .map_err(|error| store_refusal(&error))?;
         let call = accepted(&step, &[CallVerdict::Done, CallVerdict::Kept])?;
         if step.verdict == CallVerdict::Kept {
             return Ok(());
         }
-        let (to, audience) = match (party.user == call.caller, call.callee_session) {
-            (false, _) => (call.caller, Audience::Only(call.caller_session)),
-            (true, Some(session)) => (call.callee, Audience::Only(session)),
-            (true, None) => (call.callee, Audience::All),
+        let (to, audiences): (_, Vec<_>) = if party.user == call.caller {
+            (call.callee, call.at_callee().collect())
+        } else {
+            (call.caller, call.at_caller().collect())
         };
-        let event = ice_event(call, to, audience, candidate);
-        let told = self.store.tell_call(to, &[event]).await;
+        let events: Vec<_> = audiences
+            .into_iter()
+            .map(|audience| ice_event(call, to, audience, candidate))
+            .collect();
+        let told = self.store.tell_call(to, &events).await;
         told.map(drop).map_err(|error| store_refusal(&error))
     }
 
@@ -89,6 +87,18 @@ impl Calls {
         }
         Ok(call.end.map_or(CallEnd::Hangup, |ending| ending.reason))
     }
+}
+
+/// An answer and the candidates that came before it, for the caller.
+fn answer_events(call: &Call, audience: Audience, sdp: &str, early: &[Bytes]) -> Vec<CallEvent> {
+    let (to, kind) = (call.caller, CallEventKind::Answer);
+    let answer = calls::with(call, to, kind, audience, |payload| payload.sdp = Some(sdp));
+    let early = early.iter().filter_map(|candidate| {
+        let text = String::from_utf8_lossy(candidate).into_owned();
+        let candidate = RawValue::from_string(text).ok()?;
+        Some(ice_event(call, to, audience, &candidate))
+    });
+    std::iter::once(answer).chain(early).collect()
 }
 
 /// A candidate, for one of the parties.

@@ -265,7 +265,7 @@ impl CallListener for Calls {
         self.lifecycle.spawn("leave a call", async move {
             let lost = calls
                 .store
-                .call_lost(call, party.user, party.session, grace);
+                .call_lost(call, party.user, party.session, grace, LEASE);
             match lost.await {
                 Ok(step) if step.verdict == CallVerdict::Wait => {
                     let at = Instant::now() + grace;
