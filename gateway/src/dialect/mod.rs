@@ -89,6 +89,12 @@ impl DialectId {
         self.codec().presences.is_some()
     }
 
+    /// Whether its sockets are given messages, so that what they confirm was received. Otherwise they
+    /// only hear that there are some, and from now on.
+    pub fn gives_messages(self) -> bool {
+        self.codec().gives_messages
+    }
+
     fn codec(self) -> &'static Codec {
         &TABLE[self.index()]
     }
@@ -106,6 +112,7 @@ struct Codec {
     /// How several users appear, as one frame; without, they are told one by one.
     presences: Option<fn(&[&Presence]) -> Bytes>,
     takes_whole_log: bool,
+    gives_messages: bool,
 }
 
 /// What becomes of a socket whose upgrade request had no token.

@@ -36,6 +36,8 @@ pub(super) struct Backlog {
     pub(super) took_entry: bool,
     /// The user's log is followed queue by queue, as far as it was asked for.
     by_queue: bool,
+    /// What it is given of conversations counts as received once that is confirmed.
+    gives_messages: bool,
     pub(super) close: Option<CloseReason>,
     pub(super) stage: Stage,
     pub(super) client: Client,
@@ -64,7 +66,7 @@ pub(super) enum Client {
 }
 
 impl Backlog {
-    pub(super) fn new(by_queue: bool) -> Self {
+    pub(super) fn new(by_queue: bool, gives_messages: bool) -> Self {
         Self {
             queue: VecDeque::new(),
             bytes: 0,
@@ -72,6 +74,7 @@ impl Backlog {
             lent: Lent::default(),
             took_entry: false,
             by_queue,
+            gives_messages,
             close: None,
             stage: Stage::Opening,
             client: Client::Active,
@@ -194,6 +197,16 @@ impl Backlog {
         }
     }
 
+    /// The conversations of whose logs it wants nothing, though it listens to them.
+    pub(super) fn only_watched(&self) -> Vec<ConversationId> {
+        let Some(chosen) = self.chosen() else {
+            return Vec::new();
+        };
+        let all = chosen.conversations.keys().copied();
+        all.filter(|id| chosen.wants(*id).entries.is_none())
+            .collect()
+    }
+
     /// The feeds that the socket has of its user's log.
     pub(super) fn feeds_of_user(&self) -> Vec<Feed> {
         if !self.by_queue {
@@ -279,7 +292,7 @@ impl Backlog {
             if let Some(track) = self.track_mut(feed) {
                 track.push(entry.position(), entry.receipt(), turn);
             }
-            if is_heard(feed, entry)
+            if self.is_heard(feed, entry)
                 && let Feed::Conversation(conversation) = feed
                 && let Some(chosen) = &mut self.chosen
             {
@@ -557,6 +570,11 @@ impl Backlog {
         Some(taken)
     }
 
+    /// Whether the transport confirms an entry that comes by a feed of a conversation.
+    fn is_heard(&self, feed: Feed, entry: &SharedEntry) -> bool {
+        self.gives_messages && matches!(feed, Feed::Conversation(_)) && entry.is_uncopied()
+    }
+
     fn pop(&mut self, dialect: DialectId) -> Option<Item> {
         let item = self.queue.pop_front()?;
         self.bytes -= item.frame(dialect).len();
@@ -566,7 +584,7 @@ impl Backlog {
             if let Some(track) = self.track_mut(feed) {
                 track.place.handed = entry.position();
             }
-            if is_heard(feed, entry)
+            if self.is_heard(feed, entry)
                 && let Some(chosen) = &mut self.chosen
             {
                 chosen.heard.hand_out();
@@ -607,9 +625,4 @@ impl Backlog {
         }
         due
     }
-}
-
-/// Whether the transport confirms an entry that comes by a feed of a conversation.
-fn is_heard(feed: Feed, entry: &SharedEntry) -> bool {
-    matches!(feed, Feed::Conversation(_)) && entry.is_uncopied()
 }

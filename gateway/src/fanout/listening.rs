@@ -110,7 +110,8 @@ impl Fanout {
                     let head = reading.head;
                     let mut begun = Begun::at(head, right.joined);
                     let mut from = head;
-                    let is_read = outbox.wants(conversation).entries.is_some();
+                    let is_read = outbox.dialect.gives_messages()
+                        && outbox.wants(conversation).entries.is_some();
                     if is_read && (right.is_large || reading.uncopied > Position::START) {
                         (from, begun.after) = self.begin_reading(&reader, &reading).await?;
                     }

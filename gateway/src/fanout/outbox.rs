@@ -138,7 +138,7 @@ impl Outbox {
         Arc::new(Self {
             dialect,
             limits,
-            state: Mutex::new(Backlog::new(by_queue)),
+            state: Mutex::new(Backlog::new(by_queue, dialect.gives_messages())),
             waker: AtomicWaker::new(),
             member: OnceLock::new(),
         })

@@ -20,9 +20,14 @@ impl Outbox {
         self.state.lock().chosen_mut().wish(interest, address)
     }
 
-    /// Forgets a wish.
+    /// Forgets a wish, and what is queued of conversations of which only typing is wanted now: it was
+    /// not given, and comes when it is wanted again.
     pub(super) fn forget(&self, interest: Interest, address: &Bytes) {
-        self.state.lock().chosen_mut().forget(interest, address);
+        let mut state = self.state.lock();
+        state.chosen_mut().forget(interest, address);
+        for conversation in state.only_watched() {
+            state.drop_conversation(self.dialect, conversation);
+        }
     }
 
     /// Whether every conversation of the user is wanted, also those to come.
@@ -116,13 +121,7 @@ impl Outbox {
 
     /// The conversations of whose logs it wants nothing, though it listens to them.
     pub(super) fn only_watched(&self) -> Vec<ConversationId> {
-        let state = self.state.lock();
-        let Some(chosen) = state.chosen() else {
-            return Vec::new();
-        };
-        let all = chosen.conversations.keys().copied();
-        all.filter(|id| chosen.wants(*id).entries.is_none())
-            .collect()
+        self.state.lock().only_watched()
     }
 
     /// The socket left a conversation that its user may not hear any more. What was queued of it

@@ -27,4 +27,5 @@ pub(super) const CODEC: Codec = Codec {
     shared: encode::shared,
     presences: Some(encode::presences),
     takes_whole_log: false,
+    gives_messages: false,
 };

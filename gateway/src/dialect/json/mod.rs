@@ -51,6 +51,7 @@ pub(super) const CODEC: Codec = Codec {
     shared: encode::shared,
     presences: None,
     takes_whole_log: true,
+    gives_messages: true,
 };
 
 /// Each frame says one thing and is understood by itself, so nothing is kept.

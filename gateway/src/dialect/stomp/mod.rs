@@ -39,6 +39,7 @@ pub(super) const CODEC: Codec = Codec {
     shared: message::shared,
     presences: None,
     takes_whole_log: false,
+    gives_messages: true,
 };
 
 /// What the client may not send at all: nothing can be understood behind it.
