@@ -352,7 +352,7 @@ export interface EventMessageNew {
   createdAt: Time;
 }
 
-/** A participant has read everything up to a message. */
+/** A participant has read a message: told of each that the receipt names. */
 export interface EventMessageRead {
   conversationId: Id;
   messageId: Id;
@@ -367,7 +367,7 @@ export interface EventPresence {
   lastSeenAt?: Time;
 }
 
-/** How several users are: behind a subscription, and where much happens at once. */
+/** How several users are: of nobody, the sign that a subscription is in force; behind it those whom it names; and where much happens at once. */
 export interface EventPresences {
   users: EventUser[];
 }
@@ -384,7 +384,7 @@ export interface EventTopic {
 /** What is heard. */
 export type EventTopicKind = 'conversation' | 'user';
 
-/** What is heard from now on, instead of what was heard before. */
+/** What is heard from now on, instead of what was heard before; `server.presence.batch` says when. */
 export interface EventTopics {
   topics: EventTopic[];
 }

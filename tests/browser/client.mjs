@@ -12,11 +12,14 @@ async function listen(other) {
   };
   const { id } = await rest('/conversations', { type: 'GROUP', participantIds: [other], title: 'Signals' });
   const events = new EventsClient({ url: location.origin, token: () => token, device: 'events' });
-  const present = new Promise((resolve) => events.on('server.presence.batch', ({ data }) => resolve(data.users)));
+  // The first batch is of nobody: it says that the subscription is in force.
+  const present = new Promise((resolve) =>
+    events.on('server.presence.batch', ({ data }) => data.users.length && resolve(data.users)),
+  );
   const heard = new Promise((resolve) => events.on('server.messenger.message_new', ({ data }) => resolve(data)));
   events.subscribe([{ kind: 'conversation', id }, { kind: 'user', id: other }]);
   events.connect();
-  const users = await present; // answers the subscription
+  const users = await present; // behind the answer to the subscription
   const said = await rest(`/conversations/${id}/messages`, { content: 'read me by REST' });
   const { messageId } = await heard;
   events.close();

@@ -337,8 +337,8 @@ impl Heard {
     }
 }
 
-/// The refusals of a frame, when nothing more comes of it: nothing else is answered, but what is
-/// unknown is refused, and in the order in which it was sent.
+/// The refusals of a frame that is not answered: what is unknown is refused, and in the order in
+/// which it was sent.
 async fn fence(socket: &Socket, id: &str) -> Vec<Value> {
     let end = format!("{id}-end");
     socket
@@ -348,6 +348,21 @@ async fn fence(socket: &Socket, id: &str) -> Vec<Value> {
     socket
         .take("the end of the answers", PATIENCE, is_end)
         .await;
+    refusals(socket, id).await
+}
+
+/// The refusals of a subscription, when the sign is there that the rest of it is in force.
+async fn in_force(socket: &Socket, id: &str) -> Vec<Value> {
+    let is_sign = |frame: &Value| frame["type"] == "server.presence.batch" && frame["id"] == id;
+    let sign = socket
+        .take("the subscription in force", PATIENCE, is_sign)
+        .await;
+    assert_eq!(sign["data"], json!({"users": []}), "how they are follows");
+    refusals(socket, id).await
+}
+
+/// What came so far of the refusals of a frame.
+async fn refusals(socket: &Socket, id: &str) -> Vec<Value> {
     let mut refused = Vec::new();
     while let Some(frame) = socket.waiting().into_iter().find(|frame| frame["id"] == id) {
         assert_eq!(frame["type"], "server.system.error", "{frame}");
@@ -400,7 +415,7 @@ impl Tongue {
             let data = json!({"topics": topics});
             let frame = json!({"type": "client.system.subscribe", "id": "s", "data": data});
             socket.send(&frame).await;
-            let refused = fence(socket, "s").await;
+            let refused = in_force(socket, "s").await;
             return named(&refused, wanted);
         }
         for topic in before.iter().filter(|it| !wanted.contains(it)) {

@@ -47,7 +47,7 @@ fn envelope(message: &Message, data: &Value) -> Value {
     })
 }
 
-/// What is heard from now on, instead of what was heard before.
+/// What is heard from now on, instead of what was heard before; `server.presence.batch` says when.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 pub struct EventTopics {
@@ -88,7 +88,7 @@ pub struct EventMessageNew {
     pub created_at: Time,
 }
 
-/// A participant has read everything up to a message.
+/// A participant has read a message: told of each that the receipt names.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 pub struct EventMessageRead {
@@ -116,7 +116,8 @@ pub struct EventPresence {
     pub last_seen_at: Option<Time>,
 }
 
-/// How several users are: behind a subscription, and where much happens at once.
+/// How several users are: of nobody, the sign that a subscription is in force; behind it those whom
+/// it names; and where much happens at once.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase")]
 pub struct EventPresences {

@@ -22,6 +22,9 @@ pub(super) struct Events {
     /// The rest of what was said: what to hear besides, once the rest is heard no more. Boxed, as it
     /// is seldom there.
     next: Option<Box<Subscribe>>,
+    /// What was lost while a subscription runs: its answer may still grant that, from before. Nothing
+    /// while none runs.
+    lost: Option<Vec<Interest>>,
     has_begun: bool,
     /// Nothing the client says counts any more.
     is_over: bool,
@@ -29,32 +32,33 @@ pub(super) struct Events {
 
 impl Events {
     /// What a client wants to hear, by the difference to what it hears. First what it hears no more:
-    /// that makes room for the rest.
+    /// that makes room for the rest. The rest is wished for even if it is nothing, for its answer is
+    /// what tells the client that all of it is in force.
     fn replace(&mut self, id: Option<ClientId>, wanted: Wanted) -> Incoming {
         let Wanted { interests, settled } = wanted;
         let gone = self.heard.iter().filter(|it| !interests.contains(it));
         let gone: Vec<_> = gone.copied().map(topics::wish).collect();
         let new = interests.iter().filter(|it| !self.heard.contains(it));
         let new: Vec<_> = new.copied().map(topics::wish).collect();
-        let has_more = !new.is_empty() || settled != Settled::default();
         let subscribe = Subscribe {
             id: id.clone(),
             wishes: new,
             settled,
         };
         if gone.is_empty() {
-            return if has_more {
-                Incoming::Subscribe(subscribe)
-            } else {
-                Incoming::Settled
-            };
+            return self.begin(subscribe);
         }
-        self.next = has_more.then(|| Box::new(subscribe));
+        self.next = Some(Box::new(subscribe));
         Incoming::Unsubscribe(Subscribe {
             id,
             wishes: gone,
             settled: Settled::default(),
         })
+    }
+
+    fn begin(&mut self, subscribe: Subscribe) -> Incoming {
+        self.lost = Some(Vec::new());
+        Incoming::Subscribe(subscribe)
     }
 
     fn forget(&mut self, interests: &[Interest]) {
@@ -64,13 +68,27 @@ impl Events {
         }
     }
 
+    fn lost(&mut self, interests: &[Interest], out: &mut VecDeque<Bytes>) {
+        self.forget(interests);
+        if let Some(lost) = &mut self.lost {
+            lost.extend_from_slice(interests);
+        }
+        for interest in interests {
+            let message = format!("{} is heard no more", topics::name(*interest));
+            let refusal = Refusal::new(Code::Forbidden, message);
+            out.push_back(encode::error(None, &refusal));
+        }
+    }
+
     fn subscribed(
         &mut self,
         to: Option<&ClientId>,
         subscribed: &Subscribed,
         out: &mut VecDeque<Bytes>,
     ) {
-        self.heard.extend_from_slice(&subscribed.granted);
+        let lost = self.lost.take().unwrap_or_default();
+        let granted = subscribed.granted.iter().filter(|it| !lost.contains(it));
+        self.heard.extend(granted);
         let interests = subscribed.refused.iter();
         let by_interest = interests.map(|(interest, code)| (topics::name(*interest), *code));
         let unknown = subscribed.settled.refused.iter();
@@ -79,6 +97,7 @@ impl Events {
             let message = format!("{name} cannot be heard");
             out.push_back(encode::error(to, &Refusal::new(code, message)));
         }
+        out.push_back(encode::in_force(to));
     }
 }
 
@@ -102,24 +121,18 @@ impl Dialogue for Events {
 
     fn more(&mut self) -> Option<Result<Incoming, Unreadable>> {
         let next = self.next.take()?;
-        Some(Ok(Incoming::Subscribe(*next)))
+        Some(Ok(self.begin(*next)))
     }
 
     fn write(&mut self, event: &Event<'_>, out: &mut VecDeque<Bytes>) -> Then {
         match *event {
             Event::Subscribed { to, subscribed } => self.subscribed(to, subscribed, out),
             Event::Unsubscribed { subscribed, .. } => self.forget(&subscribed.granted),
-            Event::Lost { interests } => {
-                self.forget(interests);
-                for interest in interests {
-                    let message = format!("{} is heard no more", topics::name(*interest));
-                    let refusal = Refusal::new(Code::Forbidden, message);
-                    out.push_back(encode::error(None, &refusal));
-                }
-            }
+            Event::Lost { interests } => self.lost(interests, out),
             Event::Error { to, refusal } | Event::AuthFailed { to, refusal } => {
                 // A frame that is refused changes nothing more.
                 self.next = None;
+                self.lost = None;
                 out.push_back(encode::error(to, refusal));
                 if self.is_over {
                     return Then::Close;

@@ -191,6 +191,13 @@ fn typing(conversation_id: ConversationId, signal: &Signal) -> Bytes {
     frame("server.messenger.typing", typing, now(), None)
 }
 
+/// The sign that a subscription is in force: how nobody appears. Those whom it names follow.
+pub(super) fn in_force(to: Option<&ClientId>) -> Bytes {
+    let nobody = PresenceBatch { users: Vec::new() };
+    let id = to.map(ClientId::as_str);
+    frame("server.presence.batch", nobody, now(), id)
+}
+
 /// A refusal; `to` is the frame that is refused.
 pub(super) fn error(to: Option<&ClientId>, refusal: &Refusal) -> Bytes {
     let error = Error {

@@ -26,7 +26,6 @@ pub(super) enum Did {
     Unsubscribed(Vec<Interest>),
     Asked(String, String),
     Refused(Code),
-    Nothing,
 }
 
 impl Line {
@@ -94,10 +93,6 @@ impl Line {
                 let body = String::from_utf8(request.body.as_bytes().to_vec()).unwrap();
                 Did::Asked(request.name.into(), body)
             }
-            Ok(Incoming::Settled) => {
-                self.write(&Event::Done);
-                Did::Nothing
-            }
             Ok(other) => panic!("no word of this dialect means {other:?}"),
             Err(unreadable) => {
                 assert!(!unreadable.is_fatal);
@@ -121,6 +116,26 @@ impl Line {
         let written = std::mem::take(&mut self.written);
         written.iter().flat_map(frames).collect()
     }
+}
+
+/// A subscription to what is heard anyway: all that comes of it is its answer.
+fn nothing_new() -> Did {
+    Did::Subscribed(Vec::new())
+}
+
+/// Whether this is the sign that the subscription of this id is in force.
+fn is_sign(event: &Value, id: &Value) -> bool {
+    event["type"] == "server.presence.batch"
+        && event["data"] == json!({"users": []})
+        && event["ts"].is_i64()
+        && event["id"] == *id
+}
+
+/// What was told before the sign that ends the answer to a subscription.
+fn before_sign(mut told: Vec<Value>, id: &Value) -> Vec<Value> {
+    let sign = told.pop().expect("an answer");
+    assert!(is_sign(&sign, id), "{sign}");
+    told
 }
 
 /// The frames in some bytes.
@@ -328,7 +343,7 @@ fn each_subscription_replaces_the_one_before_it() {
         line.hear(&subscribe(&[1, 2, 1])),
         [Did::Subscribed(both.clone())]
     );
-    assert_eq!(line.hear(&subscribe(&[2, 1])), [Did::Nothing]);
+    assert_eq!(line.hear(&subscribe(&[2, 1])), [nothing_new()]);
     assert_eq!(
         line.hear(&subscribe(&[3, 2])),
         [
@@ -337,9 +352,41 @@ fn each_subscription_replaces_the_one_before_it() {
         ]
     );
     let rest = vec![conversation(2), conversation(3)];
-    assert_eq!(line.hear(&subscribe(&[])), [Did::Unsubscribed(rest)]);
-    assert_eq!(line.hear(&subscribe(&[])), [Did::Nothing]);
+    assert_eq!(
+        line.hear(&subscribe(&[])),
+        [Did::Unsubscribed(rest), nothing_new()]
+    );
+    assert_eq!(line.hear(&subscribe(&[])), [nothing_new()]);
+}
+
+#[test]
+fn each_subscription_is_answered_by_one_sign_when_all_of_it_is_in_force() {
+    let mut line = Line::new();
+    // The first, the same again, one instead of another, and nothing; that, too, again.
+    for wanted in [&[1, 2][..], &[1, 2], &[2, 3], &[], &[]] {
+        line.hear(&subscribe(wanted));
+        let told = line.told();
+        let [sign] = &told[..] else {
+            panic!("{wanted:?}: {told:?}")
+        };
+        assert!(is_sign(sign, &json!("s")), "{wanted:?}: {sign}");
+    }
+    // Of a frame without an id it has none.
+    line.hear(r#"{"type":"client.system.subscribe","data":{"topics":[]}}"#);
+    let [sign] = &line.told()[..] else { panic!() };
+    assert!(is_sign(sign, &Value::Null), "{sign}");
+    // What is left was left, but the rest is not there yet.
+    line.hear(&subscribe(&[1]));
+    line.told();
+    let frame = Frame::Text(Bytes::from(subscribe(&[2])));
+    let Some(Ok(left)) = line.dialogue.read(frame) else {
+        panic!()
+    };
+    line.answer(Ok(left));
     assert_eq!(line.told(), Vec::<Value>::new());
+    let rest = line.dialogue.more().unwrap();
+    line.answer(rest);
+    assert!(is_sign(&line.told()[0], &json!("s")));
 }
 
 #[test]
@@ -347,7 +394,7 @@ fn what_cannot_be_heard_is_named_and_the_rest_is_heard() {
     let mut line = Line::new();
     line.foreign = vec![conversation(2)];
     line.hear(&subscribe(&[1, 2]));
-    let told = line.told();
+    let told = before_sign(line.told(), &json!("s"));
     let [refused] = &told[..] else {
         panic!("{told:?}")
     };
@@ -364,7 +411,8 @@ fn what_cannot_be_heard_is_named_and_the_rest_is_heard() {
         line.hear(&subscribe(&[1, 2])),
         [Did::Subscribed(vec![conversation(2)])]
     );
-    assert_eq!(line.told(), Vec::<Value>::new());
+    let told = before_sign(line.told(), &json!("s"));
+    assert_eq!(told, Vec::<Value>::new());
 }
 
 #[test]
@@ -386,7 +434,7 @@ fn topics_that_do_not_exist_are_refused_one_by_one() {
             Interest::Presence(Some(UserId(uuid(2))))
         ])]
     );
-    let told = line.told();
+    let told = before_sign(line.told(), &Value::Null);
     let messages: Vec<_> = told
         .iter()
         .map(|it| it["data"]["message"].as_str().unwrap())
@@ -406,19 +454,23 @@ fn too_many_topics_change_nothing() {
         panic!()
     };
     assert_eq!(heard.len(), 200);
+    line.told();
     let more: Vec<u128> = (0..201).collect();
     assert_eq!(
         line.hear(&subscribe(&more)),
         [Did::Refused(Code::BadRequest)]
     );
-    assert_eq!(line.told()[0]["data"]["code"], "bad_request");
-    assert_eq!(line.hear(&subscribe(&some)), [Did::Nothing]);
+    let told = line.told();
+    assert_eq!(told.len(), 1, "no sign: {told:?}");
+    assert_eq!(told[0]["data"]["code"], "bad_request");
+    assert_eq!(line.hear(&subscribe(&some)), [nothing_new()]);
 }
 
 #[test]
 fn who_lost_the_right_is_told_and_may_ask_again() {
     let mut line = Line::new();
     line.hear(&subscribe(&[1, 2]));
+    line.told();
     let interests = &[conversation(1)];
     line.write(&Event::Lost { interests });
     let told = line.told();
@@ -429,6 +481,39 @@ fn who_lost_the_right_is_told_and_may_ask_again() {
         line.hear(&subscribe(&[1, 2])),
         [Did::Subscribed(vec![conversation(1)])]
     );
+}
+
+#[test]
+fn what_is_lost_while_a_subscription_runs_is_not_heard_by_its_answer() {
+    let mut line = Line::new();
+    let frame = |numbers: &[u128]| Frame::Text(Bytes::from(subscribe(numbers)));
+    let lost = &[conversation(1)];
+    let Some(Ok(running)) = line.dialogue.read(frame(&[1, 2])) else {
+        panic!()
+    };
+    line.write(&Event::Lost { interests: lost });
+    // It was granted before that.
+    line.answer(Ok(running));
+    let told = before_sign(line.told(), &json!("s"));
+    assert_eq!(told[0]["data"]["code"], "forbidden");
+    let again = [Did::Subscribed(lost.to_vec())];
+    assert_eq!(line.hear(&subscribe(&[1, 2])), again, "as it is not heard");
+    assert_eq!(line.hear(&subscribe(&[1, 2])), [nothing_new()]);
+
+    // The same where it is the second half of a frame, and one that is refused holds nothing back.
+    line.hear(&subscribe(&[3]));
+    let Some(Ok(left)) = line.dialogue.read(frame(&[1])) else {
+        panic!()
+    };
+    line.answer(Ok(left));
+    let running = line.dialogue.more().unwrap();
+    line.write(&Event::Lost { interests: lost });
+    line.answer(running);
+    assert!(line.dialogue.read(frame(&[1])).is_some());
+    line.write(&Event::Lost { interests: lost });
+    line.refuse(None, &Refusal::new(Code::Unavailable, "not now"));
+    assert_eq!(line.hear(&subscribe(&[1])), again);
+    assert_eq!(line.hear(&subscribe(&[1])), [nothing_new()]);
 }
 
 #[test]
@@ -443,7 +528,7 @@ fn a_frame_that_is_refused_by_half_leaves_the_other_half_alone() {
     let refusal = Refusal::new(Code::RateLimited, "too many frames");
     line.refuse(None, &refusal);
     assert!(line.dialogue.more().is_none());
-    assert_eq!(line.hear(&subscribe(&[1])), [Did::Nothing]);
+    assert_eq!(line.hear(&subscribe(&[1])), [nothing_new()]);
 }
 
 #[test]
@@ -482,6 +567,7 @@ fn a_malformed_first_frame_is_the_last_and_later_ones_are_told_of() {
 
         let mut line = Line::new();
         line.hear(&subscribe(&[1]));
+        line.told();
         assert_eq!(
             line.hear(first),
             [Did::Refused(Code::BadRequest)],
@@ -489,7 +575,7 @@ fn a_malformed_first_frame_is_the_last_and_later_ones_are_told_of() {
         );
         assert_eq!(line.told().len(), 1);
         assert!(!line.is_closed);
-        assert_eq!(line.hear(&subscribe(&[1])), [Did::Nothing]);
+        assert_eq!(line.hear(&subscribe(&[1])), [nothing_new()]);
     }
     let mut line = Line::new();
     line.hear_frame(Frame::Binary(Bytes::from(subscribe(&[1]))));

@@ -1,4 +1,4 @@
-//! Sessions in a dialect that answers nothing and refuses by closing.
+//! Sessions in a dialect that answers little and refuses by closing.
 
 use super::{host::FOREIGN, *};
 use crate::fanout;
@@ -55,6 +55,7 @@ async fn only_a_malformed_first_frame_ends_a_socket() {
     scene.host.seen.lock().clear();
     let mut client = scene.silent(Duration::from_hours(1)).await;
     client.send(OPEN).await;
+    assert_eq!(client.text().await["type"], "server.presence.batch");
     client.send("SUBSCRIBE").await;
     let error = client.text().await;
     assert_eq!(error["type"], "server.system.error");
@@ -83,6 +84,12 @@ async fn what_may_not_be_heard_is_named_and_the_rest_is_silence() {
         let error = client.text().await;
         let message = error["data"]["message"].as_str().unwrap();
         assert!(message.contains(&FOREIGN.to_string()), "{error}");
+        let sign = client.text().await;
+        assert_eq!(
+            sign["type"], "server.presence.batch",
+            "behind what is refused"
+        );
+        assert_eq!(sign["data"], serde_json::json!({"users": []}));
     }
     let typing = serde_json::json!({"conversationId": FOREIGN, "isTyping": true});
     let typing = serde_json::json!({"type": "client.messenger.typing", "data": typing});
