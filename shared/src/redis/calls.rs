@@ -203,9 +203,11 @@ impl Store {
         call: CallId,
         party: &Party,
         lease: Duration,
+        sdp: &str,
     ) -> Result<CallStep, StoreError> {
         let mut more = party_texts(party);
         more.push(millis(lease));
+        more.extend(texts([sdp]));
         self.step(call, functions::CALL_ANSWER, more).await
     }
 
@@ -300,6 +302,7 @@ impl Store {
 
     /// A socket has come of a user who is in a call: `Ring`, then `more` is what is offered, what is
     /// to be transmitted or nothing, and candidates; `Done` if it took over, `Wait` if it may have to.
+    /// Then `more` is what was answered and candidates, if that is for this socket.
     pub async fn call_resume(
         &self,
         call: CallId,
