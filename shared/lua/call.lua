@@ -98,7 +98,9 @@ end
 -- call_offer   KEYS[1] meta
 -- ARGV tag, call, caller, callee, socket, device, ms to ring, ms that a socket counts as there,
 --      digest, what is offered, what is to be transmitted or ''
--- Verdicts: new; again, if this caller made it by the same request; other, if not.
+-- Verdicts: new; again, if this caller made it by the same request; other, if not. If the callee was
+-- not told yet, the socket that asks again is the caller's from now on: the one before is likely
+-- what kept it from being told.
 redis.register_function{
   function_name = 'tidegate_v1_call_offer',
   callback = function(_, a)
@@ -106,7 +108,12 @@ redis.register_function{
     local call = find_call(tag, id)
     if call then
       local is_same = call.a == a[3] and call.b == a[4] and call.g == a[9]
-      return is_same and answer_call('again', call, now, call.p) or {'other'}
+      if not is_same then return {'other'} end
+      if call.s == 'ringing' and call.p == '' and call.as ~= a[5] then
+        write_call(tag, id, call, now, 'as', a[5], 'ad', a[6], 'an', '', 'ao', '',
+          'r', int(now + a[7]), 'al', int(now + a[8]))
+      end
+      return answer_call('again', call, now, call.p)
     end
     call = {}
     for _, name in ipairs(FIELDS) do call[name] = '' end

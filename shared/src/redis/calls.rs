@@ -164,7 +164,8 @@ impl Store {
     }
 
     /// Begins a call: `Done`, or `Again` if this caller began it with the same digest; then `more` has
-    /// a text, `1` if it was [placed](Store::call_placed). `Other` if it is somebody else's.
+    /// a text, `1` if it was [placed](Store::call_placed); if not, the socket takes the place of the one
+    /// before. `Other` if it is somebody else's.
     pub async fn call_offer(&self, offer: &Offer<'_>) -> Result<CallStep, StoreError> {
         let mut more = texts([
             &offer.caller.to_string(),

@@ -122,12 +122,16 @@ impl Scene {
     }
 
     async fn offer(&self, ring: Duration, lease: Duration) -> CallStep {
+        self.offer_by(&self.laptop, ring, lease).await
+    }
+
+    async fn offer_by(&self, caller: &Party, ring: Duration, lease: Duration) -> CallStep {
         let offer = Offer {
             id: self.call,
-            caller: self.laptop.user,
+            caller: caller.user,
             callee: self.phone.user,
-            session: self.laptop.session,
-            device: &self.laptop.device,
+            session: caller.session,
+            device: &caller.device,
             ring,
             lease,
             digest: Digest::of(b"offer"),
@@ -556,6 +560,29 @@ async fn the_latest_socket_of_a_device_takes_over_when_it_says_something() {
         ] {
             assert_eq!(scene.happens(event).await.verdict, verdict, "{case}");
         }
+    }
+}
+
+#[tokio::test]
+async fn who_offers_again_what_nobody_was_told_is_the_one_who_calls() {
+    let redis = Redis::start().await;
+    let store = connect(&redis.url()).await;
+    let scene = Scene::at(&store, State::CallerSilent).await;
+    for is_placed in [false, true] {
+        if is_placed {
+            store.call_placed(scene.call).await.unwrap();
+        }
+        let asks = if is_placed {
+            &scene.laptop
+        } else {
+            &scene.desktop
+        };
+        let again = scene.offer_by(asks, LONG, LONG).await;
+        assert_eq!(again.verdict, CallVerdict::Again);
+        let call = again.call.unwrap();
+        assert_eq!(call.caller_session, scene.desktop.session, "{is_placed}");
+        let looked = scene.happens(Event::LookedAt).await;
+        assert_eq!(looked.verdict, CallVerdict::Wait, "the socket is there");
     }
 }
 
