@@ -11,6 +11,7 @@
 --   n, t    when it began and was answered, ms
 --   o, m    what the caller offered, and what is to be transmitted: until it is answered
 --   g       the digest of the request that made it
+--   c       what the callee answered: the caller may come back without it
 --   p, q    set once the callee was told of the offer, and the caller of the answer
 --   w, e, x how far it had come when it ended, why, and the socket that asked for it or ''
 -- Every function answers a list: a verdict, then the call as in FACTS, then what it says besides.
@@ -55,7 +56,7 @@ end
 
 local function end_call(tag, id, call, now, reason, by)
   write_call(tag, id, call, now, 'w', call.s, 's', 'ended', 'e', reason, 'x', by)
-  redis.call('HDEL', call_key(tag, id), 'o', 'm')
+  redis.call('HDEL', call_key(tag, id), 'o', 'm', 'c')
   redis.call('DEL', ice_key(tag, id, 'a'), ice_key(tag, id, 'b'))
   return answer_call('done', call, now)
 end
@@ -88,7 +89,7 @@ local function on_call(name, act, flags)
         if name ~= 'look' then redis.call('ZREM', a[1] .. ':calls', a[2]) end
         return {'none'}
       end
-      return act(a[1], a[2], now_ms(), call, a[3], a[4], a[5], a[6], a[7])
+      return act(a[1], a[2], now_ms(), call, a[3], a[4], a[5], a[6], a[7], a[8])
     end,
     flags = flags or {'allow-oom'}, -- calls that were begun go on, and end, when memory is full
   }
@@ -97,7 +98,9 @@ end
 -- call_offer   KEYS[1] meta
 -- ARGV tag, call, caller, callee, socket, device, ms to ring, ms that a socket counts as there,
 --      digest, what is offered, what is to be transmitted or ''
--- Verdicts: new; again, if this caller made it by the same request; other, if not.
+-- Verdicts: new; again, if this caller made it by the same request; other, if not. If the callee was
+-- not told yet, the socket that asks again is the caller's from now on: the one before is likely
+-- what kept it from being told.
 redis.register_function{
   function_name = 'tidegate_v1_call_offer',
   callback = function(_, a)
@@ -105,7 +108,12 @@ redis.register_function{
     local call = find_call(tag, id)
     if call then
       local is_same = call.a == a[3] and call.b == a[4] and call.g == a[9]
-      return is_same and answer_call('again', call, now, call.p) or {'other'}
+      if not is_same then return {'other'} end
+      if call.s == 'ringing' and call.p == '' and call.as ~= a[5] then
+        write_call(tag, id, call, now, 'as', a[5], 'ad', a[6], 'an', '', 'ao', '',
+          'r', int(now + a[7]), 'al', int(now + a[8]))
+      end
+      return answer_call('again', call, now, call.p)
     end
     call = {}
     for _, name in ipairs(FIELDS) do call[name] = '' end
@@ -127,10 +135,11 @@ on_call('placed', function(tag, id, now, call, what)
   return answer_call('done', call, now)
 end)
 
--- call_answer   KEYS[1] meta   ARGV tag, call, user, socket, device, ms that it counts as there
+-- call_answer
+-- KEYS[1] meta   ARGV tag, call, user, socket, device, ms that it counts as there, its answer
 -- Verdicts: done, or again for the socket that has answered: then all it sent before, unless the
 -- caller was told; elsewhere; ended; own, if it is the user's own call.
-on_call('answer', function(tag, id, now, call, user, session, device, lease)
+on_call('answer', function(tag, id, now, call, user, session, device, lease, sdp)
   local side = side_of(call, user)
   if not side then return {'none'} end
   if side == 'a' then return answer_call('own', call, now) end
@@ -140,11 +149,13 @@ on_call('answer', function(tag, id, now, call, user, session, device, lease)
     if not is_in_call(tag, id, call, now, 'b', session, lease) then
       return answer_call('elsewhere', call, now)
     end
+    redis.call('HSET', call_key(tag, id), 'c', sdp)
     if call.q == '' then sent = redis.call('LRANGE', list, 0, -1) end
     return answer_call('again', call, now, unpack(sent))
   end
   write_call(tag, id, call, now, 's', 'active', 'bs', session, 'bd', device, 't', int(now),
     'bl', int(now + lease))
+  redis.call('HSET', call_key(tag, id), 'c', sdp)
   redis.call('HDEL', call_key(tag, id), 'o', 'm')
   -- Of those of all devices that rang, only what this one sent is of use from now on.
   for _, kept in ipairs(redis.call('LRANGE', list, 0, -1)) do
@@ -166,9 +177,14 @@ on_call('ice', function(tag, id, now, call, user, session, most, candidate, leas
   if not rings and not is_in_call(tag, id, call, now, side, session, lease) then
     return answer_call('elsewhere', call, now)
   end
-  if call.s == 'active' then return answer_call('done', call, now) end
   local list = ice_key(tag, id, side)
-  if redis.call('LLEN', list) >= tonumber(most) then return answer_call('full', call, now) end
+  local is_full = redis.call('LLEN', list) >= tonumber(most)
+  if call.s == 'active' then
+    -- Those of the callee go with the answer to a caller who comes back.
+    if side == 'b' and not is_full then keep_ice(list, candidate) end
+    return answer_call('done', call, now)
+  end
+  if is_full then return answer_call('full', call, now) end
   keep_ice(list, side == 'b' and session .. ' ' .. candidate or candidate)
   return answer_call(side == 'a' and 'done' or 'kept', call, now)
 end)

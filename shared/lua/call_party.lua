@@ -38,7 +38,8 @@ end)
 -- call_resume: a socket has come of a user who is in a call.
 -- KEYS[1] meta   ARGV tag, call, user, socket, device, ms that it counts as there
 -- Verdicts: ring, if it rings: then what is offered, what is to be transmitted, candidates; done, if
--- it took over; wait, if it may have to; other, if it is not concerned; ended.
+-- it took over; wait, if it may have to: then to the caller the answer and candidates, if there is
+-- one; other, if it is not concerned; ended.
 on_call('resume', function(tag, id, now, call, user, session, device, lease)
   local side = side_of(call, user)
   if not side then return {'none'} end
@@ -51,13 +52,18 @@ on_call('resume', function(tag, id, now, call, user, session, device, lease)
   if call[side .. 'd'] ~= device or call[side .. 's'] == session then
     return answer_call('other', call, now)
   end
+  local answered = {}
+  if side == 'a' and call.s == 'active' then
+    answered = redis.call('LRANGE', ice_key(tag, id, 'b'), 0, -1)
+    table.insert(answered, 1, redis.call('HGET', call_key(tag, id), 'c') or '')
+  end
   call[side .. 'n'] = session
   if call[side .. 'o'] == '' and now < tonumber(call[side .. 'l']) then
     write_call(tag, id, call, now, side .. 'n', session)
-    return answer_call('wait', call, now)
+    return answer_call('wait', call, now, unpack(answered))
   end
   hand_over(tag, id, call, now, side, lease)
-  return answer_call('done', call, now)
+  return answer_call('done', call, now, unpack(answered))
 end)
 
 -- call_look   KEYS[1] meta   ARGV tag, call

@@ -164,7 +164,8 @@ impl Store {
     }
 
     /// Begins a call: `Done`, or `Again` if this caller began it with the same digest; then `more` has
-    /// a text, `1` if it was [placed](Store::call_placed). `Other` if it is somebody else's.
+    /// a text, `1` if it was [placed](Store::call_placed); if not, the socket takes the place of the one
+    /// before. `Other` if it is somebody else's.
     pub async fn call_offer(&self, offer: &Offer<'_>) -> Result<CallStep, StoreError> {
         let mut more = texts([
             &offer.caller.to_string(),
@@ -203,9 +204,11 @@ impl Store {
         call: CallId,
         party: &Party,
         lease: Duration,
+        sdp: &str,
     ) -> Result<CallStep, StoreError> {
         let mut more = party_texts(party);
         more.push(millis(lease));
+        more.extend(texts([sdp]));
         self.step(call, functions::CALL_ANSWER, more).await
     }
 
@@ -300,6 +303,7 @@ impl Store {
 
     /// A socket has come of a user who is in a call: `Ring`, then `more` is what is offered, what is
     /// to be transmitted or nothing, and candidates; `Done` if it took over, `Wait` if it may have to.
+    /// Then `more` is what was answered and candidates, if that is for this socket.
     pub async fn call_resume(
         &self,
         call: CallId,

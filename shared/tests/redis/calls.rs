@@ -84,10 +84,10 @@ impl Scene {
                         .await,
                 );
             }
-            State::Active => expect(store.call_answer(call, phone, LONG).await),
-            State::CalleeSilent => expect(store.call_answer(call, phone, NONE).await),
+            State::Active => expect(store.call_answer(call, phone, LONG, "v=0 answer").await),
+            State::CalleeSilent => expect(store.call_answer(call, phone, NONE, "v=0 answer").await),
             State::CalleeReplaced => {
-                expect(store.call_answer(call, phone, LONG).await);
+                expect(store.call_answer(call, phone, LONG, "v=0 answer").await);
                 let again = store.call_resume(call, &scene.phone_again, LONG).await;
                 assert_eq!(again.unwrap().verdict, CallVerdict::Wait);
             }
@@ -97,7 +97,7 @@ impl Scene {
                 expect(lost.await);
             }
             State::CalleeAway => {
-                expect(store.call_answer(call, phone, LONG).await);
+                expect(store.call_answer(call, phone, LONG, "v=0 answer").await);
                 expect(
                     store
                         .call_lost(call, phone.user, phone.session, LONG, LONG)
@@ -122,12 +122,16 @@ impl Scene {
     }
 
     async fn offer(&self, ring: Duration, lease: Duration) -> CallStep {
+        self.offer_by(&self.laptop, ring, lease).await
+    }
+
+    async fn offer_by(&self, caller: &Party, ring: Duration, lease: Duration) -> CallStep {
         let offer = Offer {
             id: self.call,
-            caller: self.laptop.user,
+            caller: caller.user,
             callee: self.phone.user,
-            session: self.laptop.session,
-            device: &self.laptop.device,
+            session: caller.session,
+            device: &caller.device,
             ring,
             lease,
             digest: Digest::of(b"offer"),
@@ -152,7 +156,11 @@ impl Scene {
     async fn happens(&self, event: Event) -> CallStep {
         let (store, call) = (&self.store, self.call);
         match event {
-            Event::Answers(who) => store.call_answer(call, self.party(who), LONG).await,
+            Event::Answers(who) => {
+                store
+                    .call_answer(call, self.party(who), LONG, "v=0 answer")
+                    .await
+            }
             Event::Candidate(who) => {
                 let Party { user, session, .. } = self.party(who);
                 store.call_ice(call, *user, *session, "{}", LONG).await
@@ -485,7 +493,7 @@ async fn candidates_are_kept_in_order_for_whom_they_concern() {
     let expected: Vec<String> = (0..64).map(|n| format!("{{\"a\":{n}}}")).collect();
     assert_eq!(resumed[2..], expected);
     let answered = async || {
-        let answered = store.call_answer(scene.call, &scene.phone, LONG);
+        let answered = store.call_answer(scene.call, &scene.phone, LONG, "v=0 answer");
         texts(&answered.await.unwrap())
     };
     let kept: Vec<String> = (0..32).map(|n| n.to_string()).collect();
@@ -502,6 +510,30 @@ async fn candidates_are_kept_in_order_for_whom_they_concern() {
         CallVerdict::Done,
         "none is kept any more"
     );
+}
+
+#[tokio::test]
+async fn a_caller_who_comes_back_is_told_what_was_answered() {
+    let redis = Redis::start().await;
+    let store = connect(&redis.url()).await;
+    for (state, verdict) in [
+        (State::CallerAway, CallVerdict::Done),
+        (State::Ringing, CallVerdict::Wait),
+    ] {
+        let scene = Scene::at(&store, state).await;
+        for who in [Who::Tablet, Who::Phone] {
+            scene.happens(Event::Candidate(who)).await;
+        }
+        scene.happens(Event::Answers(Who::Phone)).await;
+        store.call_answer_placed(scene.call).await.unwrap();
+        // Said after the answer, and to nobody either.
+        scene.happens(Event::Candidate(Who::Phone)).await;
+        let other = scene.happens(Event::Comes(Who::Desktop)).await;
+        assert!(other.more.is_empty(), "{state:?}: no business of theirs");
+        let back = scene.happens(Event::Comes(Who::LaptopAgain)).await;
+        assert_eq!(back.verdict, verdict, "{state:?}");
+        assert_eq!(back.more, ["v=0 answer", "{}", "{}"], "{state:?}");
+    }
 }
 
 #[tokio::test]
@@ -528,6 +560,29 @@ async fn the_latest_socket_of_a_device_takes_over_when_it_says_something() {
         ] {
             assert_eq!(scene.happens(event).await.verdict, verdict, "{case}");
         }
+    }
+}
+
+#[tokio::test]
+async fn who_offers_again_what_nobody_was_told_is_the_one_who_calls() {
+    let redis = Redis::start().await;
+    let store = connect(&redis.url()).await;
+    let scene = Scene::at(&store, State::CallerSilent).await;
+    for is_placed in [false, true] {
+        if is_placed {
+            store.call_placed(scene.call).await.unwrap();
+        }
+        let asks = if is_placed {
+            &scene.laptop
+        } else {
+            &scene.desktop
+        };
+        let again = scene.offer_by(asks, LONG, LONG).await;
+        assert_eq!(again.verdict, CallVerdict::Again);
+        let call = again.call.unwrap();
+        assert_eq!(call.caller_session, scene.desktop.session, "{is_placed}");
+        let looked = scene.happens(Event::LookedAt).await;
+        assert_eq!(looked.verdict, CallVerdict::Wait, "the socket is there");
     }
 }
 

@@ -154,6 +154,25 @@ async fn a_call_ends_when_the_last_device_that_rings_is_gone() {
 }
 
 #[tokio::test]
+async fn a_caller_who_was_away_when_it_was_answered_is_told() {
+    let plan = Plan::default().with("TIDEGATE_CALLS__RECONNECT_GRACE", "10s");
+    let tidegate = Deployment::start_with(plan).await;
+    let (ann, bob) = (tidegate.user("ann").await, tidegate.user("bob").await);
+    let (caller, _) = tidegate.connect(0, &ann, "laptop").await;
+    let (callee, _) = tidegate.connect(1, &bob, "phone").await;
+    let id = call(&caller, &bob).await;
+    told(&callee, "call.offer", &id).await;
+    ice(&callee, &id, 1).await;
+    caller.close().await;
+    answer(&callee, &id).await;
+    let (caller, _) = tidegate.connect(1, &ann, "laptop").await;
+    told(&caller, "call.answer", &id).await;
+    assert_eq!(candidates(&caller, &id, 1).await, numbered(1..2));
+    hang_up(&callee, &id).await;
+    ended(&caller, &id, "hangup").await;
+}
+
+#[tokio::test]
 async fn a_device_that_comes_back_goes_on_with_its_call_on_any_node() {
     let plan = Plan::default().with("TIDEGATE_CALLS__RECONNECT_GRACE", "10s");
     let tidegate = Deployment::start_with(plan).await;

@@ -16,7 +16,7 @@ use crate::fanout::store_refusal;
 impl Calls {
     /// The first device that answers is in the call; the callee's others stop to ring.
     pub async fn answer(&self, party: &Party, id: CallId, sdp: &str) -> Result<(), Refusal> {
-        let step = self.store.call_answer(id, party, LEASE).await;
+        let step = self.store.call_answer(id, party, LEASE, sdp).await;
         let step = step.map_err(|error| store_refusal(&error))?;
         let call = accepted(&step, &[CallVerdict::Done, CallVerdict::Again])?;
         self.keep_leg(party, id);
@@ -90,7 +90,12 @@ impl Calls {
 }
 
 /// An answer and the candidates that came before it, for the caller.
-fn answer_events(call: &Call, audience: Audience, sdp: &str, early: &[Bytes]) -> Vec<CallEvent> {
+pub(super) fn answer_events(
+    call: &Call,
+    audience: Audience,
+    sdp: &str,
+    early: &[Bytes],
+) -> Vec<CallEvent> {
     let (to, kind) = (call.caller, CallEventKind::Answer);
     let answer = calls::with(call, to, kind, audience, |payload| payload.sdp = Some(sdp));
     let early = early.iter().filter_map(|candidate| {

@@ -18,8 +18,8 @@ use parking_lot::Mutex;
 use shared::{
     calls,
     domain::{
-        Call, CallEnd, CallEvent, CallEventKind, CallId, CallState, Code, Durability, Refusal,
-        UserId,
+        Audience, Call, CallEnd, CallEvent, CallEventKind, CallId, CallState, Code, Durability,
+        Refusal, UserId,
     },
     lifecycle::Lifecycle,
     redis::{CallVerdict, Party, Store, StoreError},
@@ -224,7 +224,16 @@ impl Calls {
                 self.store.tell_call(party.user, &events).await?;
                 self.legs.lock().ring(party.user, call.id, self.give_up());
             }
-            (CallVerdict::Done | CallVerdict::Wait, Some(_)) => self.keep_leg(&party, call),
+            (CallVerdict::Done | CallVerdict::Wait, Some(found)) => {
+                self.keep_leg(&party, call);
+                if let Some((sdp, sent)) = resumed.more.split_first() {
+                    // What was told before may have reached nobody.
+                    let sdp = String::from_utf8_lossy(sdp);
+                    let audience = Audience::Only(party.session);
+                    let events = acts::answer_events(found, audience, &sdp, sent);
+                    self.store.tell_call(party.user, &events).await?;
+                }
+            }
             _ => {}
         }
         Ok(())
