@@ -41,8 +41,8 @@ pub(super) struct Backlog {
     pub(super) close: Option<CloseReason>,
     pub(super) stage: Stage,
     pub(super) client: Client,
-    /// Feeds that are read for the socket, or have to be.
-    unsettled: u32,
+    /// Feeds that are read for the socket, or have to be; of all feeds there are some thousand at most.
+    unsettled: u16,
     /// The user's log as a whole.
     own: Track,
     broadcasts: Track,
@@ -145,8 +145,8 @@ impl Backlog {
             return;
         };
         let before = std::mem::replace(&mut track.place.mode, mode);
-        self.unsettled += u32::from(mode.is_unsettled());
-        self.unsettled -= u32::from(before.is_unsettled());
+        self.unsettled += u16::from(mode.is_unsettled());
+        self.unsettled -= u16::from(before.is_unsettled());
     }
 
     /// Begins to read a feed for the socket, from a place.
@@ -175,7 +175,7 @@ impl Backlog {
     pub(super) fn end(&mut self, feed: Feed) -> Option<Ended> {
         let track = self.track_mut(feed)?;
         let ended = track.end(feed);
-        self.unsettled -= u32::from(ended.mode.is_unsettled());
+        self.unsettled -= u16::from(ended.mode.is_unsettled());
         Some(ended)
     }
 
