@@ -51,6 +51,10 @@ fn what(message: &Message, schema: &Value) -> String {
 
 /// `{name, other?, few: a|b, list: [..]}`.
 fn in_short(schema: &Value, shapes: &BTreeMap<String, Value>) -> String {
+    if let Some(choices) = schema["oneOf"].as_array() {
+        let choices: Vec<_> = choices.iter().map(|it| in_short(it, shapes)).collect();
+        return choices.join(" or ");
+    }
     let Some(properties) = schema["properties"].as_object() else {
         return "{}".to_owned();
     };
@@ -80,9 +84,7 @@ fn detail(property: &Value, shapes: &BTreeMap<String, Value>) -> String {
             _ => ": []".to_owned(),
         };
     }
-    let Some(schema) = target(property) else {
-        return String::new();
-    };
+    let schema = target(property).unwrap_or_else(|| property.clone());
     match schema["enum"].as_array() {
         Some(words) if words.len() <= FEW_WORDS => {
             let words: Vec<_> = words.iter().filter_map(Value::as_str).collect();
