@@ -16,8 +16,9 @@ const SCENARIOS: [&str; 8] = [
 ];
 
 /// About what only the JSON dialect has: `after`, `resumed`, `ack` as a request, `typing` as a topic,
-/// filters in `unsubscribed`, and a subscription to a conversation that leaves out what the inbox brings.
-const JSON_ONLY: [&str; 9] = [
+/// filters in `unsubscribed`, and subscriptions to all conversations, or to one that leave out what the
+/// inbox brings.
+const JSON_ONLY: [&str; 11] = [
     "after_overrides_the_cursor",
     "after_reaches_back_into_postgres",
     "what_was_sent_while_away_comes_at_the_next_connect_on_any_node",
@@ -27,6 +28,8 @@ const JSON_ONLY: [&str; 9] = [
     "receipts_reach_who_asked_for_the_conversation",
     "who_was_removed_gets_nothing_that_comes_after",
     "a_group_that_grows_and_shrinks_over_the_limit_tells_everything_once",
+    "a_group_that_was_large_for_a_while_leaves_nothing_out",
+    "who_listens_to_all_conversations_gets_what_was_missed_in_each",
 ];
 
 #[tokio::test]

@@ -34,10 +34,7 @@ pub(super) struct Backlog {
     pub(super) woken: bool,
     pub(super) lent: Lent,
     pub(super) took_entry: bool,
-    /// The user's log is followed queue by queue, as far as it was asked for.
-    by_queue: bool,
-    /// What it is given of conversations counts as received once that is confirmed.
-    gives_messages: bool,
+    takes: Takes,
     pub(super) close: Option<CloseReason>,
     pub(super) stage: Stage,
     pub(super) client: Client,
@@ -47,6 +44,17 @@ pub(super) struct Backlog {
     own: Track,
     broadcasts: Track,
     chosen: Option<Box<Chosen>>,
+}
+
+/// What a socket is given of its user's log and of conversations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Takes {
+    /// The log as a whole.
+    WholeLog,
+    /// It queue by queue, as far as it was asked for.
+    Queues,
+    /// The same, and of conversations only that something was said: that is not receiving it.
+    News,
 }
 
 /// How far a session has come.
@@ -73,8 +81,11 @@ impl Backlog {
             woken: false,
             lent: Lent::default(),
             took_entry: false,
-            by_queue,
-            gives_messages,
+            takes: match (by_queue, gives_messages) {
+                (false, _) => Takes::WholeLog,
+                (true, true) => Takes::Queues,
+                (true, false) => Takes::News,
+            },
             close: None,
             stage: Stage::Opening,
             client: Client::Active,
@@ -86,13 +97,13 @@ impl Backlog {
     }
 
     pub(super) fn is_by_queue(&self) -> bool {
-        self.by_queue
+        self.takes != Takes::WholeLog
     }
 
     /// The feed by which the socket may get an entry.
     pub(super) fn feed_for(&self, entry: &SharedEntry) -> Feed {
         match entry.feed() {
-            Feed::User if self.by_queue => Feed::Queue(Queue::of(entry.entry().kind)),
+            Feed::User if self.is_by_queue() => Feed::Queue(Queue::of(entry.entry().kind)),
             feed => feed,
         }
     }
@@ -209,7 +220,7 @@ impl Backlog {
 
     /// The feeds that the socket has of its user's log.
     pub(super) fn feeds_of_user(&self) -> Vec<Feed> {
-        if !self.by_queue {
+        if !self.is_by_queue() {
             return vec![Feed::User];
         }
         let followed = |queue: &Queue| self.track(Feed::Queue(*queue)).is_some();
@@ -273,7 +284,7 @@ impl Backlog {
 
     /// Whether the socket is told of its user's calls: always, or where it asked for it.
     pub(super) fn hears_calls(&self) -> bool {
-        !self.by_queue || self.chosen().is_some_and(|it| !it.calls_to.is_empty())
+        !self.is_by_queue() || self.chosen().is_some_and(|it| !it.calls_to.is_empty())
     }
 
     /// Whether something may be queued that nobody will miss.
@@ -373,7 +384,7 @@ impl Backlog {
         match item {
             Item::Entry(entry) => match self.feed_for(entry) {
                 Feed::User => &WHOLE,
-                Feed::Broadcast if !self.by_queue => &WHOLE,
+                Feed::Broadcast if !self.is_by_queue() => &WHOLE,
                 // Broadcasts come with the queue that all other commands are in.
                 Feed::Broadcast => chosen.queues[Queue::Commands.index()]
                     .as_ref()
@@ -388,7 +399,7 @@ impl Backlog {
                     .conversations
                     .get(conversation)
                     .map_or(&[], |it| &it.typing_to),
-                Happening::Call(_) if !self.by_queue => &WHOLE,
+                Happening::Call(_) if !self.is_by_queue() => &WHOLE,
                 Happening::Call(_) => &chosen.calls_to,
             },
             Item::Presence(presence) => {
@@ -572,7 +583,7 @@ impl Backlog {
 
     /// Whether the transport confirms an entry that comes by a feed of a conversation.
     fn is_heard(&self, feed: Feed, entry: &SharedEntry) -> bool {
-        self.gives_messages && matches!(feed, Feed::Conversation(_)) && entry.is_uncopied()
+        self.takes != Takes::News && matches!(feed, Feed::Conversation(_)) && entry.is_uncopied()
     }
 
     fn pop(&mut self, dialect: DialectId) -> Option<Item> {

@@ -269,6 +269,10 @@ const RINGING: After = Some((CallState::Ringing, None));
 const ACTIVE: After = Some((CallState::Active, None));
 const NOTHING: After = None;
 
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "a row reads as what follows from it"
+)]
 const fn ended(reason: CallEnd, told: &'static [&'static str]) -> After {
     Some((CallState::Ended, Some((reason, told))))
 }
@@ -277,6 +281,7 @@ const fn ended(reason: CallEnd, told: &'static [&'static str]) -> After {
 const OVER: After = ended(CallEnd::Timeout, &["caller: laptop", "callee: all"]);
 
 #[rustfmt::skip]
+#[expect(clippy::too_many_lines, reason = "a table, a line for each case")]
 fn table() -> Vec<(State, Event, CallVerdict, After)> {
     use CallVerdict as V;
     use Event as E;

@@ -70,10 +70,8 @@ fn changes() -> Vec<Option<ConversationChange>> {
     ]
 }
 
-/// Every kind of entry that clients see, with and without what may be absent.
-fn entries() -> Vec<Entry> {
-    let user = Topic::User(ID.parse().unwrap());
-    let conversation = Topic::Conversation(ID.parse().unwrap());
+/// Every kind of entry about commands.
+fn entries_of_commands(user: Topic) -> Vec<Entry> {
     let mut entries = Vec::new();
     for (topic, audience, recipient) in [
         (user, Broadcast::User, Some(ID.parse().unwrap())),
@@ -111,6 +109,14 @@ fn entries() -> Vec<Entry> {
             }
         }
     }
+    entries
+}
+
+/// Every kind of entry that clients see, with and without what may be absent.
+fn entries() -> Vec<Entry> {
+    let user = Topic::User(ID.parse().unwrap());
+    let conversation = Topic::Conversation(ID.parse().unwrap());
+    let mut entries = entries_of_commands(user);
     let missed = MissedCall {
         kind: MissedCall::KIND.to_owned(),
         call_id: ID.parse().unwrap(),
