@@ -57,6 +57,10 @@ const OPEN_WITHIN_MS = 10_000;
 const LASTING_MS = 5000;
 /** Tokens are renewed when this part of their time has passed. */
 const RENEW_AT = 0.8;
+/** A token that seems to have run out and is accepted: the clock here is wrong, and this has to do. */
+const RENEW_BLINDLY_MS = 60_000;
+/** Whoever gives tokens takes no longer, or there is none. */
+const TOKEN_WITHIN_MS = 30_000;
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 /** Any wait up to a bound that doubles with each try, so that many clients do not come back as one wave. */
@@ -149,7 +153,7 @@ export class Connection {
     this.#runsOut = Math.min(typeof at === 'number' ? at : new Date(at).getTime(), this.#runsOut);
     const left = this.#runsOut - Date.now();
     if (!Number.isFinite(left)) return;
-    const wait = Math.min(Math.max(left * RENEW_AT, 1000), LONGEST_TIMER_MS);
+    const wait = left > 0 ? Math.min(Math.max(left * RENEW_AT, 1000), LONGEST_TIMER_MS) : RENEW_BLINDLY_MS;
     this.#renewal = setTimeout(() => void this.#renew(), wait);
   }
 
@@ -167,14 +171,15 @@ export class Connection {
     this.#hangUp();
     const round = this.#round;
     this.#enter({ phase: 'connecting' });
-    let token: string;
+    let given: Token;
     try {
-      token = this.#take(await this.#options.token(reason));
+      given = await this.#given(reason);
     } catch (error) {
       if (round === this.#round) this.#wait(0, `no token: ${String(error)}`);
       return;
     }
     if (round !== this.#round) return;
+    const token = this.#take(given);
     const url = new URL('/api/ws', this.#urls[this.#url]);
     url.protocol = url.protocol.replace('http', 'ws');
     for (const [name, value] of Object.entries(this.#speech.query(token))) url.searchParams.set(name, value);
@@ -190,6 +195,18 @@ export class Connection {
     socket.onclose = ifCurrent((event: CloseEvent) => this.#ended(event.code, event.reason));
   }
 
+  async #given(reason: TokenReason): Promise<Token> {
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const late = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => reject(new Error('none was given in time')), TOKEN_WITHIN_MS);
+    });
+    try {
+      return await Promise.race([this.#options.token(reason), late]);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
   #take(token: Token): string {
     const { token: text, expiresAt = Infinity } = typeof token === 'string' ? { token } : token;
     this.#runsOut = Infinity;
@@ -200,9 +217,9 @@ export class Connection {
   async #renew(): Promise<void> {
     const round = this.#round;
     try {
-      const token = this.#take(await this.#options.token('expiring'));
+      const given = await this.#given('expiring');
       // A dialect that cannot be told uses the new one when it connects again.
-      if (round === this.#round) this.#speech.renew(token);
+      if (round === this.#round) this.#speech.renew(this.#take(given));
     } catch {
       // Again, when most of what is left has passed.
       if (round === this.#round) this.expires(this.#runsOut);

@@ -3,23 +3,33 @@
 import { Connection, type Options, type Speech, type State } from './connection.js';
 import type { EventsEvents, EventsSaid, EventTopic } from './contracts.js';
 import { Emitter } from './emitter.js';
+import { newId } from './json.js';
 import { Signals } from './signals.js';
 
 /** What a handler can be called for: every event of the server, and the state of the connection. */
 export interface EventsTold extends EventsEvents {
   state: State;
   /** Any frame, as it came. */
-  frame: { type: string; data: unknown };
+  frame: { type: string; data: unknown; id?: string };
+}
+
+/** Whether that says that a subscription was dealt with: a batch, or the refusal of all of it. */
+function answers({ type, data }: EventsTold['frame']): boolean {
+  const refusesAll = () => ['bad_request', 'rate_limited'].includes(String((data as { code?: string }).code));
+  return type === 'server.presence.batch' || (type === 'server.system.error' && refusesAll());
 }
 
 /**
  * A socket of the events dialect that survives its connections. It hears signals, and none that came while there was no
- * connection: after each `state` with `phase: 'open'` read by REST what may have been missed.
+ * connection: after each `state` with `phase: 'open'` read by REST what may have been missed. From then on all that was
+ * subscribed to is heard.
  */
 export class EventsClient extends Emitter<EventsTold> {
   readonly #connection: Connection;
   readonly #signals: Signals<string>;
   #topics: EventTopic[] = [];
+  /** What was asked for at the beginning of this connection, and the name of that request. */
+  #greeting: { id: string; topics: EventTopic[] } | undefined;
 
   constructor(options: Options) {
     super();
@@ -28,10 +38,12 @@ export class EventsClient extends Emitter<EventsTold> {
       subprotocol: 'tidegate.events.v1',
       // A browser has no other place for it.
       query: (token) => ({ token }),
-      greet: () => this.#opened(),
+      greet: () => this.#greet(),
       hear: (text) => this.#hear(text),
       renew: () => false,
-      lost: () => {},
+      lost: () => {
+        this.#greeting = undefined;
+      },
       changed: (state) => this.emit('state', state),
     };
     this.#connection = new Connection(options, speech);
@@ -72,9 +84,17 @@ export class EventsClient extends Emitter<EventsTold> {
     return JSON.stringify({ type, data, ts: Date.now() });
   }
 
-  #opened(): void {
+  #greet(): void {
+    const [id, topics] = [newId(), this.#topics];
+    this.#greeting = { id, topics };
+    this.#connection.send(JSON.stringify({ type: 'client.system.subscribe', data: { topics }, ts: Date.now(), id }));
+  }
+
+  #opened(asked: EventTopic[]): void {
+    this.#greeting = undefined;
     this.#connection.opened();
-    if (this.#topics.length) this.#say('client.system.subscribe', { topics: this.#topics });
+    // Somebody wanted something else meanwhile.
+    if (this.#topics !== asked) this.#say('client.system.subscribe', { topics: this.#topics });
     for (const text of this.#signals.drain()) this.#connection.send(text);
   }
 
@@ -86,6 +106,7 @@ export class EventsClient extends Emitter<EventsTold> {
       return this.#connection.abandon('what came is not JSON');
     }
     this.emit('frame', frame);
+    if (this.#greeting && frame.id === this.#greeting.id && answers(frame)) this.#opened(this.#greeting.topics);
     return this.emit(frame.type as keyof EventsTold, frame as never);
   }
 }

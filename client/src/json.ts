@@ -79,6 +79,8 @@ export class JsonClient extends Emitter<JsonTold> {
   readonly #log: Log;
   readonly #asked = new Map<string, Asked>();
   readonly #subscriptions = new Map<string, Subscribe>();
+  /** Requests that repeat subscriptions on this connection. */
+  readonly #again = new Set<string>();
   readonly #signals: Signals<string>;
   #heard = 0;
   #pinged = 0;
@@ -140,6 +142,10 @@ export class JsonClient extends Emitter<JsonTold> {
   ): Promise<Answer<JsonRequests[K]['answer'], JsonRequests[K]['reply']>> {
     const id = options.id ?? newId();
     return new Promise((resolve, reject) => {
+      if (this.#asked.has(id)) {
+        reject(new RequestError('conflict', 'a request with this id waits for its answer'));
+        return;
+      }
       if (this.#asked.size >= (this.#options.maxRequests ?? 1000)) {
         reject(new RequestError('queue_full', 'too many requests wait for their answers'));
         return;
@@ -163,10 +169,29 @@ export class JsonClient extends Emitter<JsonTold> {
       this.#subscriptions.set(keyOf(topic, filters), { topics: [topic], ...(filters && { filters }) });
     }
     const reply = await this.request('subscribe', { topics, ...(filters && { filters }) });
-    for (const { topic, userId } of reply.refused) {
-      if (!userId) this.#subscriptions.delete(keyOf(topic, filters));
-    }
+    this.#forgetRefused(reply, filters);
     return reply;
+  }
+
+  /** What is refused for now is asked for again at the next connection. */
+  #forgetRefused({ refused }: Subscribed, filters?: Wanted): void {
+    for (const { topic, userId, code } of refused) {
+      if (!userId && !RETRIED.has(code)) this.#subscriptions.delete(keyOf(topic, filters));
+    }
+  }
+
+  /** As before the connection was lost; tried again like any request, while this one lasts. */
+  #subscribeAgain({ topics, filters }: Subscribe): void {
+    const id = newId();
+    this.#again.add(id);
+    this.request('subscribe', { topics, ...(filters && { filters }) }, { id })
+      .then((reply) => this.#forgetRefused(reply, filters))
+      .catch((error: RequestError) => {
+        // As if it had come by itself: nobody waits for this answer.
+        const { code, message } = error;
+        if (code !== 'closed') this.emit('error', { type: 'error', payload: { code, message } } as JsonTold['error']);
+      })
+      .finally(() => this.#again.delete(id));
   }
 
   unsubscribe(topics: string[], filters?: Wanted): Promise<Unsubscribed> {
@@ -273,9 +298,7 @@ export class JsonClient extends Emitter<JsonTold> {
     this.#log.resume(session.resumed);
     this.#connection.opened();
     this.#ticking ??= setInterval(() => this.#tick(), TICK_MS);
-    for (const { topics, filters } of this.#gathered()) {
-      this.#transmit('subscribe', { topics, ...(filters && { filters }) });
-    }
+    for (const wanted of this.#gathered()) this.#subscribeAgain(wanted);
     for (const asked of this.#asked.values()) if (!asked.isSent) this.#ask(asked);
     for (const text of this.#signals.drain()) this.#connection.send(text);
   }
@@ -312,6 +335,9 @@ export class JsonClient extends Emitter<JsonTold> {
     this.#pinged = 0;
     this.#renewing = undefined;
     this.session = undefined;
+    // The next connection asks for what is subscribed to then.
+    for (const id of this.#again) this.#asked.delete(id);
+    this.#again.clear();
     for (const asked of this.#asked.values()) asked.isSent = false;
   }
 }

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { pause } from '../dist/connection.js';
 import { Emitter } from '../dist/emitter.js';
+import { EventsClient } from '../dist/events.js';
 import { JsonClient } from '../dist/json.js';
 import { Log } from '../dist/log.js';
 import { Signals } from '../dist/signals.js';
@@ -145,4 +146,72 @@ test('a session elsewhere, and a ban, are not answered by another try', async (t
     assert.deepEqual([client.state.phase, client.state.code, FakeSocket.all.length], ['closed', code, 1]);
     t.mock.timers.reset();
   }
+});
+
+test('a closed client asks for no more tokens', async (t) => {
+  let give;
+  const reasons = [];
+  const token = (reason) => {
+    reasons.push(reason);
+    return reasons.length === 1 ? 't' : new Promise((resolve) => { give = resolve; });
+  };
+  const { client, pass, socket } = await begun(t, { token });
+  socket.hear('auth.success', { userId: 'u', expiresAt: new Date(Date.now() + 10_000).toISOString() });
+  await pass(8000);
+  assert.deepEqual(reasons, ['connect', 'expiring']);
+  client.close();
+  give({ token: 't', expiresAt: Date.now() + 10_000 });
+  await pass(60_000);
+  assert.deepEqual(reasons, ['connect', 'expiring']);
+});
+
+test('a clock that is wrong does not ask for a token every second', async (t) => {
+  let asked = 0;
+  const { pass, socket } = await begun(t, { token: () => { asked += 1; return 't'; } });
+  const success = () => socket.hear('auth.success', { userId: 'u', expiresAt: new Date(Date.now() - 3_600_000).toISOString() });
+  success();
+  for (let second = 0; second < 59; second += 1) {
+    await pass(1000);
+    socket.hear('pong', {});
+  }
+  assert.equal(asked, 1);
+  await pass(1001);
+  assert.equal(asked, 2);
+});
+
+test('what was subscribed to is asked for again until it is granted', async (t) => {
+  const { client, open, pass, socket } = await begun(t);
+  const wanted = (on) => on.sent.filter(({ type }) => type === 'subscribe');
+  const answer = (on, refused) => on.hear('subscribed', { topics: [], filters: {}, refused }, { replyTo: wanted(on).at(-1).id });
+  const subscribed = client.subscribe(['presence']);
+  answer(socket, [{ topic: 'presence', code: 'unavailable' }]);
+  await subscribed;
+  socket.end(1006);
+  await pass(20_000);
+  const next = await open();
+  assert.equal(wanted(next).length, 1);
+  next.hear('error', { code: 'rate_limited', message: 'm', retryAfterMs: 100 }, { replyTo: wanted(next)[0].id });
+  await pass(101);
+  assert.equal(wanted(next).length, 2);
+  answer(next, []);
+});
+
+test('a client of events is open when its subscription is in force', async (t) => {
+  t.mock.timers.enable({ apis: ['setTimeout', 'setInterval', 'Date'] });
+  FakeSocket.all = [];
+  const client = new EventsClient({ url: 'http://a', token: () => 't', WebSocket: FakeSocket });
+  t.after(() => client.close());
+  const settled = async () => { for (let n = 0; n < 10; n += 1) await null; };
+  client.subscribe([{ kind: 'user', id: 'u' }]);
+  client.connect();
+  await settled();
+  const [socket] = FakeSocket.all;
+  const hear = (type, data, id) => socket.onmessage({ data: JSON.stringify({ type, data, ts: 0, id }) });
+  socket.onopen();
+  const { id, data } = socket.sent[0];
+  assert.deepEqual(data, { topics: [{ kind: 'user', id: 'u' }] });
+  hear('server.presence.batch', { users: [{ userId: 'u', status: 'online' }] });
+  assert.equal(client.state.phase, 'connecting');
+  hear('server.presence.batch', { users: [] }, id);
+  assert.equal(client.state.phase, 'open');
 });

@@ -14,6 +14,10 @@ const OPEN_WITHIN_MS = 10_000;
 const LASTING_MS = 5000;
 /** Tokens are renewed when this part of their time has passed. */
 const RENEW_AT = 0.8;
+/** A token that seems to have run out and is accepted: the clock here is wrong, and this has to do. */
+const RENEW_BLINDLY_MS = 60_000;
+/** Whoever gives tokens takes no longer, or there is none. */
+const TOKEN_WITHIN_MS = 30_000;
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
 /** Any wait up to a bound that doubles with each try, so that many clients do not come back as one wave. */
 export function pause(attempt, base, most, random = Math.random) {
@@ -84,7 +88,7 @@ export class Connection {
         const left = this.#runsOut - Date.now();
         if (!Number.isFinite(left))
             return;
-        const wait = Math.min(Math.max(left * RENEW_AT, 1000), LONGEST_TIMER_MS);
+        const wait = left > 0 ? Math.min(Math.max(left * RENEW_AT, 1000), LONGEST_TIMER_MS) : RENEW_BLINDLY_MS;
         this.#renewal = setTimeout(() => void this.#renew(), wait);
     }
     /** Nothing was heard for too long, or the dialect cannot go on: as if the socket had ended. */
@@ -99,9 +103,9 @@ export class Connection {
         this.#hangUp();
         const round = this.#round;
         this.#enter({ phase: 'connecting' });
-        let token;
+        let given;
         try {
-            token = this.#take(await this.#options.token(reason));
+            given = await this.#given(reason);
         }
         catch (error) {
             if (round === this.#round)
@@ -110,6 +114,7 @@ export class Connection {
         }
         if (round !== this.#round)
             return;
+        const token = this.#take(given);
         const url = new URL('/api/ws', this.#urls[this.#url]);
         url.protocol = url.protocol.replace('http', 'ws');
         for (const [name, value] of Object.entries(this.#speech.query(token)))
@@ -127,6 +132,18 @@ export class Connection {
         socket.onmessage = ifCurrent((event) => this.#speech.hear(String(event.data)));
         socket.onclose = ifCurrent((event) => this.#ended(event.code, event.reason));
     }
+    async #given(reason) {
+        let timer;
+        const late = new Promise((_, reject) => {
+            timer = setTimeout(() => reject(new Error('none was given in time')), TOKEN_WITHIN_MS);
+        });
+        try {
+            return await Promise.race([this.#options.token(reason), late]);
+        }
+        finally {
+            clearTimeout(timer);
+        }
+    }
     #take(token) {
         const { token: text, expiresAt = Infinity } = typeof token === 'string' ? { token } : token;
         this.#runsOut = Infinity;
@@ -136,10 +153,10 @@ export class Connection {
     async #renew() {
         const round = this.#round;
         try {
-            const token = this.#take(await this.#options.token('expiring'));
+            const given = await this.#given('expiring');
             // A dialect that cannot be told uses the new one when it connects again.
             if (round === this.#round)
-                this.#speech.renew(token);
+                this.#speech.renew(this.#take(given));
         }
         catch {
             // Again, when most of what is left has passed.

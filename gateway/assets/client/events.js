@@ -1,15 +1,24 @@
 // The events dialect: what is done is done by REST, and this only listens.
 import { Connection } from './connection.js';
 import { Emitter } from './emitter.js';
+import { newId } from './json.js';
 import { Signals } from './signals.js';
+/** Whether that says that a subscription was dealt with: a batch, or the refusal of all of it. */
+function answers({ type, data }) {
+    const refusesAll = () => ['bad_request', 'rate_limited'].includes(String(data.code));
+    return type === 'server.presence.batch' || (type === 'server.system.error' && refusesAll());
+}
 /**
  * A socket of the events dialect that survives its connections. It hears signals, and none that came while there was no
- * connection: after each `state` with `phase: 'open'` read by REST what may have been missed.
+ * connection: after each `state` with `phase: 'open'` read by REST what may have been missed. From then on all that was
+ * subscribed to is heard.
  */
 export class EventsClient extends Emitter {
     #connection;
     #signals;
     #topics = [];
+    /** What was asked for at the beginning of this connection, and the name of that request. */
+    #greeting;
     constructor(options) {
         super();
         this.#signals = new Signals(options.maxSignals ?? 32, options.signalsLastMs ?? 5000);
@@ -17,10 +26,12 @@ export class EventsClient extends Emitter {
             subprotocol: 'tidegate.events.v1',
             // A browser has no other place for it.
             query: (token) => ({ token }),
-            greet: () => this.#opened(),
+            greet: () => this.#greet(),
             hear: (text) => this.#hear(text),
             renew: () => false,
-            lost: () => { },
+            lost: () => {
+                this.#greeting = undefined;
+            },
             changed: (state) => this.emit('state', state),
         };
         this.#connection = new Connection(options, speech);
@@ -54,9 +65,16 @@ export class EventsClient extends Emitter {
     #written(type, data) {
         return JSON.stringify({ type, data, ts: Date.now() });
     }
-    #opened() {
+    #greet() {
+        const [id, topics] = [newId(), this.#topics];
+        this.#greeting = { id, topics };
+        this.#connection.send(JSON.stringify({ type: 'client.system.subscribe', data: { topics }, ts: Date.now(), id }));
+    }
+    #opened(asked) {
+        this.#greeting = undefined;
         this.#connection.opened();
-        if (this.#topics.length)
+        // Somebody wanted something else meanwhile.
+        if (this.#topics !== asked)
             this.#say('client.system.subscribe', { topics: this.#topics });
         for (const text of this.#signals.drain())
             this.#connection.send(text);
@@ -70,6 +88,8 @@ export class EventsClient extends Emitter {
             return this.#connection.abandon('what came is not JSON');
         }
         this.emit('frame', frame);
+        if (this.#greeting && frame.id === this.#greeting.id && answers(frame))
+            this.#opened(this.#greeting.topics);
         return this.emit(frame.type, frame);
     }
 }

@@ -33,6 +33,8 @@ export class JsonClient extends Emitter {
     #log;
     #asked = new Map();
     #subscriptions = new Map();
+    /** Requests that repeat subscriptions on this connection. */
+    #again = new Set();
     #signals;
     #heard = 0;
     #pinged = 0;
@@ -84,6 +86,10 @@ export class JsonClient extends Emitter {
     ask(type, payload, options = {}) {
         const id = options.id ?? newId();
         return new Promise((resolve, reject) => {
+            if (this.#asked.has(id)) {
+                reject(new RequestError('conflict', 'a request with this id waits for its answer'));
+                return;
+            }
             if (this.#asked.size >= (this.#options.maxRequests ?? 1000)) {
                 reject(new RequestError('queue_full', 'too many requests wait for their answers'));
                 return;
@@ -107,11 +113,29 @@ export class JsonClient extends Emitter {
             this.#subscriptions.set(keyOf(topic, filters), { topics: [topic], ...(filters && { filters }) });
         }
         const reply = await this.request('subscribe', { topics, ...(filters && { filters }) });
-        for (const { topic, userId } of reply.refused) {
-            if (!userId)
+        this.#forgetRefused(reply, filters);
+        return reply;
+    }
+    /** What is refused for now is asked for again at the next connection. */
+    #forgetRefused({ refused }, filters) {
+        for (const { topic, userId, code } of refused) {
+            if (!userId && !RETRIED.has(code))
                 this.#subscriptions.delete(keyOf(topic, filters));
         }
-        return reply;
+    }
+    /** As before the connection was lost; tried again like any request, while this one lasts. */
+    #subscribeAgain({ topics, filters }) {
+        const id = newId();
+        this.#again.add(id);
+        this.request('subscribe', { topics, ...(filters && { filters }) }, { id })
+            .then((reply) => this.#forgetRefused(reply, filters))
+            .catch((error) => {
+            // As if it had come by itself: nobody waits for this answer.
+            const { code, message } = error;
+            if (code !== 'closed')
+                this.emit('error', { type: 'error', payload: { code, message } });
+        })
+            .finally(() => this.#again.delete(id));
     }
     unsubscribe(topics, filters) {
         for (const topic of topics)
@@ -220,9 +244,8 @@ export class JsonClient extends Emitter {
         this.#log.resume(session.resumed);
         this.#connection.opened();
         this.#ticking ??= setInterval(() => this.#tick(), TICK_MS);
-        for (const { topics, filters } of this.#gathered()) {
-            this.#transmit('subscribe', { topics, ...(filters && { filters }) });
-        }
+        for (const wanted of this.#gathered())
+            this.#subscribeAgain(wanted);
         for (const asked of this.#asked.values())
             if (!asked.isSent)
                 this.#ask(asked);
@@ -261,6 +284,10 @@ export class JsonClient extends Emitter {
         this.#pinged = 0;
         this.#renewing = undefined;
         this.session = undefined;
+        // The next connection asks for what is subscribed to then.
+        for (const id of this.#again)
+            this.#asked.delete(id);
+        this.#again.clear();
         for (const asked of this.#asked.values())
             asked.isSent = false;
     }
