@@ -10,6 +10,7 @@ mod fan_out;
 mod history;
 mod limits;
 mod memory;
+mod presence;
 mod stomp;
 mod write_behind;
 
@@ -29,11 +30,12 @@ pub struct Bench {
 }
 
 /// Names for `--only`, in the order they run.
-pub const NAMES: [&str; 12] = [
+pub const NAMES: [&str; 13] = [
     "memory",
     "fan-out",
     "stomp",
     "chat",
+    "presence",
     "history",
     "broadcast",
     "direct",
@@ -51,6 +53,7 @@ pub async fn run(name: &str, bench: &Bench) -> anyhow::Result<Vec<Line>> {
         "fan-out" => fan_out::run(bench).await,
         "stomp" => stomp::run(bench).await,
         "chat" => chat::run(bench).await,
+        "presence" => presence::run(bench).await,
         "history" => history::run(bench).await,
         "broadcast" => broadcast::run(bench).await,
         "direct" => direct::run(bench).await,

@@ -1,7 +1,7 @@
 //! Many sockets that listen: idle ones, readers of a fan-out, clients of a connect storm.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     net::SocketAddr,
     sync::{
         Arc,
@@ -19,7 +19,10 @@ pub type Target = (SocketAddr, Vec<u8>);
 
 /// Opens what it is given, so many at a time, and counts what arrives.
 pub struct Fleet {
-    waiting: VecDeque<Target>,
+    waiting: VecDeque<(Target, Vec<String>)>,
+    /// What sockets on their way say once they are greeted.
+    to_say: HashMap<SocketId, Vec<String>>,
+    counts: fn(&[u8]) -> bool,
     greeting: Greeting,
     at_a_time: usize,
     opening: usize,
@@ -81,6 +84,8 @@ impl Fleet {
     pub fn of_gateway(at_a_time: usize) -> Self {
         Self {
             waiting: VecDeque::new(),
+            to_say: HashMap::new(),
+            counts: |kind| matches!(kind, b"command.new" | b"message.new" | b"MESSAGE"),
             greeting: Greeting::Json,
             at_a_time,
             opening: 0,
@@ -107,8 +112,25 @@ impl Fleet {
         }
     }
 
+    /// Sockets of a gateway that count frames of other types than entries.
+    pub fn that_counts(counts: fn(&[u8]) -> bool) -> Self {
+        Self {
+            counts,
+            ..Self::of_gateway(64)
+        }
+    }
+
     /// Opens these, too.
     pub fn open(&mut self, targets: Vec<Target>, sockets: &mut Sockets) {
+        self.open_and_say(targets.into_iter().map(|it| (it, Vec::new())), sockets);
+    }
+
+    /// The same; each says something once it is greeted.
+    pub fn open_and_say(
+        &mut self,
+        targets: impl IntoIterator<Item = (Target, Vec<String>)>,
+        sockets: &mut Sockets,
+    ) {
         self.waiting.extend(targets);
         self.go_on(sockets);
     }
@@ -120,18 +142,26 @@ impl Fleet {
 
     fn go_on(&mut self, sockets: &mut Sockets) {
         while self.opening < self.at_a_time {
-            let Some((address, request)) = self.waiting.pop_front() else {
+            let Some(((address, request), words)) = self.waiting.pop_front() else {
                 return;
             };
             match sockets.open(address, request) {
-                Ok(_) => self.opening += 1,
+                Ok(socket) => {
+                    self.opening += 1;
+                    if !words.is_empty() {
+                        self.to_say.insert(socket, words);
+                    }
+                }
                 Err(error) => *self.ended.entry(error.to_string()).or_default() += 1,
             }
         }
     }
 
-    fn is_there(&mut self, sockets: &mut Sockets) {
+    fn is_there(&mut self, socket: SocketId, sockets: &mut Sockets) {
         self.connected += 1;
+        for words in self.to_say.remove(&socket).unwrap_or_default() {
+            sockets.send(socket, words.as_bytes());
+        }
         self.opening = self.opening.saturating_sub(1);
         self.go_on(sockets);
     }
@@ -140,7 +170,7 @@ impl Fleet {
 impl Script for Fleet {
     fn opened(&mut self, socket: SocketId, sockets: &mut Sockets) {
         match self.greeting {
-            Greeting::None => self.is_there(sockets),
+            Greeting::None => self.is_there(socket, sockets),
             Greeting::Json => {}
             Greeting::Stomp => sockets.send(socket, CONNECT),
         }
@@ -153,14 +183,14 @@ impl Script for Fleet {
             Greeting::Stomp => text.split(|byte| *byte == b'\n').next().unwrap_or(b""),
         };
         match kind {
-            b"command.new" | b"message.new" | b"MESSAGE" => {
+            kind if (self.counts)(kind) => {
                 if self.sample.len() != text.len() {
                     self.sample = text.to_vec();
                 }
                 self.deliveries.one_more();
             }
             b"CONNECTED" => sockets.send(socket, SUBSCRIBE),
-            b"connected" | b"RECEIPT" => self.is_there(sockets),
+            b"connected" | b"RECEIPT" => self.is_there(socket, sockets),
             _ => {}
         }
     }

@@ -4,7 +4,7 @@ mod direct;
 mod fleet;
 
 pub use direct::{Direct, Pair};
-pub use fleet::{Deliveries, Fleet};
+pub use fleet::{Deliveries, Fleet, Target};
 
 /// The name of a frame of the JSON dialect, which writes `type` first.
 fn kind_of(text: &[u8]) -> &[u8] {
