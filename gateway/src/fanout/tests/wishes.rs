@@ -441,6 +441,25 @@ fn what_waits_of_a_conversation_goes_with_the_subscription() {
 }
 
 #[test]
+fn what_was_queued_and_is_not_wanted_any_more_is_not_confirmed() {
+    let group = Group::new();
+    let anna = group.reader(1, RECEIPTS, 0, 0);
+    anna.wish(Interest::Typing(Some(GROUP)), Bytes::new())
+        .unwrap();
+    let uncopied = |offset| said(offset, r#","uncopied":true"#);
+    group.hear([uncopied(1)]);
+    assert_eq!(offsets(&take_all(&anna).0), [1]);
+    group.hear([uncopied(2)]);
+    anna.forget(RECEIPTS, &Bytes::new());
+    assert!(
+        !group.hub.listen(GROUP, &anna),
+        "it still watches who types"
+    );
+    assert!(take_all(&anna).0.is_empty());
+    assert_eq!(anna.unconfirmed(), 1, "that which it was given");
+}
+
+#[test]
 fn a_socket_with_several_subscriptions_gets_a_frame_for_each() {
     let group = Group::new();
     let anna = group.listener(1, &[(ALL, "one\n"), (ALL, "two\n")], 0);
