@@ -1,4 +1,4 @@
--- claim, release, claimed, offered, tell: what a call has in the partition of each of its users.
+-- claim, claimed, hold, offered, tell: what a call has in the partition of each of its users.
 -- The calls of a user are one at a time: `{pN}:busy:<user>` names it, and the other party.
 
 -- claim   KEYS[1] meta
@@ -31,7 +31,7 @@ redis.register_function{
   flags = {'no-writes'},
 }
 
--- hold: a claim counts for longer. release: it counts no more.
+-- hold: a claim counts for longer, or no more.
 -- KEYS[1] meta   ARGV tag, user, call, ms for which it counts: 0 not at all
 -- Answers 1 if the user was in that call.
 redis.register_function{

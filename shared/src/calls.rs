@@ -15,13 +15,12 @@ use crate::{
     redis::{Append, IdempotencyKey, Store, StoreError},
 };
 
-/// An event of a call for one of its users.
-pub fn event(call: &Call, to: UserId, kind: CallEventKind, audience: Audience) -> CallEvent {
-    with(call, to, kind, audience, |_| {})
-}
+/// How long a socket in a call counts as there of which its node says nothing. Whoever comes back to
+/// another node before that takes over, so it may be generous.
+pub const LEASE: Duration = Duration::from_secs(15);
 
-/// The same, with more to say.
-pub fn with<'a>(
+/// An event of a call for one of its users.
+pub fn event<'a>(
     call: &Call,
     to: UserId,
     kind: CallEventKind,
@@ -50,7 +49,7 @@ pub fn with<'a>(
 
 /// That a call is over, for one of its users.
 pub fn ended(call: &Call, to: UserId, audience: Audience, reason: CallEnd) -> CallEvent {
-    with(call, to, CallEventKind::Ended, audience, |payload| {
+    event(call, to, CallEventKind::Ended, audience, |payload| {
         payload.reason = Some(reason);
     })
 }

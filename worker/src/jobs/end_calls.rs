@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt as _, stream};
 use shared::{
-    calls,
-    domain::{CallId, Partition},
+    calls::{self, LEASE},
+    domain::{CallId, Durability, Partition},
     redis::{CallVerdict, StoreError},
 };
 
@@ -15,8 +15,6 @@ use crate::{context::Context, metrics::CALLS_ENDED};
 const PAGE: u32 = 200;
 /// Calls, or partitions, at the same time.
 const AT_ONCE: usize = 8;
-/// A socket that takes over here counts as there for so long; by then its gateway has said so.
-const LEASE: std::time::Duration = std::time::Duration::from_secs(15);
 
 /// One run over all partitions. What cannot be ended does not keep the rest from it.
 pub async fn run(context: Arc<Context>) -> anyhow::Result<()> {
@@ -54,7 +52,7 @@ async fn end(context: &Context, call: CallId) -> Result<(), StoreError> {
     let Some(call) = step.call else {
         return Ok(());
     };
-    calls::settle(&context.store, &call, shared::domain::Durability::Durable).await?;
+    calls::settle(&context.store, &call, Durability::Durable).await?;
     CALLS_ENDED.increment(1);
     if let Some(ending) = call.end {
         tracing::info!(call = %call.id, reason = %ending.reason, "ended a call that was left");

@@ -3,14 +3,14 @@
 use bytes::Bytes;
 use serde_json::value::RawValue;
 use shared::{
-    calls,
+    calls::{self, LEASE},
     domain::{
         Audience, Call, CallEnd, CallEvent, CallEventKind, CallId, CallState, Code, Refusal, UserId,
     },
     redis::{CallStep, CallVerdict, Party},
 };
 
-use super::{Calls, LEASE, metrics, no_such_call};
+use super::{Calls, metrics, no_such_call};
 use crate::fanout::store_refusal;
 
 impl Calls {
@@ -97,13 +97,15 @@ pub(super) fn answer_events(
     early: &[Bytes],
 ) -> Vec<CallEvent> {
     let (to, kind) = (call.caller, CallEventKind::Answer);
-    let answer = calls::with(call, to, kind, audience, |payload| payload.sdp = Some(sdp));
-    let early = early.iter().filter_map(|candidate| {
-        let text = String::from_utf8_lossy(candidate).into_owned();
-        let candidate = RawValue::from_string(text).ok()?;
-        Some(ice_event(call, to, audience, &candidate))
-    });
+    let answer = calls::event(call, to, kind, audience, |payload| payload.sdp = Some(sdp));
+    let early = early.iter().filter_map(json);
+    let early = early.map(|candidate| ice_event(call, to, audience, &candidate));
     std::iter::once(answer).chain(early).collect()
+}
+
+/// What a client wrote as JSON, as Redis has kept it.
+pub(super) fn json(kept: &Bytes) -> Option<Box<RawValue>> {
+    RawValue::from_string(String::from_utf8_lossy(kept).into_owned()).ok()
 }
 
 /// A candidate, for one of the parties.
@@ -113,7 +115,7 @@ pub(super) fn ice_event(
     audience: Audience,
     candidate: &RawValue,
 ) -> CallEvent {
-    calls::with(call, to, CallEventKind::Ice, audience, |payload| {
+    calls::event(call, to, CallEventKind::Ice, audience, |payload| {
         payload.candidate = Some(candidate);
     })
 }

@@ -16,7 +16,7 @@ use std::{
 
 use parking_lot::Mutex;
 use shared::{
-    calls,
+    calls::{self, LEASE},
     domain::{
         Audience, Call, CallEnd, CallEvent, CallEventKind, CallId, CallState, Code, Durability,
         Refusal, UserId,
@@ -31,10 +31,7 @@ pub use place::Offered;
 use crate::fanout::{CallListener, Fanout};
 use legs::{Due, Legs};
 
-/// How long a socket counts as there that its node says nothing of. Whoever comes back to another
-/// node before that takes over, so it may be generous.
-pub const LEASE: Duration = Duration::from_secs(15);
-/// How often a node says so.
+/// How often a node says that a socket in a call is there.
 const KEEP: Duration = Duration::from_secs(5);
 /// How often it is looked for what is due.
 const TICK: Duration = Duration::from_millis(200);

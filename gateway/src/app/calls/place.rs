@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 use shared::{
-    calls,
+    calls::{self, LEASE},
     domain::{
         Audience, Call, CallEnd, CallEvent, CallEventKind, CallId, CallState, Code, Digest,
         Refusal, UserId,
@@ -19,7 +19,12 @@ use shared::{
 };
 use tokio::time::Instant;
 
-use super::{Calls, LEASE, legs::Due, metrics};
+use super::{
+    Calls,
+    acts::{ice_event, json},
+    legs::Due,
+    metrics,
+};
 use crate::fanout::store_refusal;
 
 /// How often a claim is tried that is in the hands of a call which is over.
@@ -145,17 +150,7 @@ impl Calls {
         self.keep_leg(caller, call.id);
         let due = Instant::now() + self.settings.ring_timeout;
         self.legs.lock().look_at(due, Due::Call(call.id));
-        let media = offered.media;
-        let events = [
-            offer_event(call, CallEventKind::Incoming, Audience::All, None, media),
-            offer_event(
-                call,
-                CallEventKind::Offer,
-                Audience::All,
-                Some(offered.sdp),
-                media,
-            ),
-        ];
+        let events = offer_events(call, Audience::All, offered.sdp, offered.media);
         if self.store.tell_call(call.callee, &events).await? == 0 {
             // Sessions of nodes that are gone.
             return Ok(Err(Vain::Because(CallEnd::Offline)));
@@ -192,51 +187,35 @@ impl Calls {
     }
 }
 
-/// That somebody calls, or what they offer.
-fn offer_event(
+/// That somebody calls, and what they offer.
+fn offer_events(
     call: &Call,
-    kind: CallEventKind,
     audience: Audience,
-    sdp: Option<&str>,
+    sdp: &str,
     media: Option<&RawValue>,
-) -> CallEvent {
-    calls::with(call, call.callee, kind, audience, |payload| {
-        payload.sdp = sdp;
-        payload.media = media;
-        payload.at = call.at;
-    })
+) -> [CallEvent; 2] {
+    let event = |kind, sdp| {
+        calls::event(call, call.callee, kind, audience, |payload| {
+            payload.sdp = sdp;
+            payload.media = media;
+            payload.at = call.at;
+        })
+    };
+    [
+        event(CallEventKind::Incoming, None),
+        event(CallEventKind::Offer, Some(sdp)),
+    ]
 }
 
 /// What a socket is told that comes while its user is called: `kept` as Redis answers it.
 pub(super) fn replayed(call: &Call, party: &Party, kept: &[Bytes]) -> Vec<CallEvent> {
-    let text = |bytes: &Bytes| String::from_utf8_lossy(bytes).into_owned();
-    let json = |bytes: &Bytes| RawValue::from_string(text(bytes)).ok();
+    let [sdp, media, candidates @ ..] = kept else {
+        return Vec::new();
+    };
     let audience = Audience::Only(party.session);
-    let sdp = kept.first().map(text);
-    let media = kept.get(1).and_then(json);
-    let mut events = vec![
-        offer_event(
-            call,
-            CallEventKind::Incoming,
-            audience,
-            None,
-            media.as_deref(),
-        ),
-        offer_event(
-            call,
-            CallEventKind::Offer,
-            audience,
-            sdp.as_deref(),
-            media.as_deref(),
-        ),
-    ];
-    for candidate in kept.iter().skip(2).filter_map(json) {
-        events.push(super::acts::ice_event(
-            call,
-            call.callee,
-            audience,
-            &candidate,
-        ));
-    }
+    let (sdp, media) = (String::from_utf8_lossy(sdp), json(media));
+    let mut events = offer_events(call, audience, &sdp, media.as_deref()).to_vec();
+    let candidates = candidates.iter().filter_map(json);
+    events.extend(candidates.map(|it| ice_event(call, call.callee, audience, &it)));
     events
 }
