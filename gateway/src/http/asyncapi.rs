@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use axum::{Router, http::header, routing::get};
+use axum::Router;
 
-use super::Api;
+use super::{Api, openapi::serving};
 use crate::dialect::contracts;
 
 /// Where the document is served.
@@ -20,13 +20,5 @@ pub(super) fn document() {}
 
 /// Serves the document; written once.
 pub(super) fn served() -> Router<Arc<Api>> {
-    let text: Arc<str> = contracts::asyncapi().to_string().into();
-    let answer = move || async move {
-        let headers = [
-            (header::CONTENT_TYPE, "application/json"),
-            (header::CACHE_CONTROL, "no-cache"),
-        ];
-        (headers, text.to_string())
-    };
-    Router::new().route(PATH, get(answer))
+    serving(PATH, contracts::asyncapi().to_string())
 }

@@ -133,7 +133,12 @@ pub(super) fn served(document: &openapi::OpenApi) -> Router<Arc<Api>> {
         tracing::error!(%error, "the description of REST cannot be written");
         "{}".to_owned()
     });
-    let text: Arc<str> = text.into();
+    serving(PATH, text)
+}
+
+/// Serves a document that stays as it is.
+pub(super) fn serving(path: &str, json: String) -> Router<Arc<Api>> {
+    let text: Arc<str> = json.into();
     let answer = move || async move {
         let headers = [
             (header::CONTENT_TYPE, "application/json"),
@@ -141,7 +146,7 @@ pub(super) fn served(document: &openapi::OpenApi) -> Router<Arc<Api>> {
         ];
         (headers, text.to_string())
     };
-    Router::new().route(PATH, get(answer))
+    Router::new().route(path, get(answer))
 }
 
 #[cfg(test)]
