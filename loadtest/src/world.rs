@@ -15,7 +15,7 @@ use testkit::{
     node::{Settings, run_to_end},
 };
 
-use crate::users;
+use crate::users::{self, User};
 
 /// Raised limits, beside what every test deployment sets.
 const SETTINGS: [(&str, &str); 20] = [
@@ -116,6 +116,41 @@ impl World {
             ..StoreSettings::new(self.redis.url())
         };
         Ok(Store::connect(settings).await?)
+    }
+
+    /// Makes a group of as many users, from one on.
+    pub async fn group(&self, id: &str, first: User, members: u64) -> anyhow::Result<()> {
+        let first = first.id();
+        let statements = [
+            format!(
+                "INSERT INTO conversations (id, type, created_by, created_at, active_at) \
+                 VALUES ('{id}', 'GROUP', '{first}', now(), now())"
+            ),
+            format!(
+                "INSERT INTO conversation_participants \
+                     (conversation_id, user_id, role, joined_at, joined, since) \
+                 SELECT '{id}', id, 'MEMBER', now(), 1, '00000000-0000-0000-0000-000000000000' \
+                 FROM users WHERE id >= '{first}' ORDER BY id LIMIT {members}"
+            ),
+        ];
+        for statement in statements {
+            let done = self.database.try_query(&statement).await;
+            done.map_err(anyhow::Error::msg)?;
+        }
+        Ok(())
+    }
+
+    /// How often clients have called these commands of its Redis. Where functions call them, too, that
+    /// is in it.
+    pub async fn calls(&self, commands: &[&str]) -> anyhow::Result<f64> {
+        let info = self.redis.try_call(&["INFO", "commandstats"]).await?;
+        let text = info.text().unwrap_or_default();
+        let calls = text.lines().filter_map(|line| {
+            let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
+            let count = rest.split(',').next()?.parse::<f64>().ok()?;
+            commands.contains(&name).then_some(count)
+        });
+        Ok(calls.sum())
     }
 
     /// What its nodes logged: warnings and errors.

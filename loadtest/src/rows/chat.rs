@@ -63,20 +63,7 @@ struct Figures {
 
 impl Group {
     async fn start(world: World) -> anyhow::Result<Self> {
-        let sql = format!(
-            "INSERT INTO conversations (id, type, created_by, created_at, active_at) \
-             VALUES ('{CONVERSATION}', 'GROUP', '{}', now(), now()); \
-             INSERT INTO conversation_participants \
-                 (conversation_id, user_id, role, joined_at, joined, since) \
-             SELECT '{CONVERSATION}', id, 'MEMBER', now(), 1, '00000000-0000-0000-0000-000000000000' \
-             FROM users WHERE id >= '{}' ORDER BY id LIMIT {MEMBERS}",
-            User(FIRST).id(),
-            User(FIRST).id(),
-        );
-        for statement in sql.split("; ") {
-            let done = world.database.try_query(statement).await;
-            done.map_err(anyhow::Error::msg)?;
-        }
+        world.group(CONVERSATION, User(FIRST), MEMBERS).await?;
         // In the order in which they are opened sockets have the numbers from 0 on.
         let swarm = Swarm::start(Fleet::of_gateway(1))?;
         let targets = (FIRST..FIRST + MEMBERS)
@@ -134,16 +121,9 @@ impl Group {
         Ok(sent)
     }
 
-    /// Calls of functions and commands that clients have made; what functions call is not in it.
     async fn calls(&self) -> anyhow::Result<f64> {
-        let info = self.world.redis.try_call(&["INFO", "commandstats"]).await?;
-        let text = info.text().unwrap_or_default();
-        let calls = text.lines().filter_map(|line| {
-            let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
-            let is_ours = matches!(name, "fcall" | "fcall_ro" | "exists" | "hget");
-            let count = rest.split(',').next()?.parse::<f64>().ok()?;
-            is_ours.then_some(count)
-        });
-        Ok(calls.sum())
+        self.world
+            .calls(&["fcall", "fcall_ro", "exists", "hget"])
+            .await
     }
 }
