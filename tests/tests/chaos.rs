@@ -11,7 +11,7 @@ mod slow;
 use std::{sync::Arc, time::Duration};
 
 use testkit::{
-    Deployment, Plan, RedisKind, cluster::Cluster, deployment::Backing, eventually,
+    Deployment, Plan, Redis, RedisKind, cluster::Cluster, deployment::Backing, eventually,
     proxy::Direction, resp::Reply, wait::PATIENCE,
 };
 use tokio::{
@@ -30,6 +30,16 @@ fn long() -> bool {
 
 fn times(short: usize, many: usize) -> usize {
     if long() { many } else { short }
+}
+
+/// A primary that lost its place is started again, and follows the new one.
+async fn rejoins(old: &Redis) {
+    old.restart().await;
+    eventually("the old primary follows", PATIENCE * 3, || async {
+        (old.info("role").await? == "slave" && old.info("master_link_status").await? == "up")
+            .then_some(())
+    })
+    .await;
 }
 
 /// Load, fault, more load, drain, verdict.
@@ -205,13 +215,7 @@ async fn a_sentinel_fails_over() {
                 sentinel.fail_over().await;
                 // It comes back as a second primary until Sentinel notices: nothing may be
                 // promised on its word alone.
-                old.restart().await;
-                eventually("the old primary follows", PATIENCE * 3, || async {
-                    (old.info("role").await? == "slave"
-                        && old.info("master_link_status").await? == "up")
-                        .then_some(())
-                })
-                .await;
+                rejoins(old).await;
                 load.flows(100).await;
             }
         },

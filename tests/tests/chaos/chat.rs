@@ -19,7 +19,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{Backing, PATIENCE, Plan, RedisKind, TURN, times, unlimited};
+use super::{Backing, Plan, RedisKind, TURN, rejoins, times, unlimited};
 use crate::{
     conversations::group,
     crowd::{insert, member},
@@ -255,13 +255,7 @@ async fn a_group_loses_nothing_when_redis_fails_over() {
             };
             let old = sentinel.primary().await.expect("a primary");
             sentinel.fail_over().await;
-            old.restart().await;
-            eventually("the old primary follows", PATIENCE * 3, || async {
-                (old.info("role").await? == "slave"
-                    && old.info("master_link_status").await? == "up")
-                    .then_some(())
-            })
-            .await;
+            rejoins(old).await;
             chat.flows(40).await;
         }
     })
@@ -282,13 +276,7 @@ async fn a_group_loses_nothing_when_redis_fails_over_to_who_is_behind() {
             sleep(Duration::from_millis(500)).await;
             sentinel.fail_over().await;
             behind.turn_back().await;
-            old.restart().await;
-            eventually("the old primary follows", PATIENCE * 3, || async {
-                (old.info("role").await? == "slave"
-                    && old.info("master_link_status").await? == "up")
-                    .then_some(())
-            })
-            .await;
+            rejoins(old).await;
             chat.flows(40).await;
         }
     })
