@@ -1,13 +1,33 @@
-//! For tests of sessions: entries without a topic, a hub or Redis.
+//! For tests: sockets and entries without Redis, of sessions also without a topic and a hub.
 
-use shared::domain::{Entry, Position};
+use std::sync::{Weak, atomic::AtomicU64};
+
+use parking_lot::Mutex;
+use shared::domain::{Device, Entry, Position, SessionId, UserId};
 
 use super::{
-    SharedEntry,
+    Fanout, SharedEntry, TokenRef,
     line::Written,
+    member::{Member, Seat},
     outbox::{Offered, Outbox, Then},
 };
 use crate::dialect::Feed;
+
+/// Whose socket it is, where nobody asks for more than that.
+pub(super) fn member_of(user: UserId, session: SessionId) -> Member {
+    Member {
+        fanout: Weak::<Fanout>::new(),
+        user,
+        session,
+        device: Device::default(),
+        token: Mutex::new(TokenRef {
+            id: "t".into(),
+            issued_at: 0,
+        }),
+        seat: AtomicU64::new(Seat::NONE),
+        completed: Mutex::default(),
+    }
+}
 
 impl Outbox {
     /// From now on entries after `at` are taken.

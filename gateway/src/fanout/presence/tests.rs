@@ -1,24 +1,19 @@
 //! What watchers are told, and when, without servers.
 
 use std::{
-    sync::{Arc, Weak, atomic::AtomicU64},
+    sync::Arc,
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
-use parking_lot::Mutex;
-use shared::domain::{Device, Presence, PresenceStatus, SessionId, UserId};
+use shared::domain::{Presence, PresenceStatus, SessionId, UserId};
 use tokio::time::{Instant, advance};
 use uuid::Uuid;
 
 use super::watches::{Linking, PAUSE, Watches};
 use crate::{
     dialect::{DialectId, Interest},
-    fanout::{
-        Batch, Fanout, Outbox, OutboxLimits, Taken, TokenRef,
-        member::{Member, Seat},
-        topic::Effects,
-    },
+    fanout::{Batch, Outbox, OutboxLimits, Taken, testing::member_of, topic::Effects},
 };
 use PresenceStatus::{Away, Busy, Offline, Online};
 
@@ -31,18 +26,7 @@ fn socket_with(frames: u32, dialect: DialectId) -> Arc<Outbox> {
         ..OutboxLimits::default()
     };
     let outbox = Outbox::new(limits, dialect);
-    let member = Member {
-        fanout: Weak::<Fanout>::new(),
-        user: UserId(Uuid::from_u128(9)),
-        session: SessionId(Uuid::now_v7()),
-        device: Device::default(),
-        token: Mutex::new(TokenRef {
-            id: "t".into(),
-            issued_at: 0,
-        }),
-        seat: AtomicU64::new(Seat::NONE),
-        completed: Mutex::default(),
-    };
+    let member = member_of(UserId(Uuid::from_u128(9)), SessionId(Uuid::now_v7()));
     outbox.set_member(member).unwrap();
     outbox
         .wish(Interest::Presence(None), bytes::Bytes::new())

@@ -1,22 +1,14 @@
 //! Audiences against a walk over all sockets.
 
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, Weak, atomic::AtomicU64},
-};
+use std::{collections::BTreeSet, sync::Arc};
 
-use parking_lot::Mutex;
 use proptest::prelude::*;
-use shared::domain::{Category, Device, Preferences, SessionId, UserId};
+use shared::domain::{Category, Preferences, SessionId, UserId};
 use uuid::Uuid;
 
 use crate::{
     dialect::DialectId,
-    fanout::{
-        Fanout, Outbox, OutboxLimits, TokenRef,
-        audiences::Audiences,
-        member::{Member, Seat},
-    },
+    fanout::{Outbox, OutboxLimits, audiences::Audiences, testing::member_of},
 };
 
 const TAGS: [&str; 5] = ["general", "mild", "adult", "feet", "extreme"];
@@ -28,18 +20,10 @@ fn tags(bits: u8) -> BTreeSet<Category> {
 
 fn socket(number: u128) -> Arc<Outbox> {
     let outbox = Outbox::new(OutboxLimits::default(), DialectId::Json);
-    let member = Member {
-        fanout: Weak::<Fanout>::new(),
-        user: UserId(Uuid::from_u128(number)),
-        session: SessionId(Uuid::from_u128(number)),
-        device: Device::default(),
-        token: Mutex::new(TokenRef {
-            id: "t".into(),
-            issued_at: 0,
-        }),
-        seat: AtomicU64::new(Seat::NONE),
-        completed: Mutex::default(),
-    };
+    let member = member_of(
+        UserId(Uuid::from_u128(number)),
+        SessionId(Uuid::from_u128(number)),
+    );
     outbox.set_member(member).unwrap();
     outbox
 }

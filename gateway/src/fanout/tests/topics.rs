@@ -4,15 +4,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::{Arc, Weak, atomic::AtomicU64},
+    sync::Arc,
     task::{Context, Waker},
 };
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 use proptest::prelude::*;
 use shared::{
-    domain::{ConversationId, Device, Entry, Kind, Position, Queue, SessionId, Topic, UserId},
+    domain::{ConversationId, Entry, Kind, Position, Queue, SessionId, Topic, UserId},
     redis::{BellEvent, Page},
 };
 use uuid::Uuid;
@@ -21,12 +20,12 @@ use super::{Pipe, TOPIC, Woken, entry, take};
 use crate::{
     dialect::{AckMode, DialectId, Feed, Interest, Messages},
     fanout::{
-        Batch, Fanout, Outbox, OutboxLimits, Source, TokenRef, Walk,
+        Batch, Outbox, OutboxLimits, Source, Walk,
         hub::Hub,
         line::Written,
-        member::{Member, Seat},
         place::Mode,
         reader::Chunk,
+        testing::member_of,
         topic::{Advance, Effects},
     },
 };
@@ -320,18 +319,10 @@ impl World {
         let by_queue = matches!(self.feed, Feed::Queue(_));
         let outbox = Outbox::of(limits, DialectId::Json, by_queue);
         outbox
-            .set_member(Member {
-                fanout: Weak::<Fanout>::new(),
-                user: USER,
-                session: SessionId(Uuid::from_u128(self.sockets.len() as u128)),
-                device: Device::default(),
-                token: Mutex::new(TokenRef {
-                    id: "t".into(),
-                    issued_at: 0,
-                }),
-                seat: AtomicU64::new(Seat::NONE),
-                completed: Mutex::default(),
-            })
+            .set_member(member_of(
+                USER,
+                SessionId(Uuid::from_u128(self.sockets.len() as u128)),
+            ))
             .unwrap();
         match self.feed {
             Feed::Conversation(conversation) => {

@@ -2,18 +2,17 @@
 
 use std::{
     sync::{
-        Arc, Weak,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        Arc,
+        atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 use shared::{
     domain::{
-        ConversationId, Device, Entry, Kind, MessageId, Position, Queue, SessionId, Signal,
-        SignalKind, Timestamp, Topic, UserId,
+        ConversationId, Entry, Kind, MessageId, Position, Queue, SessionId, Signal, SignalKind,
+        Timestamp, Topic, UserId,
     },
     redis::BellEvent,
 };
@@ -23,14 +22,14 @@ use super::{Pipe, entry};
 use crate::{
     dialect::{AckMode, DialectId, Feed, Interest, Messages},
     fanout::{
-        Batch, Fanout, Notice, Outbox, OutboxLimits, Reveal, SharedEntry, Taken, TokenRef,
+        Batch, Notice, Outbox, OutboxLimits, Reveal, SharedEntry, Taken,
         chosen::Begun,
         hub::Hub,
         item::{Happening, SharedSignal},
         line::Written,
-        member::{Member, Seat},
         outbox::{Offered, Then},
         place::Mode,
+        testing::member_of,
         topic::{Advance, Effects},
     },
 };
@@ -64,18 +63,7 @@ fn socket_of(number: u128, by_queue: bool) -> Arc<Outbox> {
 
 fn socket_in(dialect: DialectId, number: u128, by_queue: bool) -> Arc<Outbox> {
     let outbox = Outbox::of(LIMITS, dialect, by_queue);
-    let member = Member {
-        fanout: Weak::<Fanout>::new(),
-        user: user(number),
-        session: SessionId(Uuid::from_u128(number)),
-        device: Device::default(),
-        token: Mutex::new(TokenRef {
-            id: "t".into(),
-            issued_at: 0,
-        }),
-        seat: AtomicU64::new(Seat::NONE),
-        completed: Mutex::default(),
-    };
+    let member = member_of(user(number), SessionId(Uuid::from_u128(number)));
     outbox.set_member(member).unwrap();
     outbox
 }
