@@ -42,8 +42,8 @@ impl Fanout {
                 Err(error) => tracing::warn!(%error, "this node could not show that it lives"),
             }
             let speaking = self.census.counts();
-            let shown = self.store.show_sockets(node, &speaking, NODE_LIFETIME);
-            if let Err(error) = shown.await {
+            let told = self.store.show_sockets(node, &speaking, NODE_LIFETIME);
+            if let Err(error) = told.await {
                 tracing::debug!(%error, "this node could not say how many sockets it has");
             }
             tokio::select! {

@@ -1,12 +1,12 @@
 //! What stands in a socket's queue.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use shared::domain::{CallEvent, ConversationId, Signal};
 
-use super::{presence::SharedPresence, shared_entry::SharedEntry};
-use crate::dialect::{self, DialectId, Told};
+use super::{frames::Frames, presence::SharedPresence, shared_entry::SharedEntry};
+use crate::dialect::{DialectId, Told};
 
 /// Something that is shared by every socket it goes to.
 #[derive(Debug, Clone)]
@@ -34,7 +34,7 @@ impl Item {
 #[derive(Debug)]
 pub(super) struct SharedSignal {
     what: Happening,
-    frames: [OnceLock<Bytes>; DialectId::COUNT],
+    frames: Frames,
 }
 
 /// What happens just now.
@@ -50,7 +50,7 @@ impl SharedSignal {
     pub(super) fn new(what: Happening) -> Arc<Self> {
         Arc::new(Self {
             what,
-            frames: [const { OnceLock::new() }; DialectId::COUNT],
+            frames: Frames::default(),
         })
     }
 
@@ -59,12 +59,9 @@ impl SharedSignal {
     }
 
     fn frame(&self, dialect: DialectId) -> &Bytes {
-        self.frames[dialect.index()].get_or_init(|| {
-            let told = match &self.what {
-                Happening::Typing(conversation, signal) => Told::Signal(*conversation, signal),
-                Happening::Call(event) => Told::Call(event),
-            };
-            dialect::shared(dialect, &told)
+        self.frames.of(dialect, || match &self.what {
+            Happening::Typing(conversation, signal) => Told::Signal(*conversation, signal),
+            Happening::Call(event) => Told::Call(event),
         })
     }
 }

@@ -252,11 +252,7 @@ impl Fanout {
         if !is_done && outbox.mode(Feed::Conversation(conversation)) == Mode::Opening {
             self.stop_listening(outbox, conversation);
         }
-        match begun {
-            Ok(Err(refusal)) => refusal.code != Code::Unavailable,
-            Ok(Ok(())) => true,
-            Err(_) => false,
-        }
+        is_done || matches!(begun, Ok(Err(refusal)) if refusal.code != Code::Unavailable)
     }
 
     async fn listen_anew(

@@ -10,8 +10,8 @@ use shared::domain::{
 };
 use uuid::Uuid;
 
-use super::{metrics, reveal::Reveal};
-use crate::dialect::{self, DialectId, Feed, Told};
+use super::{frames::Frames, metrics, reveal::Reveal};
+use crate::dialect::{DialectId, Feed, Told};
 
 /// An entry whose frame is encoded at most once per dialect and node.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub struct SharedEntry {
     sealed: Option<Sealed>,
     /// `None` if it cannot be read.
     meaning: OnceLock<Option<Meaning>>,
-    frames: [OnceLock<Bytes>; DialectId::COUNT],
+    frames: Frames,
 }
 
 /// What of a body says whom an entry reaches, and who has heard the last by it.
@@ -67,7 +67,7 @@ impl SharedEntry {
             entry,
             sealed,
             meaning: OnceLock::new(),
-            frames: [const { OnceLock::new() }; DialectId::COUNT],
+            frames: Frames::default(),
         })
     }
 
@@ -188,8 +188,7 @@ impl SharedEntry {
 
     /// What all sockets of a dialect share of it: the complete WebSocket frame, or all but the head.
     pub fn frame(&self, dialect: DialectId) -> &Bytes {
-        self.frames[dialect.index()]
-            .get_or_init(|| dialect::shared(dialect, &Told::Entry(self.shown())))
+        self.frames.of(dialect, || Told::Entry(self.shown()))
     }
 }
 

@@ -63,6 +63,17 @@ pub(super) struct Effects {
     pub(super) gaps: Vec<usize>,
 }
 
+impl Effects {
+    /// Something was queued for a socket.
+    pub(super) fn follow(&mut self, outbox: &Arc<Outbox>, then: Then) {
+        match then {
+            Then::Wake => self.wake.push(outbox.clone()),
+            Then::Write => self.write.push(outbox.clone()),
+            Then::Nothing => {}
+        }
+    }
+}
+
 /// A topic that somebody on this node follows.
 #[derive(Debug)]
 pub(super) struct TopicState {
@@ -239,11 +250,7 @@ impl TopicState {
 
     /// A signal was heard.
     pub(super) fn signal(&self, signal: &Arc<SharedSignal>, effects: &mut Effects) {
-        let mut offer = |outbox: &Arc<Outbox>| match outbox.offer_signal(signal) {
-            Then::Wake => effects.wake.push(outbox.clone()),
-            Then::Write => effects.write.push(outbox.clone()),
-            Then::Nothing => {}
-        };
+        let mut offer = |outbox: &Arc<Outbox>| effects.follow(outbox, outbox.offer_signal(signal));
         match (&self.sockets, signal.what()) {
             (Sockets::Listening(listeners), Happening::Typing(_, typing)) => {
                 listeners.who_watch_typing(typing.session).for_each(offer);
@@ -493,9 +500,8 @@ impl TopicState {
         let losers = self.losers(&entry);
         let mut fell_behind = 0;
         let mut offer = |outbox: &Arc<Outbox>| match outbox.offer_live(&entry, before) {
-            Offered::Taken(Then::Wake) => effects.wake.push(outbox.clone()),
-            Offered::Taken(Then::Write) => effects.write.push(outbox.clone()),
-            Offered::Taken(Then::Nothing) | Offered::NotLive => {}
+            Offered::Taken(then) => effects.follow(outbox, then),
+            Offered::NotLive => {}
             Offered::FellBehind => fell_behind += 1,
         };
         match &self.sockets {

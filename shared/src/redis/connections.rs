@@ -118,14 +118,8 @@ impl Store {
 
     /// How many sessions each of these nodes has.
     pub async fn sessions_at(&self, nodes: &[NodeId]) -> Result<Vec<u64>, StoreError> {
-        let is_cluster = self.topology()?.is_cluster();
         let all: Vec<_> = (0..self.partitions().0).map(Partition).collect();
-        // On a cluster a call may touch one partition only.
-        let calls: Vec<Vec<Partition>> = all
-            .chunks(if is_cluster { 1 } else { all.len() })
-            .map(<[_]>::to_vec)
-            .collect();
-        let mut answers = stream::iter(calls)
+        let mut answers = stream::iter(self.groups_of(&all)?)
             .map(|partitions| async move {
                 let mut args = texts([&nodes.len().to_string()]);
                 args.extend(nodes.iter().map(|node| Value::from(node.as_str())));

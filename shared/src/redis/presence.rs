@@ -14,8 +14,8 @@ use crate::domain::{Partition, Presence, PresenceStatus, SessionId, Topic, UserI
 
 /// Partitions of a cluster asked at a time.
 const AT_ONCE: usize = 32;
-/// Most users of a partition who are settled in one call.
-const MOST_SETTLED: i64 = 256;
+/// Most users who are settled in one call; so many may have left others.
+pub const MOST_SETTLED: usize = 256;
 
 /// What a client did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,18 +104,9 @@ impl Store {
         &self,
         partitions: &[Partition],
     ) -> Result<Vec<UserId>, StoreError> {
-        let is_cluster = self.topology()?.is_cluster();
-        // On a cluster a call may touch one partition only.
-        let calls: Vec<Vec<Partition>> = partitions
-            .chunks(if is_cluster {
-                1
-            } else {
-                partitions.len().max(1)
-            })
-            .map(<[_]>::to_vec)
-            .collect();
+        let calls = self.groups_of(partitions)?;
         let answers = stream::iter(calls).map(|partitions| async move {
-            let mut args: Vec<Value> = vec![MOST_SETTLED.into()];
+            let mut args: Vec<Value> = vec![(MOST_SETTLED as i64).into()];
             args.extend(partitions.iter().map(|it| Value::from(keys::tag(*it))));
             let answer = self.call(partitions[0], functions::PRESENCE_SETTLE, args);
             reply::list(answer.await?)?

@@ -256,6 +256,16 @@ impl Store {
         Ok(groups.map(<[_]>::to_vec).collect())
     }
 
+    /// Puts partitions into groups that one call may touch: on a cluster each by itself, otherwise all.
+    pub(super) fn groups_of(
+        &self,
+        partitions: &[Partition],
+    ) -> Result<Vec<Vec<Partition>>, StoreError> {
+        let is_cluster = self.topology()?.is_cluster();
+        let groups = partitions.chunk_by(|_, _| !is_cluster);
+        Ok(groups.map(<[_]>::to_vec).collect())
+    }
+
     /// Redis' clock as it was learnt last, for whoever cannot wait.
     pub fn clock(&self) -> &Clock {
         &self.inner.settings.clock

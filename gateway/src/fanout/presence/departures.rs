@@ -8,19 +8,19 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use shared::domain::{Partition, Topic, UserId};
+use shared::{
+    domain::{Partition, Topic, UserId},
+    redis::MOST_SETTLED,
+};
 use tokio::{sync::Notify, time::Instant};
 
-use super::{super::metrics, OnGone};
-use crate::fanout::Fanout;
+use crate::fanout::{Fanout, metrics};
 
 /// Departures that are due within this time share a call.
 const GATHER: Duration = Duration::from_millis(50);
 const RETRY: Duration = Duration::from_secs(1);
 /// Most that wait; a worker settles the others.
 const MAX_WAITING: usize = 200_000;
-/// One call settles at most so many users of a partition.
-const FULL: usize = 256;
 
 /// In the order in which they are due: the time to come back is the same for all.
 #[derive(Debug, Default)]
@@ -55,12 +55,6 @@ impl Departures {
 }
 
 impl Fanout {
-    /// What is done with users who are gone, as this node finds out: each is told once, here, on
-    /// another node or in a worker. Only the first counts.
-    pub fn on_gone(&self, act: OnGone) {
-        let _ = self.presences.on_gone.set(act);
-    }
-
     /// A user's last session ended.
     pub(in crate::fanout) fn departed(&self, user: UserId) {
         let partition = Topic::User(user).partition(self.store.partitions());
@@ -94,13 +88,8 @@ impl Fanout {
         match self.store.settle_presences(partitions).await {
             Ok(gone) => {
                 metrics::PRESENCE_GONE.increment(gone.len() as u64);
-                if gone.len() >= FULL {
+                if gone.len() >= MOST_SETTLED {
                     self.settle_again(partitions, Duration::ZERO);
-                }
-                if let Some(act) = self.presences.on_gone.get()
-                    && !gone.is_empty()
-                {
-                    act(gone);
                 }
             }
             Err(error) => {

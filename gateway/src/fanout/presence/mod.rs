@@ -29,11 +29,6 @@ use std::{
     time::Duration,
 };
 
-use shared::domain::UserId;
-
-/// What is done when users are gone.
-pub type OnGone = Box<dyn Fn(Vec<UserId>) + Send + Sync>;
-
 /// How presence is treated on this node.
 #[derive(Debug, Clone)]
 pub struct PresenceSettings {
@@ -62,7 +57,6 @@ pub(super) struct Presences {
     watches: watches::Watches,
     activities: activity::Activities,
     departures: departures::Departures,
-    on_gone: OnceLock<OnGone>,
     sight: OnceLock<Arc<dyn Sight>>,
     looks: sight::Looks,
 }

@@ -1,11 +1,14 @@
 //! A presence that goes to many sockets.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use shared::domain::{Presence, Transition};
 
-use crate::dialect::{self, DialectId, Told};
+use crate::{
+    dialect::{DialectId, Told},
+    fanout::frames::Frames,
+};
 
 /// A presence that is encoded at most once per dialect and node.
 #[derive(Debug)]
@@ -14,7 +17,7 @@ pub(in crate::fanout) struct SharedPresence {
     transition: Transition,
     /// It is the answer to a wish, not news.
     is_first: bool,
-    frames: [OnceLock<Bytes>; DialectId::COUNT],
+    frames: Frames,
 }
 
 impl SharedPresence {
@@ -24,7 +27,7 @@ impl SharedPresence {
             presence,
             transition,
             is_first: false,
-            frames: [const { OnceLock::new() }; DialectId::COUNT],
+            frames: Frames::default(),
         })
     }
 
@@ -34,7 +37,7 @@ impl SharedPresence {
             presence,
             transition: Transition::Update,
             is_first: true,
-            frames: [const { OnceLock::new() }; DialectId::COUNT],
+            frames: Frames::default(),
         })
     }
 
@@ -47,8 +50,7 @@ impl SharedPresence {
     }
 
     pub(in crate::fanout) fn frame(&self, dialect: DialectId) -> &Bytes {
-        self.frames[dialect.index()].get_or_init(|| {
-            dialect::shared(dialect, &Told::Presence(&self.presence, self.transition))
-        })
+        self.frames
+            .of(dialect, || Told::Presence(&self.presence, self.transition))
     }
 }

@@ -95,8 +95,10 @@ impl Fanout {
             .hub
             .members(Topic::User(user))
             .into_iter()
-            .map(|outbox| (outbox.watched(), outbox))
-            .map(|(watched, outbox)| (outbox, watched))
+            .map(|outbox| {
+                let watched = outbox.watched();
+                (outbox, watched)
+            })
             .collect();
         watching.retain(|(outbox, watched)| !watched.is_empty() || outbox.wants_contacts());
         let Some(sight) = self.presences.sight.get().filter(|_| !watching.is_empty()) else {

@@ -13,11 +13,7 @@ use shared::domain::{Presence, SessionId, Transition, UserId};
 use tokio::{sync::Notify, time::Instant};
 
 use super::SharedPresence;
-use crate::fanout::{
-    metrics,
-    outbox::{Outbox, Then},
-    topic::Effects,
-};
+use crate::fanout::{metrics, outbox::Outbox, topic::Effects};
 
 /// How long a watcher is not told again of the same user.
 pub(super) const PAUSE: Duration = Duration::from_millis(250);
@@ -160,15 +156,17 @@ impl Watches {
         let now = Instant::now();
         for presence in presences {
             let user = presence.user;
-            if let Some(watched) = state.users.get_mut(&user) {
-                watched.link = Link::Up;
-                if watched.watchers.is_empty() {
-                    state.idle.push_back((now + LINGER, user));
-                }
+            let Some(watched) = state.users.get_mut(&user) else {
+                continue;
+            };
+            watched.link = Link::Up;
+            let (is_idle, counts) = (
+                watched.watchers.is_empty(),
+                watched.takes_answer(watched.asked, &presence),
+            );
+            if is_idle {
+                state.idle.push_back((now + LINGER, user));
             }
-            let counts = state.users.get(&user).is_some_and(|watched| {
-                watched.known.version == watched.asked || presence.version > watched.known.version
-            });
             if counts {
                 state.learn(presence, now, effects);
             }
@@ -232,14 +230,11 @@ impl Watches {
         heard.map(|(user, it)| (*user, it.known.version)).collect()
     }
 
-    /// They were asked for when this was known: if it still is, the answer counts, also if Redis
-    /// has forgotten something.
+    /// They were asked for again when this was known.
     pub(super) fn answered(&self, asked: u64, presence: Presence, effects: &mut Effects) {
         let mut state = self.state.lock();
-        let counts = state.users.get(&presence.user).is_some_and(|watched| {
-            watched.known.version == asked || presence.version > watched.known.version
-        });
-        if counts {
+        let watched = state.users.get(&presence.user);
+        if watched.is_some_and(|it| it.takes_answer(asked, &presence)) {
             state.learn(presence, Instant::now(), effects);
             drop(state);
             self.scheduled.notify_one();
@@ -321,6 +316,12 @@ impl State {
 }
 
 impl Watched {
+    /// Whether an answer counts that was asked for when version `asked` was known: if that still is,
+    /// also one by which Redis has forgotten something.
+    fn takes_answer(&self, asked: u64, answer: &Presence) -> bool {
+        self.known.version == asked || answer.version > self.known.version
+    }
+
     /// Tells every watcher to whom it is news and who may be told. Answers when the first of the
     /// others may.
     fn tell(&mut self, now: Instant, effects: &mut Effects) -> Option<Instant> {
@@ -352,11 +353,7 @@ impl Watched {
 impl Watcher {
     fn tell(&mut self, news: Arc<SharedPresence>, now: Instant, effects: &mut Effects) {
         metrics::PRESENCE_TOLD.increment(1);
-        match self.outbox.offer_presence(&news) {
-            Then::Wake => effects.wake.push(self.outbox.clone()),
-            Then::Write => effects.write.push(self.outbox.clone()),
-            Then::Nothing => {}
-        }
+        effects.follow(&self.outbox, self.outbox.offer_presence(&news));
         self.told = Some(news);
         self.at = now;
     }

@@ -1,17 +1,18 @@
 //! Sockets begin to watch users, and end it.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc};
 
 use shared::domain::{Code, Refusal, UserId};
 use tokio::time::timeout;
 
 use crate::{
     dialect::{Interest, Wish},
-    fanout::{Fanout, Outbox, topic::Effects},
+    fanout::{
+        Fanout, Outbox,
+        subscriptions::{DEADLINE, unavailable},
+        topic::Effects,
+    },
 };
-
-/// Longest wait until users are heard of.
-const DEADLINE: Duration = Duration::from_secs(5);
 
 impl Fanout {
     /// Lets a socket watch the users it wishes to, as far as its user may: one answer per wish, in
@@ -136,18 +137,17 @@ impl Fanout {
     /// Lets a socket watch somebody no more, or nobody of all contacts.
     pub fn unwatch(&self, outbox: &Arc<Outbox>, wish: &Wish) {
         outbox.forget(wish.interest, &wish.address.clone().unwrap_or_default());
-        let users = match wish.interest {
-            Interest::Presence(Some(user)) => vec![user],
-            _ => outbox.watched(),
-        };
+        let mut users = outbox.watched();
+        if let Interest::Presence(Some(user)) = wish.interest {
+            users.retain(|it| *it == user);
+        }
         let wants_contacts = outbox.wants_contacts();
-        let watched: HashSet<UserId> = outbox.watched().into_iter().collect();
         for user in users {
-            if !wants_contacts && !outbox.wants_presence_of(user) {
-                self.stop_watching(outbox, user);
-            } else if watched.contains(&user) {
+            if wants_contacts || outbox.wants_presence_of(user) {
                 // By another subscription: frames go there alone from now on.
                 outbox.begin_watching(user);
+            } else {
+                self.stop_watching(outbox, user);
             }
         }
     }
@@ -177,8 +177,4 @@ impl Fanout {
         }
         outbox.stop_watching(user)
     }
-}
-
-fn unavailable(message: &'static str) -> Refusal {
-    Refusal::new(Code::Unavailable, message).retry_after(Duration::from_secs(1))
 }
