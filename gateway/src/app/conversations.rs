@@ -79,14 +79,22 @@ impl Conversations {
 
     /// Who takes part, as far as this node knows; `not_found` if there is no such conversation.
     pub async fn members(&self, id: ConversationId) -> Result<Arc<Members>, Refusal> {
-        // Many requests for the same conversation ask once.
-        let read = async {
+        if let Some(known) = self.known.get(&id).await {
+            return Ok(known);
+        }
+        // Rare, and large: every request would carry room for it.
+        Box::pin(self.learn(id)).await
+    }
+
+    /// Reads who takes part. Many requests for the same conversation ask once.
+    async fn learn(&self, id: ConversationId) -> Result<Arc<Members>, Refusal> {
+        let read = Box::pin(async {
             match self.postgres.conversation_members(id).await {
                 Ok(Some(members)) => Ok(Arc::new(members)),
                 Ok(None) => Err(no_such_conversation()),
                 Err(error) => Err(postgres_refusal(&error)),
             }
-        };
+        });
         self.known
             .try_get_with(id, read)
             .await
@@ -103,7 +111,7 @@ impl Conversations {
         if let Some(known) = known.filter(|known| known.version >= version) {
             return Ok(Some(known));
         }
-        let read = self.postgres.conversation_members(id).await?;
+        let read = Box::pin(self.postgres.conversation_members(id)).await?;
         let read = read.map(Arc::new);
         if let Some(members) = &read {
             self.remember(members.clone()).await;
@@ -131,7 +139,7 @@ impl Conversations {
 
     /// Who takes part, as the record has it now.
     pub async fn read_again(&self, id: ConversationId) -> Result<Arc<Members>, Refusal> {
-        let read = self.postgres.conversation_members(id).await;
+        let read = Box::pin(self.postgres.conversation_members(id)).await;
         let members = read.map_err(|error| postgres_refusal(&error))?;
         let members = Arc::new(members.ok_or_else(no_such_conversation)?);
         self.remember(members.clone()).await;
@@ -227,7 +235,7 @@ impl Conversations {
         };
         for change in &all {
             let told = changes::tell(&self.store, &self.postgres, change, &self.copier);
-            match told.await {
+            match Box::pin(told).await {
                 Ok(Some((entry, copying))) => self.copy(entry, change.version, copying),
                 Ok(None) => {}
                 // In their order: a worker tells of what is left.

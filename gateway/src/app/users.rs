@@ -99,7 +99,8 @@ impl Users {
                 }
                 Ok(profile)
             }
-            None => self.read_first(id).await,
+            // Rare, and large: every request would carry room for it.
+            None => Box::pin(self.read_first(id)).await,
         }
     }
 
@@ -107,12 +108,12 @@ impl Users {
     /// longer as soon as it was taken. While Postgres is away, what was known before.
     pub async fn get_fresh(&self, id: UserId) -> Result<Arc<Profile>, Refusal> {
         let Some(profile) = self.known.get(&id).await else {
-            return self.read_first(id).await;
+            return Box::pin(self.read_first(id)).await;
         };
         if self.is_trusted(&profile) {
             return Ok(profile);
         }
-        match self.read_again(id).await {
+        match Box::pin(self.read_again(id)).await {
             Ok(Some(profile)) => Ok(profile),
             Ok(None) => Err(no_such_user()),
             Err(PgError::Unavailable(_)) => Ok(profile),

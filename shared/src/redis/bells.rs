@@ -334,7 +334,8 @@ impl Ears {
             return Err(Failure::refused("not connected"));
         }
         let connection = ear.connection();
-        let failure = match timeout_at(deadline, ear.client.ssubscribe(channel)).await {
+        let subscribing = Box::pin(ear.client.ssubscribe(channel));
+        let failure = match timeout_at(deadline, subscribing).await {
             Ok(Ok(())) => {
                 let mut wanted = self.wanted.lock();
                 // On a connection made anew meanwhile the confirmation is worth nothing.
@@ -370,7 +371,8 @@ impl Ears {
         let ear = self.by_node.read().get(&serial).cloned();
         if let Some(ear) = ear.filter(|ear| ear.client.is_connected()) {
             // If it fails the connection is gone, and the subscription with it.
-            let _ = timeout(CONFIRM_PATIENCE, ear.client.sunsubscribe(channel)).await;
+            let unsubscribing = Box::pin(ear.client.sunsubscribe(channel));
+            let _ = timeout(CONFIRM_PATIENCE, unsubscribing).await;
         }
     }
 

@@ -130,9 +130,9 @@ impl Node {
             .await
             .map_err(|_| Failure::refused("too many calls in flight"))?
             .map_err(|_| Failure::refused("closed"))?;
-        let answer = self
-            .calls
-            .custom::<Value, _>(command(name), args)
+        // What fred keeps of a call takes 7 KiB: boxed, it is there only while the call is under way,
+        // and in none of the futures that ask for something.
+        let answer = Box::pin(self.calls.custom::<Value, _>(command(name), args))
             .await
             .map_err(Failure::from);
         self.note(answer.as_ref().err());
@@ -158,7 +158,7 @@ impl Node {
         all.extend(args);
         match self.command(name, all.clone()).await {
             Err(failure) if failure.trouble == Trouble::NoFunction => {
-                functions::load(&self.calls).await?;
+                Box::pin(functions::load(&self.calls)).await?;
                 self.command(name, all).await
             }
             answer => answer,

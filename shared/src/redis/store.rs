@@ -207,8 +207,8 @@ impl Store {
         }
         let outcome = outcome?;
         if stored && let Some(persist_id) = &outcome.persist_id {
-            self.wait_stored(partition, persist_id, Instant::now() + STORED_PATIENCE)
-                .await?;
+            let deadline = Instant::now() + STORED_PATIENCE;
+            Box::pin(self.wait_stored(partition, persist_id, deadline)).await?;
         }
         Ok(outcome.appended)
     }

@@ -106,7 +106,7 @@ pub(in crate::commands) async fn run(
     }
     let conversation = match target {
         Target::Conversation(id) => id,
-        Target::User(other) => direct::with(app, caller, other).await?,
+        Target::User(other) => Box::pin(direct::with(app, caller, other)).await?,
     };
     let reused = request
         .id
