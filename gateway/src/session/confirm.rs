@@ -17,8 +17,9 @@ pub(super) struct Confirmations {
     mark: u64,
     /// The newest mark that was answered.
     answered: u64,
-    /// The ping that is awaited, and the last entries written before it.
-    awaited: Option<(u64, Reach)>,
+    /// The ping that is awaited, and the last entries written before it. Boxed: idle sockets await
+    /// none.
+    awaited: Option<Box<(u64, Reach)>>,
     /// The last entries that were handed to the socket.
     handed: Reach,
     /// The last entries that a ping was written after.
@@ -76,7 +77,7 @@ impl Confirmations {
     pub(super) fn ping(&mut self, now: Instant) -> u64 {
         self.mark += 1;
         if self.awaited.is_none() && self.handed.is_beyond(&self.asked) {
-            self.awaited = Some((self.mark, self.handed.clone()));
+            self.awaited = Some(Box::new((self.mark, self.handed.clone())));
             self.asked = self.handed.clone();
             self.next_at = now + PACE;
         }
@@ -90,7 +91,7 @@ impl Confirmations {
             return None;
         }
         self.mark += 1;
-        self.awaited = Some((self.mark, self.handed.clone()));
+        self.awaited = Some(Box::new((self.mark, self.handed.clone())));
         self.asked = self.handed.clone();
         Some(self.mark)
     }
@@ -107,11 +108,11 @@ impl Confirmations {
         if mark <= self.mark {
             self.answered = self.answered.max(mark);
         }
-        let (awaited, _) = self.awaited.as_ref()?;
-        if mark < *awaited || mark > self.mark {
+        let awaited = self.awaited.as_ref()?.0;
+        if mark < awaited || mark > self.mark {
             return None;
         }
-        self.awaited.take().map(|(_, reach)| reach)
+        self.awaited.take().map(|it| it.1)
     }
 }
 

@@ -47,8 +47,8 @@ const SCRATCH: usize = 16 * 1024;
 /// What tungstenite keeps per socket for the start of the next frame. It grows for long
 /// frames; see [`Socket::shrink`].
 const READ_BUFFER: usize = 128;
-/// From this length on a message leaves a buffer behind that is worth dropping.
-const BULKY: usize = 512;
+/// From this length on a message does not fit there with its header, and leaves a longer buffer behind.
+const BULKY: usize = READ_BUFFER - 14;
 
 thread_local! {
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into());
