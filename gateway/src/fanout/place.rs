@@ -1,5 +1,7 @@
 //! Where a socket stands in a log, and what of it is not confirmed.
 
+use std::collections::VecDeque;
+
 use shared::domain::{MessageId, Position};
 
 /// Who brings the socket its entries.
@@ -46,29 +48,38 @@ impl Default for Place {
 
 /// Broadcasts that are queued or sent, and not confirmed, in order. Idle sockets keep nothing.
 #[derive(Debug, Default)]
-pub(super) struct Receipts(Vec<(Position, MessageId)>);
+#[expect(
+    clippy::box_collection,
+    reason = "a list takes 24 bytes in each feed, and few sockets have one"
+)]
+pub(super) struct Receipts(Option<Box<Vec<(Position, MessageId)>>>);
 
 impl Receipts {
     pub(super) fn count(&self) -> u32 {
-        self.0.len() as u32
+        self.0.as_ref().map_or(0, |all| all.len() as u32)
     }
 
     pub(super) fn first(&self) -> Option<Position> {
-        self.0.first().map(|(at, _)| *at)
+        self.0.as_ref()?.first().map(|(at, _)| *at)
     }
 
     pub(super) fn push(&mut self, position: Position, id: MessageId) {
-        self.0.push((position, id));
+        self.0.get_or_insert_default().push((position, id));
     }
 
     /// Takes out everything up to `position`.
     pub(super) fn confirm(&mut self, position: Position) -> Vec<MessageId> {
-        let upto = self.0.partition_point(|(at, _)| *at <= position);
-        let rest = self.0.split_off(upto);
-        let confirmed = std::mem::replace(&mut self.0, rest);
-        let ids = confirmed.into_iter().map(|(_, id)| id);
+        let Some(all) = &mut self.0 else {
+            return Vec::new();
+        };
+        let upto = all.partition_point(|(at, _)| *at <= position);
+        let ids = all.drain(..upto).map(|(_, id)| id);
         // What is no command needs no receipt.
-        ids.filter(|id| !id.0.is_nil()).collect()
+        let ids = ids.filter(|id| !id.0.is_nil()).collect();
+        if all.is_empty() {
+            self.0 = None;
+        }
+        ids
     }
 }
 
@@ -108,10 +119,15 @@ impl Skipped {
 }
 
 /// Positions that are queued or sent, and not confirmed. Kept as runs of neighbouring
-/// offsets: usually one, whatever its length.
+/// offsets: usually one, whatever its length. Idle sockets keep nothing.
 #[derive(Debug, Default)]
-pub(super) struct Window {
-    runs: Vec<Run>,
+pub(super) struct Window(Option<Box<Runs>>);
+
+#[derive(Debug)]
+struct Runs {
+    first: Run,
+    more: VecDeque<Run>,
+    /// Of all.
     count: u32,
 }
 
@@ -133,41 +149,56 @@ impl Run {
 impl Window {
     /// How many positions are unconfirmed.
     pub(super) fn count(&self) -> u32 {
-        self.count
+        self.0.as_ref().map_or(0, |runs| runs.count)
     }
 
     pub(super) fn first(&self) -> Option<Position> {
-        self.runs.first().map(|run| run.first)
+        self.0.as_ref().map(|runs| runs.first.first)
     }
 
     /// Adds a position beyond all others.
     pub(super) fn push(&mut self, position: Position) {
-        self.count += 1;
-        match self.runs.last_mut() {
-            Some(run) if run.last().is_followed_by(position) => run.count += 1,
-            _ => self.runs.push(Run {
-                first: position,
+        let run = Run {
+            first: position,
+            count: 1,
+        };
+        let Some(runs) = &mut self.0 else {
+            self.0 = Some(Box::new(Runs {
+                first: run,
+                more: VecDeque::new(),
                 count: 1,
-            }),
+            }));
+            return;
+        };
+        runs.count += 1;
+        let last = runs.more.back_mut().unwrap_or(&mut runs.first);
+        if last.last().is_followed_by(position) {
+            last.count += 1;
+        } else {
+            runs.more.push_back(run);
         }
     }
 
     /// Removes everything up to `position`.
     pub(super) fn confirm(&mut self, position: Position) {
-        let upto = self.runs.partition_point(|run| run.last() <= position);
-        let gone: u32 = self.runs.drain(..upto).map(|run| run.count).sum();
-        self.count -= gone;
-        match self.runs.first_mut() {
-            // Same epoch: the position lies inside the run.
-            Some(run) if run.first <= position => {
-                let gone = (position.offset - run.first.offset + 1) as u32;
-                self.count -= gone;
-                run.first.offset += u64::from(gone);
-                run.count -= gone;
+        while let Some(runs) = &mut self.0 {
+            let first = &mut runs.first;
+            if first.first > position {
+                return;
             }
-            Some(_) => {}
-            // Idle sockets keep nothing.
-            None => self.runs = Vec::new(),
+            if first.last() > position {
+                // Same epoch: the position lies inside the run.
+                let gone = (position.offset - first.first.offset + 1) as u32;
+                first.first.offset += u64::from(gone);
+                first.count -= gone;
+                runs.count -= gone;
+                return;
+            }
+            runs.count -= first.count;
+            match runs.more.pop_front() {
+                Some(next) => *first = next,
+                None => self.0 = None,
+            }
         }
     }
 }
