@@ -49,6 +49,13 @@ pub enum Interest {
     Calls,
 }
 
+impl Interest {
+    /// Whether it is all that happens in a conversation, also who types.
+    pub fn is_everything(self) -> bool {
+        matches!(self, Self::Conversation { messages, .. } if messages == Messages::All)
+    }
+}
+
 /// As it stands in logs.
 impl fmt::Display for Interest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

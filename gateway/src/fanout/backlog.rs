@@ -9,6 +9,7 @@ use bytes::Bytes;
 use shared::domain::{ConversationId, Position, Presence, Queue};
 
 use super::{
+    addresses::Addresses,
     chosen::{Chosen, Notice},
     heard::Reads,
     item::{Happening, Item},
@@ -20,9 +21,6 @@ use super::{
     track::{Confirmed, Ended, Track},
 };
 use crate::dialect::{self, AckMode, DialectId, Feed};
-
-/// The only address of frames that have none.
-pub(super) static WHOLE: [Bytes; 1] = [Bytes::new()];
 
 /// See the module.
 pub(super) struct Backlog {
@@ -121,7 +119,7 @@ impl Backlog {
             Feed::User => Some(&self.own),
             Feed::Broadcast => Some(&self.broadcasts),
             Feed::Queue(queue) => {
-                let following = self.chosen.as_ref()?.queues[queue.index()].as_ref()?;
+                let following = self.chosen.as_ref()?.following(queue)?;
                 Some(&following.track)
             }
             Feed::Conversation(id) => {
@@ -136,7 +134,7 @@ impl Backlog {
             Feed::User => Some(&mut self.own),
             Feed::Broadcast => Some(&mut self.broadcasts),
             Feed::Queue(queue) => {
-                let following = self.chosen.as_mut()?.queues[queue.index()].as_mut()?;
+                let following = self.chosen.as_mut()?.following_mut(queue)?;
                 Some(&mut following.track)
             }
             Feed::Conversation(id) => {
@@ -237,7 +235,7 @@ impl Backlog {
     /// How many entries the transport has to confirm.
     pub(super) fn awaits_transport(&self) -> u32 {
         let of_queues = self.chosen.as_ref().map_or(0, |chosen| {
-            let followed = chosen.queues.iter().flatten();
+            let followed = chosen.followed();
             followed.map(|it| it.track.awaits_transport()).sum()
         });
         let heard = self.heard_unconfirmed();
@@ -284,7 +282,7 @@ impl Backlog {
 
     /// Whether the socket is told of its user's calls: always, or where it asked for it.
     pub(super) fn hears_calls(&self) -> bool {
-        !self.is_by_queue() || self.chosen().is_some_and(|it| !it.calls_to.is_empty())
+        !self.is_by_queue() || self.chosen().is_some_and(|it| !it.calls_to.is_nowhere())
     }
 
     /// Whether something may be queued that nobody will miss.
@@ -331,8 +329,8 @@ impl Backlog {
         confirm(Feed::User, &mut self.own, reach.user);
         confirm(Feed::Broadcast, &mut self.broadcasts, reach.broadcast);
         if let Some(chosen) = &mut self.chosen {
-            for (queue, following) in Queue::ALL.into_iter().zip(&mut chosen.queues) {
-                if let Some(following) = following {
+            for queue in Queue::ALL {
+                if let Some(following) = chosen.following_mut(queue) {
                     let feed = Feed::Queue(queue);
                     confirm(feed, &mut following.track, reach.queue(queue));
                 }
@@ -379,35 +377,31 @@ impl Backlog {
     /// Where frames of something are addressed to.
     fn addresses(&self, item: &Item) -> &[Bytes] {
         let Some(chosen) = &self.chosen else {
-            return &WHOLE;
+            return Addresses::WHOLE.as_slice();
         };
-        match item {
+        let to = match item {
             Item::Entry(entry) => match self.feed_for(entry) {
-                Feed::User => &WHOLE,
-                Feed::Broadcast if !self.is_by_queue() => &WHOLE,
+                Feed::User => Some(&Addresses::WHOLE),
+                Feed::Broadcast if !self.is_by_queue() => Some(&Addresses::WHOLE),
                 // Broadcasts come with the queue that all other commands are in.
-                Feed::Broadcast => chosen.queues[Queue::Commands.index()]
-                    .as_ref()
-                    .map_or(&[], |it| &it.to),
-                Feed::Queue(queue) => chosen.queues[queue.index()]
-                    .as_ref()
-                    .map_or(&[], |it| &it.to),
-                Feed::Conversation(id) => chosen.conversations.get(&id).map_or(&[], |it| &it.to),
+                Feed::Broadcast => chosen.following(Queue::Commands).map(|it| &it.to),
+                Feed::Queue(queue) => chosen.following(queue).map(|it| &it.to),
+                Feed::Conversation(id) => chosen.conversations.get(&id).map(|it| it.to()),
             },
             Item::Signal(signal) => match signal.what() {
-                Happening::Typing(conversation, _) => chosen
-                    .conversations
-                    .get(conversation)
-                    .map_or(&[], |it| &it.typing_to),
-                Happening::Call(_) if !self.is_by_queue() => &WHOLE,
-                Happening::Call(_) => &chosen.calls_to,
+                Happening::Typing(conversation, _) => {
+                    let listening = chosen.conversations.get(conversation);
+                    listening.map(|it| it.typing_to())
+                }
+                Happening::Call(_) if !self.is_by_queue() => Some(&Addresses::WHOLE),
+                Happening::Call(_) => Some(&chosen.calls_to),
             },
             Item::Presence(presence) => {
                 let watching = chosen.watching.as_ref();
-                let to = watching.and_then(|it| it.addresses(presence.presence().user));
-                to.unwrap_or(&[])
+                watching.and_then(|it| it.addresses(presence.presence().user))
             }
-        }
+        };
+        to.map_or(&[], Addresses::as_slice)
     }
 
     /// Queues some of what waited for room beside the queue, when there is nothing else.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use shared::domain::{Code, ConversationId, MessageId, Position, Queue, Refusal, UserId};
 use uuid::Uuid;
 
-use super::{heard::Heard, presence::Watching, track::Track};
+use super::{addresses::Addresses, heard::Heard, presence::Watching, track::Track};
 use crate::dialect::{AckMode, Feed, Interest, Messages};
 
 /// Most wishes of a socket.
@@ -44,14 +44,8 @@ impl Notice {
         let id = Some(conversation);
         let entries = entries.map(|messages| Interest::Conversation { id, messages });
         // Who hears everything hears that, too, without a wish of its own.
-        let everything = matches!(
-            entries,
-            Some(Interest::Conversation {
-                messages: Messages::All,
-                ..
-            })
-        );
-        let typing = (typing && !everything).then_some(Interest::Typing(id));
+        let is_everything = entries.is_some_and(Interest::is_everything);
+        let typing = (typing && !is_everything).then_some(Interest::Typing(id));
         entries.into_iter().chain(typing).collect()
     }
 }
@@ -65,11 +59,18 @@ pub(super) struct Wants {
     pub(super) typing: bool,
 }
 
-/// A wish, and where its frames are addressed to: empty if frames have no address.
+/// A wish, and where its frames are addressed to.
 #[derive(Debug, PartialEq, Eq)]
 struct Wished {
     interest: Interest,
-    address: Bytes,
+    /// None if frames have no address. Boxed, for few wishes have one, and it takes 32 bytes.
+    address: Option<Box<Bytes>>,
+}
+
+impl Wished {
+    fn address(&self) -> Option<&Bytes> {
+        self.address.as_deref()
+    }
 }
 
 /// A queue that a socket follows.
@@ -77,7 +78,18 @@ struct Wished {
 pub(super) struct Following {
     pub(super) track: Track,
     /// The addresses of its frames.
-    pub(super) to: Vec<Bytes>,
+    pub(super) to: Addresses,
+}
+
+/// The queues of the user's log, where a socket follows one by one.
+#[derive(Debug, Default)]
+pub(super) struct Queues {
+    /// By [`Queue::index`].
+    following: [Option<Box<Following>>; Queue::ALL.len()],
+    /// Where the device stands in each, until it follows that.
+    pub(super) cursors: [Position; Queue::ALL.len()],
+    /// Where it stands in the log of broadcasts, until it follows that.
+    pub(super) broadcasts_from: Position,
 }
 
 /// A conversation that a socket listens to.
@@ -87,9 +99,48 @@ pub(super) struct Listening {
     pub(super) begun: Begun,
     /// Where it sits among the conversation's listeners. Only touched under the topic's lock.
     pub(super) seat: usize,
-    /// The addresses of frames of entries, and of signals.
-    pub(super) to: Vec<Bytes>,
-    pub(super) typing_to: Vec<Bytes>,
+    /// Where its frames are addressed to. `None` if none of them has an address, as in most dialects.
+    to: Option<Box<Destinations>>,
+}
+
+/// The addresses of frames of a conversation.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Destinations {
+    entries: Addresses,
+    typing: Addresses,
+}
+
+impl Destinations {
+    const WHOLE: Self = Self {
+        entries: Addresses::WHOLE,
+        typing: Addresses::WHOLE,
+    };
+}
+
+impl Listening {
+    /// Nobody brings it anything yet.
+    pub(super) fn new(conversation: ConversationId, seat: usize) -> Self {
+        Self {
+            track: Track::new(Feed::Conversation(conversation), AckMode::Auto),
+            begun: Begun::at(Position::START, 0),
+            seat,
+            to: Some(Box::default()),
+        }
+    }
+
+    /// The addresses of frames of entries.
+    pub(super) fn to(&self) -> &Addresses {
+        &self.destinations().entries
+    }
+
+    /// The addresses of frames about who types.
+    pub(super) fn typing_to(&self) -> &Addresses {
+        &self.destinations().typing
+    }
+
+    fn destinations(&self) -> &Destinations {
+        self.to.as_deref().unwrap_or(&Destinations::WHOLE)
+    }
 }
 
 /// How a socket began to listen to a conversation.
@@ -119,18 +170,14 @@ impl Begun {
 #[derive(Debug, Default)]
 pub(super) struct Chosen {
     wishes: Vec<Wished>,
-    /// By [`Queue::index`].
-    pub(super) queues: [Option<Box<Following>>; Queue::ALL.len()],
-    /// Where the device stands in each queue, until it follows that.
-    pub(super) cursors: [Position; Queue::ALL.len()],
-    /// Where it stands in the log of broadcasts, until it follows that.
-    pub(super) broadcasts_from: Position,
-    pub(super) conversations: HashMap<ConversationId, Listening>,
+    queues: Option<Box<Queues>>,
+    /// Boxed, for the room that the map keeps free would be of the same size.
+    pub(super) conversations: HashMap<ConversationId, Box<Listening>>,
     /// The addresses of frames about calls.
-    pub(super) calls_to: Vec<Bytes>,
+    pub(super) calls_to: Addresses,
     /// What it was given of them, and has not confirmed.
     pub(super) heard: Heard,
-    notices: VecDeque<Notice>,
+    notices: Notices,
     /// Whom it watches.
     pub(super) watching: Option<Box<Watching>>,
     /// How many entries the socket was given.
@@ -139,7 +186,12 @@ pub(super) struct Chosen {
 
 impl Chosen {
     /// Remembers a wish. One that is there already is no second one.
-    pub(super) fn wish(&mut self, interest: Interest, address: Bytes) -> Result<(), Refusal> {
+    pub(super) fn wish(
+        &mut self,
+        interest: Interest,
+        address: Option<Bytes>,
+    ) -> Result<(), Refusal> {
+        let address = address.map(Box::new);
         let wished = Wished { interest, address };
         if self.wishes.contains(&wished) {
             return Ok(());
@@ -150,14 +202,16 @@ impl Chosen {
                 format!("a socket has at most {MAX_WISHES} subscriptions"),
             ));
         }
+        // Most sockets have few, and keep no room for more.
+        self.wishes.reserve_exact(1);
         self.wishes.push(wished);
         Ok(())
     }
 
     /// Forgets a wish.
-    pub(super) fn forget(&mut self, interest: Interest, address: &Bytes) {
+    pub(super) fn forget(&mut self, interest: Interest, address: Option<&Bytes>) {
         self.wishes
-            .retain(|it| it.interest != interest || it.address != *address);
+            .retain(|it| it.interest != interest || it.address() != address);
         if self.wishes.is_empty() {
             self.wishes = Vec::new();
         }
@@ -203,31 +257,23 @@ impl Chosen {
 
     /// Sees where frames of a conversation that is listened to are addressed to.
     pub(super) fn address(&mut self, conversation: ConversationId) {
-        let (mut to, mut typing_to) = (Vec::new(), Vec::new());
-        let add = |list: &mut Vec<Bytes>, address: &Bytes| {
-            if !list.contains(address) {
-                list.push(address.clone());
-            }
+        let to_those = |is_meant: fn(Interest) -> bool| -> Addresses {
+            let meant = self.of(conversation).filter(|it| is_meant(it.interest));
+            meant.map(Wished::address).collect()
         };
-        for wished in self.of(conversation) {
-            match wished.interest {
-                Interest::Conversation { messages, .. } => {
-                    add(&mut to, &wished.address);
-                    if messages == Messages::All {
-                        add(&mut typing_to, &wished.address);
-                    }
-                }
-                Interest::Typing(_) => add(&mut typing_to, &wished.address),
-                Interest::Queue(_) | Interest::Calls | Interest::Presence(_) => {}
-            }
-        }
+        let to = Destinations {
+            entries: to_those(|interest| matches!(interest, Interest::Conversation { .. })),
+            typing: to_those(|interest| {
+                interest.is_everything() || matches!(interest, Interest::Typing(_))
+            }),
+        };
         if let Some(listening) = self.conversations.get_mut(&conversation) {
-            (listening.to, listening.typing_to) = (to, typing_to);
+            listening.to = (to != Destinations::WHOLE).then(|| Box::new(to));
         }
     }
 
     /// The addresses of a queue's wishes.
-    pub(super) fn addresses_of(&self, queue: Queue) -> Vec<Bytes> {
+    pub(super) fn addresses_of(&self, queue: Queue) -> Addresses {
         self.addresses(Interest::Queue(queue))
     }
 
@@ -236,31 +282,59 @@ impl Chosen {
         self.calls_to = self.addresses(Interest::Calls);
     }
 
-    fn addresses(&self, interest: Interest) -> Vec<Bytes> {
+    fn addresses(&self, interest: Interest) -> Addresses {
         let of_it = |it: &&Wished| it.interest == interest;
         let found = self.wishes.iter().filter(of_it);
-        found.map(|it| it.address.clone()).collect()
+        found.map(Wished::address).collect()
+    }
+
+    /// A queue that it follows.
+    pub(super) fn following(&self, queue: Queue) -> Option<&Following> {
+        self.queues.as_ref()?.following[queue.index()].as_deref()
+    }
+
+    pub(super) fn following_mut(&mut self, queue: Queue) -> Option<&mut Following> {
+        self.queues.as_mut()?.following[queue.index()].as_deref_mut()
+    }
+
+    /// Those that it follows.
+    pub(super) fn followed(&self) -> impl Iterator<Item = &Following> {
+        let queues = self.queues.iter();
+        queues.flat_map(|it| it.following.iter().flatten().map(AsRef::as_ref))
+    }
+
+    /// What it has of queues, also of those that it does not follow.
+    pub(super) fn queues_mut(&mut self) -> &mut Queues {
+        self.queues.get_or_insert_default()
     }
 
     /// Begins to follow a queue. `None` if it does already; otherwise where the device stands.
     pub(super) fn follow(&mut self, queue: Queue, acks: AckMode) -> Option<Position> {
         let to = self.addresses_of(queue);
-        let slot = &mut self.queues[queue.index()];
+        let queues = self.queues_mut();
+        let slot = &mut queues.following[queue.index()];
         if let Some(following) = slot {
             following.to = to;
             return None;
         }
         let track = Track::new(Feed::Queue(queue), acks);
         *slot = Some(Box::new(Following { track, to }));
-        Some(self.cursors[queue.index()])
+        Some(queues.cursors[queue.index()])
+    }
+
+    /// Follows a queue no more, in which the device stands there if it is known.
+    pub(super) fn unfollow(&mut self, queue: Queue, is_known: bool) {
+        let queues = self.queues_mut();
+        if let Some(following) = queues.following[queue.index()].take()
+            && is_known
+        {
+            queues.cursors[queue.index()] = following.track.confirmed_up_to();
+        }
     }
 
     /// The session has to tell its client something.
     pub(super) fn notify(&mut self, notice: Notice) {
-        if self.notices.len() >= MAX_NOTICES {
-            self.notices.pop_front();
-        }
-        self.notices.push_back(notice);
+        self.notices.push(notice);
     }
 
     /// What was to be told is not true any more.
@@ -288,25 +362,56 @@ impl Chosen {
     }
 
     /// The addresses of frames about a user who is watched.
-    pub(super) fn presence_addresses(&self, user: UserId) -> Vec<Bytes> {
+    pub(super) fn presence_addresses(&self, user: UserId) -> Addresses {
         let is_about = |it: &&Wished| match it.interest {
             Interest::Presence(of) => of.is_none_or(|of| of == user),
             _ => false,
         };
         let found = self.wishes.iter().filter(is_about);
-        found.map(|it| it.address.clone()).collect()
+        found.map(Wished::address).collect()
     }
 
     pub(super) fn take_notice(&mut self) -> Option<Notice> {
-        let notice = self.notices.pop_front();
-        if self.notices.is_empty() {
-            self.notices = VecDeque::new();
-        }
-        notice
+        self.notices.pop()
     }
 
     pub(super) fn has_notices(&self) -> bool {
         !self.notices.is_empty()
+    }
+}
+
+/// Notices that wait, oldest first. Few sockets ever have one.
+#[derive(Debug, Default)]
+#[expect(
+    clippy::box_collection,
+    reason = "a list takes 32 bytes, and few sockets have one"
+)]
+struct Notices(Option<Box<VecDeque<Notice>>>);
+
+impl Notices {
+    fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    fn push(&mut self, notice: Notice) {
+        let all = self.0.get_or_insert_default();
+        if all.len() >= MAX_NOTICES {
+            all.pop_front();
+        }
+        all.push_back(notice);
+    }
+
+    fn pop(&mut self) -> Option<Notice> {
+        let notice = self.0.as_mut()?.pop_front();
+        self.0.take_if(|all| all.is_empty());
+        notice
+    }
+
+    fn retain(&mut self, is_true: impl Fn(&Notice) -> bool) {
+        if let Some(all) = &mut self.0 {
+            all.retain(is_true);
+        }
+        self.0.take_if(|all| all.is_empty());
     }
 }
 

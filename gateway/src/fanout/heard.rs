@@ -5,9 +5,13 @@ use std::collections::{HashMap, VecDeque};
 
 use shared::domain::{ConversationId, Position};
 
+/// See the module. Most sockets hear nothing of the kind, and keep nothing.
+#[derive(Debug, Default)]
+pub(super) struct Heard(Option<Box<Given>>);
+
 /// In the order in which they are given, over all conversations: so they are handed out, and confirmed.
 #[derive(Debug, Default)]
-pub(super) struct Heard {
+struct Given {
     /// How many were handed out in all.
     handed: u64,
     /// And confirmed.
@@ -27,28 +31,36 @@ pub(super) struct Reads {
 impl Heard {
     /// How many were handed out in all.
     pub(super) fn handed(&self) -> u64 {
-        self.handed
+        self.0.as_ref().map_or(0, |given| given.handed)
     }
 
     /// How many are not confirmed.
     pub(super) fn unconfirmed(&self) -> u32 {
-        self.waiting.len() as u32
+        self.0
+            .as_ref()
+            .map_or(0, |given| given.waiting.len() as u32)
     }
 
     /// One more is queued.
     pub(super) fn push(&mut self, reads: Reads, at: Position) {
-        self.waiting.push_back((reads, at));
+        let given = self.0.get_or_insert_default();
+        given.waiting.push_back((reads, at));
     }
 
     /// The first that is queued is handed out.
     pub(super) fn hand_out(&mut self) {
-        self.handed += 1;
+        if let Some(given) = &mut self.0 {
+            given.handed += 1;
+        }
     }
 
     /// What is queued of a conversation is not handed out.
     pub(super) fn forget_queued(&mut self, conversation: ConversationId) {
-        let mut handed = self.handed - self.confirmed;
-        self.waiting.retain(|(reads, _)| {
+        let Some(given) = &mut self.0 else {
+            return;
+        };
+        let mut handed = given.handed - given.confirmed;
+        given.waiting.retain(|(reads, _)| {
             let is_handed = handed > 0;
             handed = handed.saturating_sub(1);
             is_handed || reads.conversation != conversation
@@ -57,13 +69,16 @@ impl Heard {
 
     /// The client has the first `count` of all. Answers how far it has come by that, and where.
     pub(super) fn confirm(&mut self, count: u64) -> HashMap<Reads, Position> {
-        let news = count.min(self.handed).saturating_sub(self.confirmed);
-        let news = (news as usize).min(self.waiting.len());
-        self.confirmed += news as u64;
-        let upto = self.waiting.drain(..news).collect();
-        if self.waiting.is_empty() {
-            // Idle sockets keep nothing.
-            self.waiting = VecDeque::new();
+        let Some(given) = &mut self.0 else {
+            return HashMap::new();
+        };
+        let news = count.min(given.handed).saturating_sub(given.confirmed);
+        let news = (news as usize).min(given.waiting.len());
+        given.confirmed += news as u64;
+        let upto = given.waiting.drain(..news).collect();
+        if given.waiting.is_empty() {
+            // Idle sockets keep nothing that is long.
+            given.waiting = VecDeque::new();
         }
         upto
     }

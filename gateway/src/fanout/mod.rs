@@ -12,6 +12,7 @@
 mod acker;
 mod acknowledge;
 mod acks;
+mod addresses;
 mod attach;
 mod audiences;
 mod backlog;

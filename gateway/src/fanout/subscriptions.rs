@@ -36,7 +36,7 @@ impl Fanout {
 
     /// Lets a socket hear that no more. What was queued of it is not sent.
     pub fn unsubscribe(&self, outbox: &Arc<Outbox>, wish: &Wish) {
-        outbox.forget(wish.interest, &wish.address.clone().unwrap_or_default());
+        outbox.forget(wish.interest, wish.address.as_ref());
         match wish.interest {
             Interest::Queue(queue) => {
                 if !outbox.address_queue(queue) {
@@ -62,7 +62,7 @@ impl Fanout {
         };
         let user = member.user;
         let only_watched = outbox.only_watched();
-        outbox.wish(wish.interest, wish.address.clone().unwrap_or_default())?;
+        outbox.wish(wish.interest, wish.address.clone())?;
         for conversation in only_watched {
             if outbox.wants(conversation).entries.is_some() {
                 // It begins anew, where its device stands.

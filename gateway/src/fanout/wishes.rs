@@ -16,13 +16,13 @@ use crate::dialect::{AckMode, Feed, Interest};
 
 impl Outbox {
     /// Remembers a wish, as far as there is room for more.
-    pub(super) fn wish(&self, interest: Interest, address: Bytes) -> Result<(), Refusal> {
+    pub(super) fn wish(&self, interest: Interest, address: Option<Bytes>) -> Result<(), Refusal> {
         self.state.lock().chosen_mut().wish(interest, address)
     }
 
     /// Forgets a wish, and what is queued of conversations of which only typing is wanted now: it was
     /// not given, and comes when it is wanted again.
-    pub(super) fn forget(&self, interest: Interest, address: &Bytes) {
+    pub(super) fn forget(&self, interest: Interest, address: Option<&Bytes>) {
         let mut state = self.state.lock();
         state.chosen_mut().forget(interest, address);
         for conversation in state.only_watched() {
@@ -65,14 +65,8 @@ impl Outbox {
         let is_new = state.mode(feed) == Mode::Gone;
         let chosen = state.chosen_mut();
         if is_new {
-            let listening = Listening {
-                track: Track::new(feed, AckMode::Auto),
-                begun: Begun::at(Position::START, 0),
-                seat: free,
-                to: Vec::new(),
-                typing_to: Vec::new(),
-            };
-            chosen.conversations.insert(conversation, listening);
+            let listening = Listening::new(conversation, free);
+            chosen.conversations.insert(conversation, listening.into());
             chosen.withdraw(conversation);
         }
         chosen.address(conversation);
@@ -155,12 +149,13 @@ impl Outbox {
 
     /// Where its device stands, from which on queues are read once they are asked for.
     pub(super) fn open_queues(&self, cursors: [Position; Queue::ALL.len()]) {
-        self.state.lock().chosen_mut().cursors = cursors;
+        self.state.lock().chosen_mut().queues_mut().cursors = cursors;
     }
 
     /// The same for broadcasts.
     pub(super) fn open_broadcasts(&self, from: Position) {
-        self.state.lock().chosen_mut().broadcasts_from = from;
+        let mut state = self.state.lock();
+        state.chosen_mut().queues_mut().broadcasts_from = from;
     }
 
     /// Begins to follow a queue. Answers where the device stands there, if that is news. Under the
@@ -183,8 +178,8 @@ impl Outbox {
         let mut state = self.state.lock();
         let chosen = state.chosen_mut();
         let to = chosen.addresses_of(queue);
-        let is_wanted = !to.is_empty();
-        if let Some(following) = &mut chosen.queues[queue.index()] {
+        let is_wanted = !to.is_nowhere();
+        if let Some(following) = chosen.following_mut(queue) {
             following.to = to;
         }
         is_wanted
@@ -195,11 +190,10 @@ impl Outbox {
     pub(super) fn leave_queue(&self, queue: Queue) -> Option<Ended> {
         let mut state = self.state.lock();
         let ended = state.end(Feed::Queue(queue))?;
-        let chosen = state.chosen_mut();
-        let following = chosen.queues[queue.index()].take()?;
-        if ended.mode != Mode::Opening {
-            chosen.cursors[queue.index()] = following.track.confirmed_up_to();
-        }
+        // One that was not begun knows nothing of where the device stands.
+        state
+            .chosen_mut()
+            .unfollow(queue, ended.mode != Mode::Opening);
         Some(ended)
     }
 
@@ -207,7 +201,7 @@ impl Outbox {
     pub(super) fn reopen_broadcasts(self: &Arc<Self>, acks: AckMode) -> Position {
         let mut state = self.state.lock();
         state.reopen_broadcasts(acks);
-        state.chosen_mut().broadcasts_from
+        state.chosen_mut().queues_mut().broadcasts_from
     }
 
     /// Remembers where the device stands in the log of broadcasts, which it has left.
@@ -215,7 +209,7 @@ impl Outbox {
         let mut state = self.state.lock();
         let track = state.track(Feed::Broadcast);
         let upto = track.map_or(Position::START, Track::confirmed_up_to);
-        let chosen = state.chosen_mut();
-        chosen.broadcasts_from = chosen.broadcasts_from.max(upto);
+        let queues = state.chosen_mut().queues_mut();
+        queues.broadcasts_from = queues.broadcasts_from.max(upto);
     }
 }

@@ -2,14 +2,14 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use bytes::Bytes;
 use shared::domain::UserId;
 
 use super::SharedPresence;
 use crate::{
     dialect::Interest,
     fanout::{
-        backlog::{Client, Stage, WHOLE},
+        addresses::Addresses,
+        backlog::{Client, Stage},
         chosen::{Chosen, Notice},
         item::Item,
         metrics,
@@ -20,17 +20,16 @@ use crate::{
 /// What a socket watches.
 #[derive(Debug, Default)]
 pub(in crate::fanout) struct Watching {
-    /// By user the addresses of their frames; `None` if frames have none.
-    users: HashMap<UserId, Option<Box<[Bytes]>>>,
+    /// By user the addresses of their frames.
+    users: HashMap<UserId, Addresses>,
     /// What the queue had no room for: of each user only the newest.
     late: Vec<Arc<SharedPresence>>,
 }
 
 impl Watching {
     /// Where frames about a user are addressed to; `None` if the socket does not watch them.
-    pub(in crate::fanout) fn addresses(&self, user: UserId) -> Option<&[Bytes]> {
-        let to = self.users.get(&user)?;
-        Some(to.as_deref().unwrap_or(&WHOLE))
+    pub(in crate::fanout) fn addresses(&self, user: UserId) -> Option<&Addresses> {
+        self.users.get(&user)
     }
 
     /// The next that the queue is to have, oldest first.
@@ -75,8 +74,7 @@ impl Outbox {
             return false;
         }
         let chosen = state.chosen_mut();
-        let to: Vec<Bytes> = chosen.presence_addresses(user);
-        let to = to.iter().any(|it| !it.is_empty()).then(|| to.into());
+        let to = chosen.presence_addresses(user);
         chosen
             .watching
             .get_or_insert_default()

@@ -28,9 +28,7 @@ fn socket_with(frames: u32, dialect: DialectId) -> Arc<Outbox> {
     let outbox = Outbox::new(limits, dialect);
     let member = member_of(UserId(Uuid::from_u128(9)), SessionId(Uuid::now_v7()));
     outbox.set_member(member).unwrap();
-    outbox
-        .wish(Interest::Presence(None), bytes::Bytes::new())
-        .unwrap();
+    outbox.wish(Interest::Presence(None), None).unwrap();
     outbox
 }
 

@@ -25,7 +25,7 @@ impl Fanout {
     ) -> Vec<Result<(), Refusal>> {
         let mut answers: Vec<Result<(), Refusal>> = wishes
             .iter()
-            .map(|wish| outbox.wish(wish.interest, wish.address.clone().unwrap_or_default()))
+            .map(|wish| outbox.wish(wish.interest, wish.address.clone()))
             .collect();
         let begun = timeout(DEADLINE, self.begin_watches(outbox, wishes, &mut answers)).await;
         if begun.is_err() {
@@ -136,7 +136,7 @@ impl Fanout {
 
     /// Lets a socket watch somebody no more, or nobody of all contacts.
     pub fn unwatch(&self, outbox: &Arc<Outbox>, wish: &Wish) {
-        outbox.forget(wish.interest, &wish.address.clone().unwrap_or_default());
+        outbox.forget(wish.interest, wish.address.as_ref());
         let mut users = outbox.watched();
         if let Interest::Presence(Some(user)) = wish.interest {
             users.retain(|it| *it == user);

@@ -8,7 +8,6 @@ use std::{
     task::{Context, Waker},
 };
 
-use bytes::Bytes;
 use proptest::prelude::*;
 use shared::{
     domain::{ConversationId, Entry, Kind, Position, Queue, SessionId, Topic, UserId},
@@ -330,12 +329,12 @@ impl World {
                 let messages = Messages::All;
                 let id = Some(conversation);
                 let wish = Interest::Conversation { id, messages };
-                outbox.wish(wish, Bytes::new()).unwrap();
+                outbox.wish(wish, None).unwrap();
                 assert!(self.hub.listen(conversation, &outbox));
             }
             Feed::Queue(queue) => {
                 self.hub.join(TOPIC, outbox.clone());
-                outbox.wish(Interest::Queue(queue), Bytes::new()).unwrap();
+                outbox.wish(Interest::Queue(queue), None).unwrap();
                 let followed = self.hub.follow_queue(USER, &outbox, queue, AckMode::Auto);
                 assert!(followed.is_some());
             }

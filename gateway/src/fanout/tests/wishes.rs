@@ -133,7 +133,7 @@ impl Group {
         let outbox = socket_of(number, false);
         outbox.go_live(at(0));
         for (interest, address) in wishes {
-            let address = Bytes::from_static(address.as_bytes());
+            let address = (!address.is_empty()).then(|| Bytes::from_static(address.as_bytes()));
             outbox.wish(*interest, address).unwrap();
         }
         self.begin(&outbox, head);
@@ -144,7 +144,7 @@ impl Group {
     fn reader(&self, number: u128, interest: Interest, from: u64, head: u64) -> Arc<Outbox> {
         let outbox = socket_of(number, false);
         outbox.go_live(at(0));
-        outbox.wish(interest, Bytes::new()).unwrap();
+        outbox.wish(interest, None).unwrap();
         let topic = Topic::Conversation(GROUP);
         assert!(self.hub.listen(GROUP, &outbox));
         self.hub
@@ -266,7 +266,7 @@ fn who_comes_back_is_not_sent_away_by_what_was_before() {
     // Removed by the second entry, and brought in again by the third, before this node heard of it.
     let anna = socket_of(1, false);
     anna.go_live(at(0));
-    anna.wish(ALL, Bytes::new()).unwrap();
+    anna.wish(ALL, None).unwrap();
     group.begin(&anna, 3);
     group.hear([removed(2, user(1)), said(3, ""), said(4, "")]);
     let (texts, notices) = take_all(&anna);
@@ -281,7 +281,7 @@ fn who_is_removed_on_the_way_in_hears_that_and_nothing_after_it() {
     let ben = group.listener(2, &[(ALL, "")], 0);
     let anna = socket_of(1, false);
     anna.go_live(at(0));
-    anna.wish(ALL, Bytes::new()).unwrap();
+    anna.wish(ALL, None).unwrap();
     assert!(group.hub.listen(GROUP, &anna));
     // The end of the log was 1:1 when it was asked for; until the answer came, bells rang.
     group.hear([said(1, ""), removed(2, user(1)), said(3, "")]);
@@ -415,12 +415,12 @@ fn what_waits_of_a_conversation_goes_with_the_subscription() {
     group.hear([uncopied(1)]);
     assert_eq!(offsets(&take_all(&anna).0), [1]);
     group.hear([uncopied(2), uncopied(3)]);
-    anna.forget(RECEIPTS, &Bytes::new());
+    anna.forget(RECEIPTS, None);
     group.hub.leave(Topic::Conversation(GROUP), &anna).unwrap();
     anna.unlisten(GROUP);
     // What is on its way is confirmed as ever.
     assert_eq!(anna.unconfirmed(), 1);
-    anna.wish(RECEIPTS, Bytes::new()).unwrap();
+    anna.wish(RECEIPTS, None).unwrap();
     group.begin(&anna, 3);
     assert!(offsets(&take_all(&anna).0).is_empty());
     group.hear([uncopied(4)]);
@@ -432,13 +432,12 @@ fn what_waits_of_a_conversation_goes_with_the_subscription() {
 fn what_was_queued_and_is_not_wanted_any_more_is_not_confirmed() {
     let group = Group::new();
     let anna = group.reader(1, RECEIPTS, 0, 0);
-    anna.wish(Interest::Typing(Some(GROUP)), Bytes::new())
-        .unwrap();
+    anna.wish(Interest::Typing(Some(GROUP)), None).unwrap();
     let uncopied = |offset| said(offset, r#","uncopied":true"#);
     group.hear([uncopied(1)]);
     assert_eq!(offsets(&take_all(&anna).0), [1]);
     group.hear([uncopied(2)]);
-    anna.forget(RECEIPTS, &Bytes::new());
+    anna.forget(RECEIPTS, None);
     assert!(
         !group.hub.listen(GROUP, &anna),
         "it still watches who types"
@@ -455,7 +454,7 @@ fn a_socket_with_several_subscriptions_gets_a_frame_for_each() {
     let texts = take_all(&anna).0;
     assert_eq!(offsets(&texts), [1, 1]);
     assert!(texts[0].starts_with("one\n") && texts[1].starts_with("two\n"));
-    anna.forget(ALL, &Bytes::from_static(b"one\n"));
+    anna.forget(ALL, Some(&Bytes::from_static(b"one\n")));
     assert!(!group.hub.listen(GROUP, &anna), "it is here");
     group.hear([said(2, "")]);
     let texts = take_all(&anna).0;
@@ -605,7 +604,7 @@ fn what_a_dialect_does_not_tell_takes_no_room_and_is_not_behind() {
         .into_iter()
         .find(|dialect| edited(1).frame(*dialect).is_empty());
     let outbox = socket_in(silent.expect("one has no word for it"), 1, true);
-    outbox.wish(ALL, Bytes::new()).unwrap();
+    outbox.wish(ALL, None).unwrap();
     let feed = Feed::Conversation(GROUP);
     outbox.listen(GROUP, 0).unwrap();
     outbox.begin(feed, at(0));
@@ -632,15 +631,15 @@ fn a_socket_has_so_many_wishes_and_no_more() {
     let outbox = socket_of(1, false);
     for number in 0..200 {
         let id = Some(ConversationId(Uuid::from_u128(number)));
-        outbox.wish(Interest::Typing(id), Bytes::new()).unwrap();
+        outbox.wish(Interest::Typing(id), None).unwrap();
     }
     // The same again is none more.
     let first = Interest::Typing(Some(ConversationId(Uuid::nil())));
-    outbox.wish(first, Bytes::new()).unwrap();
-    let refusal = outbox.wish(ALL, Bytes::new()).unwrap_err();
+    outbox.wish(first, None).unwrap();
+    let refusal = outbox.wish(ALL, None).unwrap_err();
     assert_eq!(refusal.code, shared::domain::Code::BadRequest);
-    outbox.forget(first, &Bytes::new());
-    outbox.wish(ALL, Bytes::new()).unwrap();
+    outbox.forget(first, None);
+    outbox.wish(ALL, None).unwrap();
 }
 
 #[test]
@@ -652,10 +651,10 @@ fn who_wants_all_is_left_those_that_were_asked_for_by_name() {
     };
     let anna = group.listener(1, &[(all, ""), (RECEIPTS, "")], 0);
     assert!(anna.wants_all());
-    anna.forget(all, &Bytes::new());
+    anna.forget(all, None);
     assert!(!anna.wants_all());
     assert_eq!(anna.wants(GROUP).entries, Some(Messages::Uncopied));
-    anna.forget(RECEIPTS, &Bytes::new());
+    anna.forget(RECEIPTS, None);
     assert_eq!(anna.wants(GROUP).entries, None);
 }
 
@@ -666,7 +665,7 @@ fn follower(queue: Queue, acks: AckMode) -> (Hub, Arc<Outbox>) {
     hub.learn_head(super::TOPIC, at(0), None, &mut Effects::default());
     outbox.open_queues([at(0); 3]);
     outbox
-        .wish(Interest::Queue(queue), Bytes::from_static(b"q\n"))
+        .wish(Interest::Queue(queue), Some(Bytes::from_static(b"q\n")))
         .unwrap();
     let cursor = hub.follow_queue(user(7), &outbox, queue, acks).unwrap();
     assert_eq!(cursor, at(0));
