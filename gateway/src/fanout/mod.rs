@@ -235,6 +235,7 @@ impl Fanout {
         lifecycle.spawn_essential("ask for presences", fanout.clone().ask_presences_slowly());
         lifecycle.spawn_essential("unwatch idle users", fanout.clone().unwatch_idle());
         lifecycle.spawn_essential("keep sight", fanout.clone().keep_sight());
+        lifecycle.spawn_essential("look who is seen", fanout.clone().sweep_sight());
         lifecycle.spawn_essential("write receipts", fanout.clone().write_receipts());
         lifecycle.spawn_essential("write reading", fanout.clone().write_reading());
         lifecycle.spawn("follow broadcasts", fanout.clone().follow_broadcasts());

@@ -11,6 +11,7 @@
 mod activity;
 mod departures;
 mod link;
+mod looks;
 mod news;
 mod sight;
 mod socket;
@@ -58,5 +59,5 @@ pub(super) struct Presences {
     activities: activity::Activities,
     departures: departures::Departures,
     sight: OnceLock<Arc<dyn Sight>>,
-    looks: sight::Looks,
+    looks: looks::Looks,
 }

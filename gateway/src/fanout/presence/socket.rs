@@ -115,6 +115,13 @@ impl Outbox {
         watching.map_or_else(Vec::new, |it| it.users.keys().copied().collect())
     }
 
+    /// Whether it watches a user.
+    pub(super) fn is_watching(&self, user: UserId) -> bool {
+        let state = self.state.lock();
+        let watching = state.chosen().and_then(|it| it.watching.as_ref());
+        watching.is_some_and(|it| it.users.contains_key(&user))
+    }
+
     /// Whether it wants to watch everybody with whom its user shares a conversation.
     pub(super) fn wants_contacts(&self) -> bool {
         let state = self.state.lock();

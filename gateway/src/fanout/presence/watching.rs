@@ -50,45 +50,55 @@ impl Fanout {
         let (Some(member), Some(sight)) = (outbox.member(), self.presences.sight.get()) else {
             return answers.fill(Err(unavailable("the node is starting")));
         };
-        let wanted = wishes
-            .iter()
-            .zip(answers.iter())
-            .filter(|(_, answer)| answer.is_ok());
-        let pairs: Vec<(UserId, UserId)> = wanted
-            .filter_map(|(wish, _)| match wish.interest {
-                Interest::Presence(Some(other)) => Some((member.user, other)),
-                _ => None,
-            })
-            .collect();
+        let mut named: Vec<(UserId, &mut Result<(), Refusal>)> = Vec::new();
+        let mut for_all: Vec<&mut Result<(), Refusal>> = Vec::new();
+        for (wish, answer) in wishes.iter().zip(answers).filter(|(_, it)| it.is_ok()) {
+            match wish.interest {
+                Interest::Presence(Some(other)) => named.push((other, answer)),
+                _ => for_all.push(answer),
+            }
+        }
+        // Before anybody is asked, so that whoever learns of a right that is lost meanwhile finds the
+        // socket. Nothing is shown to it yet.
+        let mut users: Vec<UserId> = named.iter().map(|(other, _)| *other).collect();
+        users.retain(|user| self.presences.watches.join(*user, outbox));
+        let looked = self.presences.looks.count();
+        let pairs: Vec<_> = users.iter().map(|other| (member.user, *other)).collect();
         let permitted = if pairs.is_empty() {
             Ok(HashSet::new())
         } else {
             sight.permitted(&pairs).await
         };
-        let mut users = Vec::new();
-        for (wish, answer) in wishes
-            .iter()
-            .zip(answers.iter_mut())
-            .filter(|(_, it)| it.is_ok())
-        {
-            match (wish.interest, &permitted) {
-                (Interest::Presence(Some(other)), Ok(may))
-                    if may.contains(&(member.user, other)) =>
-                {
-                    users.push(other);
+        for (other, answer) in &mut named {
+            match &permitted {
+                Ok(may) if may.contains(&(member.user, *other)) => {}
+                Ok(_) => {
+                    self.stop_watching(outbox, *other);
+                    **answer = Err(unseen());
                 }
-                (Interest::Presence(Some(_)), Ok(_)) => {
-                    *answer = Err(Refusal::new(Code::Forbidden, "you may not see this user"));
-                }
-                (Interest::Presence(Some(_)), Err(refusal)) => *answer = Err(refusal.clone()),
-                _ => match sight.contacts(member.user).await {
-                    Ok(contacts) => users.extend(contacts),
-                    Err(refusal) => *answer = Err(refusal),
-                },
+                Err(refusal) => **answer = Err(refusal.clone()),
             }
         }
-        users.retain(|user| self.presences.watches.join(*user, outbox));
+        if !for_all.is_empty() {
+            match sight.contacts(member.user).await {
+                Ok(contacts) => users.extend(contacts.into_iter().filter(|user| {
+                    // These could not be joined before.
+                    self.presences.watches.join(*user, outbox)
+                })),
+                Err(refusal) => for_all
+                    .into_iter()
+                    .for_each(|it| *it = Err(refusal.clone())),
+            }
+            if self.presences.looks.count() != looked {
+                self.look_at_sight_of(member.user);
+            }
+        }
         self.linked(&users).await;
+        for (other, answer) in named {
+            if answer.is_ok() && !outbox.is_watching(other) {
+                *answer = Err(unseen());
+            }
+        }
     }
 
     /// Tells a socket how those appear whom it wishes to watch by these wishes, as far as it does.
@@ -177,4 +187,8 @@ impl Fanout {
         }
         outbox.stop_watching(user)
     }
+}
+
+fn unseen() -> Refusal {
+    Refusal::new(Code::Forbidden, "you may not see this user")
 }
