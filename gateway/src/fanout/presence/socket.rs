@@ -20,8 +20,7 @@ use crate::{
 /// What a socket watches.
 #[derive(Debug, Default)]
 pub(in crate::fanout) struct Watching {
-    /// By user the addresses of their frames; `None` if frames have none.
-    users: HashMap<UserId, Option<Box<[Bytes]>>>,
+    users: HashMap<UserId, Addresses>,
     /// What the queue had no room for: of each user only the newest.
     late: Vec<Arc<SharedPresence>>,
 }
@@ -52,6 +51,16 @@ impl Watching {
     }
 }
 
+/// Where frames about a user go; `None` if frames have no addresses.
+type Addresses = Option<Box<[Bytes]>>;
+
+/// Of no wish at all there is nothing to address.
+fn addresses(chosen: &Chosen, user: UserId) -> Option<Addresses> {
+    let to: Vec<Bytes> = chosen.presence_addresses(user);
+    let is_addressed = to.iter().any(|it| !it.is_empty());
+    (!to.is_empty()).then(|| is_addressed.then(|| to.into()))
+}
+
 impl Outbox {
     /// Its client did nothing for long, or does something again.
     pub(super) fn note_idle(&self, is_idle: bool) {
@@ -68,22 +77,31 @@ impl Outbox {
     }
 
     /// Watches a user from now on, or looks anew where their frames are addressed to. False if the
-    /// socket has ended.
+    /// socket has ended, or if it does not wish to watch them any more.
     pub(super) fn begin_watching(&self, user: UserId) -> bool {
         let mut state = self.state.lock();
         if state.stage == Stage::Ended {
             return false;
         }
         let chosen = state.chosen_mut();
-        let to: Vec<Bytes> = chosen.presence_addresses(user);
-        let to = to.iter().any(|it| !it.is_empty()).then(|| to.into());
-        chosen
-            .watching
-            .get_or_insert_default()
-            .users
-            .insert(user, to);
+        let Some(to) = addresses(chosen, user) else {
+            return false;
+        };
+        let watching = chosen.watching.get_or_insert_default();
+        watching.users.insert(user, to);
         chosen.withdraw_unseen(user);
         true
+    }
+
+    /// Looks anew where frames about somebody are addressed to whom it watches.
+    pub(super) fn address_presence(&self, user: UserId) {
+        let mut state = self.state.lock();
+        let chosen = state.chosen_mut();
+        let to = addresses(chosen, user);
+        let watching = chosen.watching.as_mut();
+        if let (Some(to), Some(now)) = (to, watching.and_then(|it| it.users.get_mut(&user))) {
+            *now = to;
+        }
     }
 
     /// Watches a user no more. False if it did not.

@@ -1,7 +1,10 @@
 //! What watchers are told, and when, without servers.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -207,8 +210,7 @@ async fn who_does_not_watch_any_more_is_told_nothing_more() {
     advance(PAUSE).await;
     hear(&watches, presence(ANNA, 1, Online));
     hear(&watches, presence(BEN, 1, Online));
-    outbox.stop_watching(ANNA);
-    watches.leave(ANNA, session(&outbox));
+    assert!(watches.leave(ANNA, &outbox));
     assert_eq!(told(&outbox), ["presence.online online"], "only ben");
     assert_eq!(watches.take_idle(Instant::now()), []);
     advance(Duration::from_secs(6)).await;
@@ -216,13 +218,56 @@ async fn who_does_not_watch_any_more_is_told_nothing_more() {
     watches.unlinked(&[ANNA]);
     assert_eq!(watches.len(), 1);
     // Whoever comes in between is linked again.
-    watches.leave(BEN, session(&outbox));
+    watches.leave(BEN, &outbox);
     advance(Duration::from_secs(6)).await;
     assert_eq!(watches.take_idle(Instant::now()), [BEN]);
     assert!(watches.join(BEN, &outbox));
     assert_eq!(watches.claim(&[BEN]), Linking::Wait);
     watches.unlinked(&[BEN]);
     assert_eq!(watches.claim(&[BEN]), Linking::Link(vec![BEN]));
+}
+
+#[test]
+fn nobody_stays_a_watcher_who_leaves_while_it_is_brought_in() {
+    const ROUNDS: u128 = 50_000;
+    let (watches, outbox) = (Watches::default(), socket());
+    let (begun, joined) = (AtomicU64::new(0), AtomicU64::new(0));
+    let users = || (1..=ROUNDS).map(|number| (number as u64, UserId(Uuid::from_u128(number))));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for (number, user) in users() {
+                while begun.load(Ordering::Acquire) < number {
+                    std::thread::yield_now();
+                }
+                assert!(watches.join(user, &outbox));
+                joined.store(number, Ordering::Release);
+            }
+        });
+        for (number, user) in users() {
+            begun.store(number, Ordering::Release);
+            while joined.load(Ordering::Acquire) < number {
+                watches.leave(user, &outbox);
+                std::thread::yield_now();
+            }
+        }
+    });
+    for user in outbox.watched() {
+        watches.leave(user, &outbox);
+    }
+    assert_eq!(watches.len(), 0);
+}
+
+#[test]
+fn who_does_not_wish_it_any_more_is_not_brought_in() {
+    let (watches, outbox) = (Watches::default(), socket());
+    outbox.forget(Interest::Presence(None), &bytes::Bytes::new());
+    assert!(!watches.join(ANNA, &outbox));
+    outbox
+        .wish(Interest::Presence(Some(BEN)), bytes::Bytes::new())
+        .unwrap();
+    assert!(!watches.join(ANNA, &outbox));
+    assert!(watches.join(BEN, &outbox));
+    assert_eq!(outbox.watched(), [BEN]);
 }
 
 #[tokio::test(start_paused = true)]

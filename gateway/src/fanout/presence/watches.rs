@@ -81,7 +81,7 @@ pub(super) enum Linking {
 }
 
 impl Watches {
-    /// A socket watches a user. False if it has ended.
+    /// A socket watches a user. False if it has ended, or does not wish to any more.
     pub(super) fn join(&self, user: UserId, outbox: &Arc<Outbox>) -> bool {
         let Some(session) = outbox.member().map(|member| member.session) else {
             return false;
@@ -106,13 +106,15 @@ impl Watches {
         true
     }
 
-    /// It does no more.
-    pub(super) fn leave(&self, user: UserId, session: SessionId) {
+    /// It does no more. False if it did not. The socket and this table change together, as in
+    /// [`Self::join`]: whoever is here without knowing it would stay for ever.
+    pub(super) fn leave(&self, user: UserId, outbox: &Outbox) -> bool {
         let mut state = self.state.lock();
-        let Some(watched) = state.users.get_mut(&user) else {
-            return;
+        let did_watch = outbox.stop_watching(user);
+        let (Some(member), Some(watched)) = (outbox.member(), state.users.get_mut(&user)) else {
+            return did_watch;
         };
-        watched.watchers.remove(&session);
+        watched.watchers.remove(&member.session);
         if watched.watchers.is_empty() {
             watched.watchers = HashMap::new();
             match watched.link {
@@ -122,6 +124,7 @@ impl Watches {
                 Link::Busy => {}
             }
         }
+        did_watch
     }
 
     /// What has to be done so that these are heard of, as far as anybody watches them.

@@ -155,7 +155,7 @@ impl Fanout {
         for user in users {
             if wants_contacts || outbox.wants_presence_of(user) {
                 // By another subscription: frames go there alone from now on.
-                outbox.begin_watching(user);
+                outbox.address_presence(user);
             } else {
                 self.stop_watching(outbox, user);
             }
@@ -181,11 +181,8 @@ impl Fanout {
         }
     }
 
-    fn stop_watching(&self, outbox: &Arc<Outbox>, user: UserId) -> bool {
-        if let Some(member) = outbox.member() {
-            self.presences.watches.leave(user, member.session);
-        }
-        outbox.stop_watching(user)
+    fn stop_watching(&self, outbox: &Outbox, user: UserId) -> bool {
+        self.presences.watches.leave(user, outbox)
     }
 }
 
