@@ -231,6 +231,7 @@ impl Fanout {
         lifecycle.spawn_essential("lapse typing", fanout.clone().lapse_typing());
         lifecycle.spawn_essential("tell activities", fanout.clone().tell_activities());
         lifecycle.spawn_essential("settle departures", fanout.clone().settle_departures());
+        lifecycle.spawn_essential("pass on presences", fanout.clone().pass_on_presences());
         lifecycle.spawn_essential("tell presences", fanout.clone().tell_presences());
         lifecycle.spawn_essential("ask for presences", fanout.clone().ask_presences_slowly());
         lifecycle.spawn_essential("unwatch idle users", fanout.clone().unwatch_idle());

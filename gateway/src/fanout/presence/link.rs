@@ -1,16 +1,16 @@
 //! Hearing of the users who are watched: first their channel, then a question, so that nothing is
 //! missed between the two.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use shared::{
     domain::{Presence, PresenceStatus, Topic, UserId},
     redis::StoreError,
 };
-use tokio::time::Instant;
+use tokio::{sync::futures::OwnedNotified, time::Instant};
 
-use super::watches::Linking;
+use super::{heard::SLICE, watches::Linking};
 use crate::fanout::{Fanout, topic::Effects};
 
 /// Users in one question.
@@ -50,62 +50,85 @@ impl Fanout {
         Ok(found)
     }
 
-    /// Returns once these users are heard of, as far as anybody watches them. May take for ever.
-    pub(super) async fn linked(self: &Arc<Self>, users: &[UserId]) {
-        let watches = &self.presences.watches;
-        loop {
-            let mut changed = std::pin::pin!(watches.changed.notified());
-            changed.as_mut().enable();
-            match watches.claim(users) {
-                Linking::Done => return,
-                Linking::Wait => {}
-                Linking::Link(users) => {
-                    // In a task, as others wait for it even if this caller is dropped.
-                    let fanout = self.clone();
-                    self.lifecycle
-                        .spawn("watch users", async move { fanout.link(users).await });
-                }
-            }
-            changed.await;
+    /// Returns once these users are heard of, as far as anybody watches them. May take for ever; a
+    /// caller that is dropped leaves it to tasks that go on.
+    pub(super) async fn linked(self: &Arc<Self>, mut users: Vec<UserId>) {
+        while let Some(done) = self.link_all(&mut users) {
+            done.await;
         }
     }
 
-    async fn link(self: Arc<Self>, users: Vec<UserId>) {
-        let watches = &self.presences.watches;
-        let subscribed: Vec<_> = stream::iter(users)
+    /// Sees to it that these users are heard of, as far as anybody watches them; those of a shard by
+    /// themselves, as one that is away concerns nobody else. Answers what to wait for, if that is so
+    /// for some of them later.
+    pub(super) fn link_all(self: &Arc<Self>, users: &mut Vec<UserId>) -> Option<OwnedNotified> {
+        loop {
+            match self.presences.watches.claim(users) {
+                Linking::Done => return None,
+                Linking::Wait(done) => return Some(done),
+                Linking::Link(mut mine) => {
+                    let shard_of = |user: &UserId| self.store.shard_of(Topic::User(*user));
+                    mine.sort_by_cached_key(shard_of);
+                    let by_shard = mine.chunk_by(|one, other| shard_of(one) == shard_of(other));
+                    for users in by_shard.flat_map(|shard| shard.chunks(CHUNK)) {
+                        let (fanout, users) = (self.clone(), users.to_vec());
+                        self.lifecycle
+                            .spawn("watch users", async move { fanout.link(users).await });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tries until they are heard of or nobody watches them any more.
+    async fn link(self: Arc<Self>, mut users: Vec<UserId>) {
+        loop {
+            self.link_once(&mut users).await;
+            if users.is_empty() {
+                return;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(RETRY) => {}
+                () = self.lifecycle.stopping() => return,
+            }
+            let is_watched = |user: &UserId| self.presences.watches.is_watched(*user);
+            let (watched, others) = users.into_iter().partition(is_watched);
+            users = watched;
+            self.unlink(&others).await;
+        }
+    }
+
+    /// Leaves those of them that are not heard of.
+    async fn link_once(self: &Arc<Self>, users: &mut Vec<UserId>) {
+        let subscribed: Vec<_> = stream::iter(users.clone())
             .map(async |user| (user, self.bells.subscribe(Topic::Presence(user)).await))
             .buffer_unordered(SUBSCRIPTIONS)
             .collect()
             .await;
-        let (heard, failed): (Vec<_>, Vec<_>) = subscribed
-            .into_iter()
-            .partition(|(_, subscribed)| subscribed.is_ok());
-        let mut failed: Vec<UserId> = failed.into_iter().map(|(user, _)| user).collect();
-        let heard: Vec<UserId> = heard.into_iter().map(|(user, _)| user).collect();
+        let heard = subscribed.into_iter().filter(|(_, it)| it.is_ok());
+        let heard: Vec<UserId> = heard.map(|(user, _)| user).collect();
         match self.presences_of(&heard).await {
             Ok(presences) => {
+                let found: HashSet<UserId> = presences.iter().map(|it| it.user).collect();
+                users.retain(|user| !found.contains(user));
                 let mut effects = Effects::default();
-                watches.linked(presences, &mut effects);
+                self.presences.watches.linked(presences, &mut effects);
                 self.apply(effects);
             }
-            Err(error) => {
-                tracing::debug!(%error, "users cannot be watched yet");
-                failed.extend(heard);
-            }
-        }
-        if !failed.is_empty() {
-            tokio::time::sleep(RETRY).await;
-            watches.unlinked(&failed);
+            Err(error) => tracing::debug!(%error, "users cannot be watched yet"),
         }
     }
 
-    /// Somebody appears otherwise.
-    pub(in crate::fanout) fn hear_presences(self: &Arc<Self>, presences: Vec<Presence>) {
-        let mut effects = Effects::default();
-        for presence in presences {
-            self.presences.watches.hear(presence, &mut effects);
-        }
-        self.apply(effects);
+    /// Gives up users whom nobody watches. Who is watched again meanwhile is heard of anew.
+    async fn unlink(self: &Arc<Self>, users: &[UserId]) {
+        stream::iter(users.to_vec())
+            .for_each_concurrent(SUBSCRIPTIONS, async |user| {
+                // The bell may go on ringing for somebody nobody watches here: ignored.
+                let _ = self.bells.unsubscribe(Topic::Presence(user)).await;
+            })
+            .await;
+        self.presences.watches.unlinked(users);
+        self.link_all(&mut users.to_vec());
     }
 
     /// Bells of a shard may have been missed: its users are asked for.
@@ -170,8 +193,9 @@ impl Fanout {
                 () = self.lifecycle.stopping() => return,
             }
             let mut effects = Effects::default();
-            due = watches.tell_due(Instant::now(), &mut effects);
+            due = watches.tell_due(Instant::now(), SLICE, &mut effects);
             self.apply(effects);
+            tokio::task::yield_now().await;
         }
     }
 
@@ -185,13 +209,7 @@ impl Fanout {
                 () = self.lifecycle.stopping() => return,
             }
             let idle = self.presences.watches.take_idle(Instant::now());
-            stream::iter(&idle)
-                .for_each_concurrent(SUBSCRIPTIONS, async |user| {
-                    // The bell may go on ringing for somebody nobody watches here: ignored.
-                    let _ = self.bells.unsubscribe(Topic::Presence(*user)).await;
-                })
-                .await;
-            self.presences.watches.unlinked(&idle);
+            self.unlink(&idle).await;
         }
     }
 }

@@ -10,6 +10,7 @@
 
 mod activity;
 mod departures;
+mod heard;
 mod link;
 mod looks;
 mod news;
@@ -55,6 +56,7 @@ impl Default for PresenceSettings {
 /// See the module.
 #[derive(Default)]
 pub(super) struct Presences {
+    heard: heard::Heard,
     watches: watches::Watches,
     activities: activity::Activities,
     departures: departures::Departures,

@@ -109,7 +109,7 @@ impl Fanout {
         }
         let contacts = sight.contacts(user).await?;
         for (outbox, _) in watching {
-            self.watch_more(&outbox, &contacts).await;
+            self.watch_more(&outbox, &contacts);
         }
         Ok(())
     }

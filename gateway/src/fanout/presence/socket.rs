@@ -1,6 +1,9 @@
 //! The socket's side: whom it watches, and what it could not be told yet.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap, hash_map::Entry},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use shared::domain::UserId;
@@ -20,34 +23,59 @@ use crate::{
 /// What a socket watches.
 #[derive(Debug, Default)]
 pub(in crate::fanout) struct Watching {
-    users: HashMap<UserId, Addresses>,
-    /// What the queue had no room for: of each user only the newest.
-    late: Vec<Arc<SharedPresence>>,
+    users: HashMap<UserId, Watched>,
+    /// What the queue had no room for, in the order in which that began: of each user only the newest.
+    late: BTreeMap<u64, Arc<SharedPresence>>,
+    /// How often somebody became late.
+    turn: u64,
+}
+
+#[derive(Debug)]
+struct Watched {
+    to: Addresses,
+    /// Their place among the late.
+    late: Option<u64>,
 }
 
 impl Watching {
     /// Where frames about a user are addressed to; `None` if the socket does not watch them.
     pub(in crate::fanout) fn addresses(&self, user: UserId) -> Option<&[Bytes]> {
-        let to = self.users.get(&user)?;
-        Some(to.as_deref().unwrap_or(&WHOLE))
+        let watched = self.users.get(&user)?;
+        Some(watched.to.as_deref().unwrap_or(&WHOLE))
     }
 
     /// The next that the queue is to have, oldest first.
     pub(in crate::fanout) fn take_late(&mut self) -> Vec<Arc<SharedPresence>> {
-        self.late.drain(..self.late.len().min(MAX_FRAMES)).collect()
+        let mut taken = Vec::new();
+        while taken.len() < MAX_FRAMES
+            && let Some((_, news)) = self.late.pop_first()
+        {
+            if let Some(watched) = self.users.get_mut(&news.presence().user) {
+                watched.late = None;
+            }
+            taken.push(news);
+        }
+        taken
     }
 
     fn keep(&mut self, news: &Arc<SharedPresence>) {
-        let user = news.presence().user;
-        match self.late.iter_mut().find(|it| it.presence().user == user) {
-            Some(older) => *older = news.clone(),
-            None => self.late.push(news.clone()),
+        if let Some(watched) = self.users.get_mut(&news.presence().user) {
+            let turn = *watched.late.get_or_insert_with(|| {
+                self.turn += 1;
+                self.turn
+            });
+            self.late.insert(turn, news.clone());
         }
     }
 
     fn forget(&mut self, user: UserId) -> bool {
-        self.late.retain(|it| it.presence().user != user);
-        self.users.remove(&user).is_some()
+        let Some(watched) = self.users.remove(&user) else {
+            return false;
+        };
+        if let Some(turn) = watched.late {
+            self.late.remove(&turn);
+        }
+        true
     }
 }
 
@@ -88,7 +116,12 @@ impl Outbox {
             return false;
         };
         let watching = chosen.watching.get_or_insert_default();
-        watching.users.insert(user, to);
+        match watching.users.entry(user) {
+            Entry::Occupied(mut watched) => watched.get_mut().to = to,
+            Entry::Vacant(place) => {
+                place.insert(Watched { to, late: None });
+            }
+        }
         chosen.withdraw_unseen(user);
         true
     }
@@ -100,7 +133,7 @@ impl Outbox {
         let to = addresses(chosen, user);
         let watching = chosen.watching.as_mut();
         if let (Some(to), Some(now)) = (to, watching.and_then(|it| it.users.get_mut(&user))) {
-            *now = to;
+            now.to = to;
         }
     }
 

@@ -9,11 +9,12 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt as _;
 use shared::domain::{Presence, PresenceStatus, SessionId, UserId};
 use tokio::time::{Instant, advance};
 use uuid::Uuid;
 
-use super::watches::{Linking, PAUSE, Watches};
+use super::watches::{Linking, PAUSE, Shown, Watches};
 use crate::{
     dialect::{DialectId, Interest},
     fanout::{Batch, Outbox, OutboxLimits, Taken, testing::member_of, topic::Effects},
@@ -59,12 +60,28 @@ fn watched(watches: &Watches, outbox: &Arc<Outbox>, users: &[UserId]) {
         assert!(watches.join(*user, outbox));
     }
     let mut effects = Effects::default();
-    if let Linking::Link(new) = watches.claim(users) {
+    let mut unheard = users.to_vec();
+    if let Linking::Link(new) = watches.claim(&mut unheard) {
         let unknown = new.into_iter().map(Presence::unknown);
         watches.linked(unknown.collect(), &mut effects);
     }
-    assert_eq!(watches.claim(users), Linking::Done);
-    watches.show(session(outbox), users, &mut effects);
+    assert!(matches!(watches.claim(&mut unheard), Linking::Done));
+    watches.show(session(outbox), users, Shown::All, &mut effects);
+}
+
+fn claimed(watches: &Watches, user: UserId) -> Vec<UserId> {
+    claimed_of(watches, &[user])
+}
+
+fn claimed_of(watches: &Watches, users: &[UserId]) -> Vec<UserId> {
+    match watches.claim(&mut users.to_vec()) {
+        Linking::Link(users) => users,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn tell_due(watches: &Watches) -> Option<Instant> {
+    watches.tell_due(Instant::now(), usize::MAX, &mut Effects::default())
 }
 
 fn hear(watches: &Watches, news: Presence) {
@@ -110,12 +127,11 @@ async fn the_first_change_is_told_at_once_and_the_next_as_their_outcome() {
     hear(&watches, presence(ANNA, 3, Away));
     hear(&watches, presence(ANNA, 2, Busy));
     assert_eq!(told(&outbox), [""; 0]);
-    let mut effects = Effects::default();
-    let due = watches.tell_due(Instant::now(), &mut effects).unwrap();
+    let due = tell_due(&watches).unwrap();
     assert_eq!(due, Instant::now() + PAUSE);
     assert_eq!(told(&outbox), [""; 0], "not yet");
     advance(PAUSE).await;
-    assert_eq!(watches.tell_due(Instant::now(), &mut effects), None);
+    assert_eq!(tell_due(&watches), None);
     assert_eq!(told(&outbox), ["presence.update away"]);
 }
 
@@ -128,7 +144,7 @@ async fn what_is_as_it_was_told_is_not_told_again() {
     hear(&watches, presence(ANNA, 1, Online));
     hear(&watches, presence(ANNA, 2, Offline));
     advance(PAUSE).await;
-    watches.tell_due(Instant::now(), &mut Effects::default());
+    tell_due(&watches);
     assert_eq!(told(&outbox), [""; 0]);
 }
 
@@ -144,7 +160,7 @@ async fn each_watcher_has_a_pause_of_its_own() {
     assert_eq!(told(&old), ["presence.online online"]);
     assert_eq!(told(&new), [""; 0], "who was told a moment ago waits");
     advance(PAUSE).await;
-    watches.tell_due(Instant::now(), &mut Effects::default());
+    tell_due(&watches);
     assert_eq!(told(&new), ["presence.online online"]);
     assert_eq!(told(&old), [""; 0]);
 }
@@ -170,12 +186,75 @@ async fn an_answer_counts_unless_something_newer_was_heard_since() {
 fn what_was_heard_while_it_was_asked_counts() {
     let (watches, outbox) = (Watches::default(), socket());
     assert!(watches.join(ANNA, &outbox));
-    assert_eq!(watches.claim(&[ANNA]), Linking::Link(vec![ANNA]));
+    assert_eq!(claimed(&watches, ANNA), [ANNA]);
     hear(&watches, presence(ANNA, 6, Busy));
     let mut effects = Effects::default();
     watches.linked(vec![presence(ANNA, 5, Online)], &mut effects);
-    watches.show(session(&outbox), &[ANNA], &mut effects);
+    watches.show(session(&outbox), &[ANNA], Shown::All, &mut effects);
     assert_eq!(told(&outbox), ["presence.update busy"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_shown_somebody_too_early_is_told_once_they_are_heard_of() {
+    let (watches, shown, unshown) = (Watches::default(), socket(), socket());
+    assert!(watches.join(ANNA, &shown));
+    assert!(watches.join(ANNA, &unshown));
+    let mut effects = Effects::default();
+    watches.show(session(&shown), &[ANNA], Shown::New, &mut effects);
+    assert_eq!(claimed(&watches, ANNA), [ANNA]);
+    hear(&watches, presence(ANNA, 6, Busy));
+    assert_eq!(told(&shown), [""; 0], "others may have come later");
+    watches.linked(vec![presence(ANNA, 5, Online)], &mut effects);
+    assert_eq!(told(&shown), ["presence.update busy"]);
+    assert_eq!(told(&unshown), [""; 0], "its client knows of nothing yet");
+    // It is news from then on, and not shown again unless it is asked for.
+    watches.show(session(&shown), &[ANNA], Shown::New, &mut effects);
+    assert_eq!(told(&shown), [""; 0]);
+    watches.show(session(&shown), &[ANNA], Shown::All, &mut effects);
+    assert_eq!(told(&shown), ["presence.update busy"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_for_a_link_is_woken_when_its_task_is_done() {
+    let (watches, outbox) = (Watches::default(), socket());
+    for user in [ANNA, BEN] {
+        assert!(watches.join(user, &outbox));
+    }
+    assert_eq!(claimed(&watches, ANNA), [ANNA]);
+    // Of both, only the other is still to be claimed.
+    assert_eq!(claimed_of(&watches, &[ANNA, BEN]), [BEN]);
+    let mut effects = Effects::default();
+    let mut both = vec![ANNA, BEN];
+    let Linking::Wait(done) = watches.claim(&mut both) else {
+        panic!("others are busy with them");
+    };
+    watches.linked(vec![presence(ANNA, 1, Online)], &mut effects);
+    assert!(done.now_or_never().is_some());
+    let Linking::Wait(done) = watches.claim(&mut both) else {
+        panic!("others are busy with ben");
+    };
+    assert_eq!(both, [BEN]);
+    watches.unlinked(&[BEN]);
+    assert!(done.now_or_never().is_some());
+    assert_eq!(claimed(&watches, BEN), [BEN], "it is tried again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_who_waited_are_told_some_users_at_a_time() {
+    let (watches, outbox) = (Watches::default(), socket());
+    let users: Vec<UserId> = (10..20).map(|n| UserId(Uuid::from_u128(n))).collect();
+    watched(&watches, &outbox, &users);
+    told(&outbox);
+    for user in &users {
+        hear(&watches, presence(*user, 1, Online));
+    }
+    advance(PAUSE).await;
+    let now = Instant::now();
+    let mut effects = Effects::default();
+    assert_eq!(watches.tell_due(now, 7, &mut effects), Some(now));
+    assert_eq!(told(&outbox).len(), 7);
+    assert_eq!(watches.tell_due(now, 7, &mut effects), None);
+    assert_eq!(told(&outbox).len(), 3);
 }
 
 #[tokio::test(start_paused = true)]
@@ -190,7 +269,7 @@ async fn a_socket_without_room_is_told_of_each_user_the_newest() {
             hear(&watches, presence(*user, version, status));
         }
         advance(PAUSE).await;
-        watches.tell_due(Instant::now(), &mut Effects::default());
+        tell_due(&watches);
     }
     let told = told(&outbox);
     // What was queued first, then of everybody the newest and nothing else.
@@ -200,6 +279,28 @@ async fn a_socket_without_room_is_told_of_each_user_the_newest() {
         told[2..].iter().all(|it| it.ends_with(" online")),
         "{told:?}"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_longest_beside_a_queue_is_told_first_and_who_is_not_watched_not_at_all() {
+    let (watches, outbox) = (Watches::default(), socket_with(4, DialectId::Json));
+    let users: Vec<UserId> = (10..50).map(|n| UserId(Uuid::from_u128(n))).collect();
+    watched(&watches, &outbox, &users);
+    // The first two are queued; what waits longest stays in its place whatever follows.
+    advance(PAUSE).await;
+    hear(&watches, presence(users[2], 1, Busy));
+    assert!(watches.leave(users[3], &outbox));
+    let mut batch = Batch::new();
+    let mut cx = Context::from_waker(Waker::noop());
+    while outbox.poll_batch(&mut cx, &mut batch).is_ready() {}
+    let of = |user: &UserId| {
+        let named = format!(r#""userId":"{user}""#);
+        let is_about = |frame: &bytes::Bytes| String::from_utf8_lossy(frame).contains(&named);
+        batch.iter().position(is_about)
+    };
+    assert_eq!((of(&users[0]), of(&users[1])), (Some(0), Some(1)));
+    assert_eq!((of(&users[2]), of(&users[3])), (Some(2), None));
+    assert_eq!((of(&users[4]), of(&users[39])), (Some(3), Some(38)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -222,9 +323,9 @@ async fn who_does_not_watch_any_more_is_told_nothing_more() {
     advance(Duration::from_secs(6)).await;
     assert_eq!(watches.take_idle(Instant::now()), [BEN]);
     assert!(watches.join(BEN, &outbox));
-    assert_eq!(watches.claim(&[BEN]), Linking::Wait);
+    assert!(matches!(watches.claim(&mut vec![BEN]), Linking::Wait(_)));
     watches.unlinked(&[BEN]);
-    assert_eq!(watches.claim(&[BEN]), Linking::Link(vec![BEN]));
+    assert_eq!(claimed(&watches, BEN), [BEN]);
 }
 
 #[test]

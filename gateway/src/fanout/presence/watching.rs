@@ -3,8 +3,9 @@
 use std::{collections::HashSet, sync::Arc};
 
 use shared::domain::{Code, Refusal, UserId};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
+use super::watches::Shown;
 use crate::{
     dialect::{Interest, Wish},
     fanout::{
@@ -27,8 +28,18 @@ impl Fanout {
             .iter()
             .map(|wish| outbox.wish(wish.interest, wish.address.clone().unwrap_or_default()))
             .collect();
-        let begun = timeout(DEADLINE, self.begin_watches(outbox, wishes, &mut answers)).await;
-        if begun.is_err() {
+        let deadline = Instant::now() + DEADLINE;
+        let begun = timeout_at(deadline, self.begin_watches(outbox, wishes, &mut answers)).await;
+        if let Ok(users) = begun {
+            // Of whom nothing is heard by then, a socket that watches all contacts is told later.
+            let _ = timeout_at(deadline, self.linked(users)).await;
+            let granted = wishes.iter().zip(&mut answers).filter(|(_, it)| it.is_ok());
+            for (wish, answer) in granted {
+                if let Interest::Presence(Some(user)) = wish.interest {
+                    *answer = self.begun_watching(outbox, user);
+                }
+            }
+        } else {
             for answer in answers.iter_mut().filter(|it| it.is_ok()) {
                 *answer = Err(unavailable("nobody could be watched in time"));
             }
@@ -41,14 +52,16 @@ impl Fanout {
         answers
     }
 
+    /// Finds out who may be watched. Answers whom to hear of.
     async fn begin_watches(
         self: &Arc<Self>,
         outbox: &Arc<Outbox>,
         wishes: &[Wish],
         answers: &mut [Result<(), Refusal>],
-    ) {
+    ) -> Vec<UserId> {
         let (Some(member), Some(sight)) = (outbox.member(), self.presences.sight.get()) else {
-            return answers.fill(Err(unavailable("the node is starting")));
+            answers.fill(Err(unavailable("the node is starting")));
+            return Vec::new();
         };
         let mut named: Vec<(UserId, &mut Result<(), Refusal>)> = Vec::new();
         let mut for_all: Vec<&mut Result<(), Refusal>> = Vec::new();
@@ -93,12 +106,17 @@ impl Fanout {
                 self.look_at_sight_of(member.user);
             }
         }
-        self.linked(&users).await;
-        for (other, answer) in named {
-            if answer.is_ok() && !outbox.is_watching(other) {
-                *answer = Err(unseen());
-            }
+        users
+    }
+
+    fn begun_watching(&self, outbox: &Outbox, user: UserId) -> Result<(), Refusal> {
+        if !outbox.is_watching(user) {
+            // The right was lost meanwhile.
+            return Err(unseen());
         }
+        let heard_of = self.presences.watches.heard_of(user);
+        let is_heard = heard_of.map(drop);
+        is_heard.ok_or_else(|| unavailable("this user could not be heard of in time"))
     }
 
     /// Tells a socket how those appear whom it wishes to watch by these wishes, as far as it does.
@@ -113,35 +131,28 @@ impl Fanout {
         let is_for_all = interests.contains(&Interest::Presence(None));
         let mut users = outbox.watched();
         users.retain(|user| is_for_all || named.contains(user));
-        self.show(outbox, &users);
+        self.show(outbox, &users, Shown::All);
     }
 
-    fn show(self: &Arc<Self>, outbox: &Arc<Outbox>, users: &[UserId]) {
+    fn show(self: &Arc<Self>, outbox: &Arc<Outbox>, users: &[UserId], shown: Shown) {
         let Some(member) = outbox.member() else {
             return;
         };
         let mut effects = Effects::default();
         self.presences
             .watches
-            .show(member.session, users, &mut effects);
+            .show(member.session, users, shown, &mut effects);
         self.apply(effects);
     }
 
-    /// Lets a socket that watches all contacts watch these, too.
-    pub(super) async fn watch_more(self: &Arc<Self>, outbox: &Arc<Outbox>, contacts: &[UserId]) {
+    /// Lets a socket that watches all contacts watch these, too. It is told of each once that can be.
+    pub(super) fn watch_more(self: &Arc<Self>, outbox: &Arc<Outbox>, contacts: &[UserId]) {
         let watched: HashSet<UserId> = outbox.watched().into_iter().collect();
-        let new = contacts
-            .iter()
-            .filter(|user| !watched.contains(*user))
-            .copied();
-        let new: Vec<UserId> = new
-            .filter(|user| self.presences.watches.join(*user, outbox))
-            .collect();
-        if !new.is_empty() {
-            // Who is not heard of in time is when they are looked at again.
-            let _ = timeout(DEADLINE, self.linked(&new)).await;
-            self.show(outbox, &new);
-        }
+        let mut users = contacts.to_vec();
+        users.retain(|user| !watched.contains(user));
+        users.retain(|user| self.presences.watches.join(*user, outbox));
+        self.show(outbox, &users, Shown::New);
+        self.link_all(&mut users);
     }
 
     /// Lets a socket watch somebody no more, or nobody of all contacts.
