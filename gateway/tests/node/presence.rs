@@ -9,11 +9,16 @@ use std::{
 use futures_util::future::BoxFuture;
 use gateway::{
     dialect::{AckMode, Interest, Wish},
-    fanout::{Fanout, Notice, PresenceSettings, Sight},
+    fanout::{Fanout, FanoutSettings, Notice, PresenceSettings, Sight},
 };
 use parking_lot::Mutex;
-use shared::domain::{Code, Kind, Refusal, Topic, UserId};
-use testkit::eventually;
+use shared::{
+    domain::{Code, Kind, PresenceStatus, Refusal, Topic, UserId},
+    lifecycle::Lifecycle,
+    postgres::Postgres,
+    redis::{Store, StoreSettings},
+};
+use testkit::{Database, cluster::Cluster, eventually};
 use tokio::sync::Semaphore;
 
 use crate::support::{Ask, Client, PATIENCE, World, publish_to, user};
@@ -90,7 +95,7 @@ struct Scene {
 impl Scene {
     async fn start(presence: PresenceSettings) -> Self {
         let world = World::start().await;
-        let node = world.node_with(|settings| gateway::fanout::FanoutSettings {
+        let node = world.node_with(|settings| FanoutSettings {
             presence,
             ..settings
         });
@@ -251,4 +256,101 @@ async fn who_is_looked_at_slowly_holds_up_nobody() {
     scene.sights.may.lock().remove(&(cid, ben));
     permits.add_permits(1);
     scene.lost(&slow, ben).await;
+}
+
+/// What was told last of a user is this.
+async fn is_told(client: &Client, user: UserId, status: &str) {
+    let wanted = format!("{user} {status}");
+    eventually(&wanted, PATIENCE, async || {
+        let told = client.seen.presences.lock();
+        let of_user = |it: &&String| it.starts_with(&user.to_string());
+        let last = told.iter().rfind(of_user);
+        last.is_some_and(|it| *it == wanted).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_shard_that_is_away_concerns_its_own_users_only() {
+    let (cluster, database) = tokio::join!(Cluster::start(), Database::create("node"));
+    for master in cluster.nodes() {
+        let setting = ["config", "set", "cluster-require-full-coverage", "no"];
+        master.call(&setting).await;
+    }
+    let store = Store::connect(StoreSettings::new(cluster.url())).await;
+    let store = store.unwrap();
+    let postgres = Postgres::new(&database.url(), 4, Duration::from_secs(5)).unwrap();
+    postgres.migrate().await.unwrap();
+    let settings = FanoutSettings {
+        presence: PresenceSettings {
+            grace: Duration::from_millis(100),
+            ..rarely()
+        },
+        ..FanoutSettings::new("n1".parse().unwrap(), 1)
+    };
+    let life = Lifecycle::new();
+    let node = Fanout::start(store.clone(), postgres, settings, life).await;
+    let (node, sights) = (node.unwrap(), Arc::new(Sights::default()));
+    node.ask_for_sight(sights.clone());
+
+    // The user of the shard that goes comes first wherever partitions are gone through.
+    let partition = |user: UserId| Topic::User(user).partition(store.partitions());
+    let shard = |user: UserId| store.shard_of(Topic::User(user));
+    let somebody = |is_it: &dyn Fn(UserId) -> bool| loop {
+        let user = user();
+        if is_it(user) {
+            return user;
+        }
+    };
+    let ben = somebody(&|it| partition(it).0 > 200);
+    let away = somebody(&|it| shard(it) != shard(ben) && partition(it).0 < 50);
+    let hidden = somebody(&|it| shard(it) == shard(away));
+    let [anna, dan] = [(); 2].map(|()| somebody(&|it| shard(it) != shard(away)));
+    for other in [ben, away, hidden, dan] {
+        sights.may.lock().insert((anna, other));
+    }
+    let watcher = Ask::of(anna).client(&node).await;
+    let wishes = [ben, away].map(wish_for);
+    assert_eq!(node.watch(&watcher.outbox, &wishes).await, [Ok(()), Ok(())]);
+    node.show_presences(&watcher.outbox, &wishes.clone().map(|it| it.interest));
+    let mut attached = Vec::new();
+    for user in [away, ben] {
+        let ask = Ask::of(user);
+        attached.push(ask.attach(&node).await.unwrap().0.start());
+        is_told(&watcher, user, "online").await;
+    }
+    let tag = format!("{{{}}}", partition(away));
+    let owner = cluster.owner_of(cluster.slot_of(&tag).await).await;
+    cluster.nodes()[owner].pause();
+
+    // Together, and again and again.
+    attached.iter().for_each(|it| it.note_activity(true));
+    is_told(&watcher, ben, "away").await;
+    attached.iter().for_each(|it| it.note_activity(false));
+    is_told(&watcher, ben, "online").await;
+    attached[0].note_activity(true);
+    let answers = node.presences_of(&[ben, away, hidden]).await;
+    let answers = answers.into_iter().map(|it| it.ok().map(|it| it.status));
+    let answers: Vec<_> = answers.collect();
+    let online = Some(PresenceStatus::Online);
+    assert_eq!(answers, [online, online, None], "as it was known last");
+
+    // Whom nobody watched yet cannot be watched now; all contacts can, as far as they are heard of.
+    let second = Ask::of(anna).client(&node).await;
+    let wishes = [dan, hidden].map(wish_for);
+    let answers = node.watch(&second.outbox, &wishes).await;
+    assert_eq!(answers[0], Ok(()));
+    let refused = answers[1].as_ref().unwrap_err();
+    assert_eq!(refused.code, Code::Unavailable, "{refused}");
+    let all = wish(Interest::Presence(None));
+    let answers = node.watch(&second.outbox, &[all.clone()]).await;
+    assert_eq!(answers, [Ok(())]);
+    node.show_presences(&second.outbox, &[all.interest]);
+    is_told(&second, ben, "online").await;
+    drop(attached.pop());
+    is_told(&watcher, ben, "offline").await;
+
+    cluster.nodes()[owner].resume();
+    is_told(&watcher, away, "away").await;
+    is_told(&second, hidden, "offline").await;
 }

@@ -23,31 +23,40 @@ const RETRY: Duration = Duration::from_millis(200);
 const TICK: Duration = Duration::from_secs(1);
 
 impl Fanout {
-    /// How these users appear, in their order; nobody is asked whether that may be seen.
-    pub async fn presences_of(&self, users: &[UserId]) -> Result<Vec<Presence>, StoreError> {
+    /// How each of these users appears, in their order; nobody is asked whether that may be seen. Of
+    /// whom Redis cannot be asked now, that is as it was heard last, if they are watched here.
+    pub async fn presences_of(&self, users: &[UserId]) -> Vec<Result<Presence, StoreError>> {
+        let found = self.ask_for(users).await.into_iter().zip(users);
+        let or_heard = |(found, user): (Result<Presence, StoreError>, &UserId)| {
+            found.or_else(|error| self.presences.watches.heard_of(*user).ok_or(error))
+        };
+        found.map(or_heard).collect()
+    }
+
+    /// Asks Redis, and Postgres when those were last seen whom it has forgotten.
+    async fn ask_for(&self, users: &[UserId]) -> Vec<Result<Presence, StoreError>> {
         let mut found = Vec::with_capacity(users.len());
         for chunk in users.chunks(CHUNK) {
-            found.extend(self.store.presences(chunk).await?);
+            found.extend(self.store.presences(chunk).await);
         }
-        let is_forgotten =
-            |it: &Presence| it.status == PresenceStatus::Offline && it.last_seen_at.is_none();
         let forgotten: Vec<UserId> = found
             .iter()
+            .flatten()
             .filter(|it| is_forgotten(it))
             .map(|it| it.user)
             .collect();
         if forgotten.is_empty() {
-            return Ok(found);
+            return found;
         }
         match self.postgres.last_seen(&forgotten).await {
             Ok(seen) => {
-                for it in found.iter_mut().filter(|it| is_forgotten(it)) {
+                for it in found.iter_mut().flatten().filter(|it| is_forgotten(it)) {
                     it.last_seen_at = seen.get(&it.user).copied();
                 }
             }
             Err(error) => tracing::debug!(%error, "when users were last seen cannot be told now"),
         }
-        Ok(found)
+        found
     }
 
     /// Returns once these users are heard of, as far as anybody watches them. May take for ever; a
@@ -107,16 +116,16 @@ impl Fanout {
             .await;
         let heard = subscribed.into_iter().filter(|(_, it)| it.is_ok());
         let heard: Vec<UserId> = heard.map(|(user, _)| user).collect();
-        match self.presences_of(&heard).await {
-            Ok(presences) => {
-                let found: HashSet<UserId> = presences.iter().map(|it| it.user).collect();
-                users.retain(|user| !found.contains(user));
-                let mut effects = Effects::default();
-                self.presences.watches.linked(presences, &mut effects);
-                self.apply(effects);
-            }
-            Err(error) => tracing::debug!(%error, "users cannot be watched yet"),
+        let asked = self.ask_for(&heard).await;
+        if let Some(error) = asked.iter().find_map(|it| it.as_ref().err()) {
+            tracing::debug!(%error, "users cannot be watched yet");
         }
+        let presences: Vec<Presence> = asked.into_iter().flatten().collect();
+        let found: HashSet<UserId> = presences.iter().map(|it| it.user).collect();
+        users.retain(|user| !found.contains(user));
+        let mut effects = Effects::default();
+        self.presences.watches.linked(presences, &mut effects);
+        self.apply(effects);
     }
 
     /// Gives up users whom nobody watches. Who is watched again meanwhile is heard of anew.
@@ -143,17 +152,21 @@ impl Fanout {
             .await
     }
 
+    /// Of whom there is no answer it stays as it is known.
     async fn ask(self: &Arc<Self>, known: &[(UserId, u64)]) -> Result<(), StoreError> {
         let users: Vec<UserId> = known.iter().map(|(user, _)| *user).collect();
-        let answers = self.presences_of(&users).await?;
-        let mut effects = Effects::default();
-        for ((_, asked), presence) in known.iter().zip(answers) {
-            self.presences
-                .watches
-                .answered(*asked, presence, &mut effects);
+        let (mut effects, mut failed) = (Effects::default(), Ok(()));
+        for ((_, asked), answer) in known.iter().zip(self.ask_for(&users).await) {
+            match answer {
+                Ok(presence) => self
+                    .presences
+                    .watches
+                    .answered(*asked, presence, &mut effects),
+                Err(error) => failed = Err(error),
+            }
         }
         self.apply(effects);
-        Ok(())
+        failed
     }
 
     /// The task that asks for everybody again, spread over the interval.
@@ -212,4 +225,9 @@ impl Fanout {
             self.unlink(&idle).await;
         }
     }
+}
+
+/// Redis knows nothing of somebody who left so long ago.
+fn is_forgotten(presence: &Presence) -> bool {
+    presence.status == PresenceStatus::Offline && presence.last_seen_at.is_none()
 }
