@@ -336,6 +336,42 @@ async fn users_of_a_cluster_are_asked_for_and_settled_too() {
 }
 
 #[tokio::test]
+async fn who_is_there_is_told_while_memory_is_full() {
+    let server = Redis::start().await;
+    let store = connect(&server.url()).await;
+    let (anna, ben) = (user(), user());
+    let (one, of_ben) = (session(anna), session(ben));
+    store.session_open(of_ben.clone()).await.unwrap();
+    server
+        .call(&["config", "set", "maxmemory", "1000000"])
+        .await;
+    let refused = store.append(super::support::entry(anna, "{}")).await;
+    assert!(refused.is_err(), "memory is not full: {refused:?}");
+
+    store.session_open(one.clone()).await.unwrap();
+    idle(&store, &one, true).await;
+    assert_eq!(appears(&store, anna).await.0, Away);
+    say(&store, &one, Busy, Some("no memory")).await;
+    say(&store, &one, Offline, None).await;
+    assert_eq!(
+        appears(&store, anna).await.0,
+        Offline,
+        "who hides is hidden"
+    );
+    let here = OpenHere {
+        user: ben,
+        session: of_ben.session,
+        device: of_ben.device.clone(),
+        dialect: "json",
+        is_idle: true,
+    };
+    let kept = store.session_keep(&of_ben.node, 1, 5, &[here]).await;
+    assert_eq!(kept.unwrap(), [true]);
+    close(&store, &of_ben, NOW).await;
+    assert_eq!(settle(&store).await, [ben]);
+}
+
+#[tokio::test]
 async fn a_shard_that_is_away_fails_its_own_users_only() {
     let cluster = Cluster::start().await;
     for master in cluster.nodes() {
