@@ -233,6 +233,7 @@ impl Fanout {
         lifecycle.spawn_essential("settle departures", fanout.clone().settle_departures());
         lifecycle.spawn_essential("pass on presences", fanout.clone().pass_on_presences());
         lifecycle.spawn_essential("tell presences", fanout.clone().tell_presences());
+        lifecycle.spawn_essential("ask what was missed", fanout.clone().ask_missed_presences());
         lifecycle.spawn_essential("ask for presences", fanout.clone().ask_presences_slowly());
         lifecycle.spawn_essential("unwatch idle users", fanout.clone().unwatch_idle());
         lifecycle.spawn_essential("keep sight", fanout.clone().keep_sight());

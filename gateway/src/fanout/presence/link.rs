@@ -140,23 +140,33 @@ impl Fanout {
         self.link_all(&mut users.to_vec());
     }
 
-    /// Bells of a shard may have been missed: its users are asked for.
-    pub(in crate::fanout) async fn ask_presences(
-        self: &Arc<Self>,
-        shard: usize,
-    ) -> Result<(), StoreError> {
-        let mut known = self.presences.watches.known();
-        known.retain(|(user, _)| self.store.shard_of(Topic::User(*user)) == shard);
-        stream::iter(known.chunks(CHUNK).map(Ok))
-            .try_for_each(|chunk| self.ask(chunk))
-            .await
+    /// Bells of a shard may have been missed.
+    pub(in crate::fanout) fn missed_presences(&self, shard: usize) {
+        self.presences.gaps.push(shard);
     }
 
-    /// Of whom there is no answer it stays as it is known.
-    async fn ask(self: &Arc<Self>, known: &[(UserId, u64)]) -> Result<(), StoreError> {
+    /// The task that then asks for the users of the shard. Logs are not kept waiting for it.
+    pub(in crate::fanout) async fn ask_missed_presences(self: Arc<Self>) {
+        let gaps = &self.presences.gaps;
+        while let Some(shard) = gaps.next(&self.lifecycle).await {
+            let mut known = self.presences.watches.known();
+            known.retain(|(user, _)| self.store.shard_of(Topic::User(*user)) == shard);
+            let asked = stream::iter(known.chunks(CHUNK).map(Ok))
+                .try_for_each(|chunk| self.ask_again(chunk))
+                .await;
+            if let Err(error) = asked {
+                tracing::debug!(%error, shard, "users cannot be asked for yet");
+                gaps.put_back(shard, &self.lifecycle).await;
+            }
+        }
+    }
+
+    /// Of whom there is no answer it stays as it is known. Postgres is not asked: when somebody was last
+    /// seen whom Redis has forgotten is known from the first time.
+    async fn ask_again(self: &Arc<Self>, known: &[(UserId, u64)]) -> Result<(), StoreError> {
         let users: Vec<UserId> = known.iter().map(|(user, _)| *user).collect();
         let (mut effects, mut failed) = (Effects::default(), Ok(()));
-        for ((_, asked), answer) in known.iter().zip(self.ask_for(&users).await) {
+        for ((_, asked), answer) in known.iter().zip(self.store.presences(&users).await) {
             match answer {
                 Ok(presence) => self
                     .presences
@@ -187,7 +197,7 @@ impl Fanout {
                     () = self.lifecycle.stopping() => return,
                 }
                 if let Some(chunk) = chunk
-                    && let Err(error) = self.ask(chunk).await
+                    && let Err(error) = self.ask_again(chunk).await
                 {
                     tracing::debug!(%error, "users cannot be asked for now");
                 }
@@ -228,6 +238,6 @@ impl Fanout {
 }
 
 /// Redis knows nothing of somebody who left so long ago.
-fn is_forgotten(presence: &Presence) -> bool {
+pub(super) fn is_forgotten(presence: &Presence) -> bool {
     presence.status == PresenceStatus::Offline && presence.last_seen_at.is_none()
 }

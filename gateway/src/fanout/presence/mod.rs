@@ -31,6 +31,8 @@ use std::{
     time::Duration,
 };
 
+use super::shards::Shards;
+
 /// How presence is treated on this node.
 #[derive(Debug, Clone)]
 pub struct PresenceSettings {
@@ -62,4 +64,5 @@ pub(super) struct Presences {
     departures: departures::Departures,
     sight: OnceLock<Arc<dyn Sight>>,
     looks: looks::Looks,
+    gaps: Shards,
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures_util::FutureExt as _;
-use shared::domain::{Presence, PresenceStatus, SessionId, UserId};
+use shared::domain::{Presence, PresenceStatus, SessionId, Timestamp, UserId};
 use tokio::time::{Instant, advance};
 use uuid::Uuid;
 
@@ -180,6 +180,28 @@ async fn an_answer_counts_unless_something_newer_was_heard_since() {
     // Redis has forgotten them.
     watches.answered(7, Presence::unknown(ANNA), &mut effects);
     assert_eq!(told(&outbox), ["presence.offline offline"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_somebody_was_last_seen_is_known_after_redis_has_forgotten_it() {
+    let (watches, outbox) = (Watches::default(), socket());
+    watched(&watches, &outbox, &[ANNA]);
+    let seen = |at| Presence {
+        last_seen_at: Some(Timestamp(at)),
+        ..presence(ANNA, 7, Offline)
+    };
+    let mut effects = Effects::default();
+    watches.hear(presence(ANNA, 6, Online), &mut effects);
+    watches.hear(seen(5), &mut effects);
+    watches.answered(7, Presence::unknown(ANNA), &mut effects);
+    let known = watches.heard_of(ANNA).unwrap();
+    assert_eq!((known.version, known.last_seen_at), (0, Some(Timestamp(5))));
+    // What Redis does know counts, and who is there has no such time.
+    watches.answered(0, seen(9), &mut effects);
+    let known = watches.heard_of(ANNA).unwrap();
+    assert_eq!(known.last_seen_at, Some(Timestamp(9)));
+    watches.answered(7, presence(ANNA, 8, Online), &mut effects);
+    assert_eq!(watches.heard_of(ANNA).unwrap().last_seen_at, None);
 }
 
 #[test]

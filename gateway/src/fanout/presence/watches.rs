@@ -19,7 +19,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::SharedPresence;
+use super::{SharedPresence, link::is_forgotten};
 use crate::fanout::{metrics, outbox::Outbox, topic::Effects};
 
 /// How long a watcher is not told again of the same user.
@@ -296,10 +296,13 @@ impl Watches {
     }
 
     /// They were asked for again when this was known.
-    pub(super) fn answered(&self, asked: u64, presence: Presence, effects: &mut Effects) {
+    pub(super) fn answered(&self, asked: u64, mut presence: Presence, effects: &mut Effects) {
         let part = self.part(presence.user);
         let watched = part.users.get(&presence.user);
-        if watched.is_some_and(|it| it.takes_answer(asked, &presence)) {
+        if let Some(watched) = watched.filter(|it| it.takes_answer(asked, &presence)) {
+            if is_forgotten(&presence) {
+                presence.last_seen_at = watched.known.last_seen_at;
+            }
             self.learn(part, presence, effects);
         }
     }
