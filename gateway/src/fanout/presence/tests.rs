@@ -149,6 +149,23 @@ async fn what_is_as_it_was_told_is_not_told_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_held_back_when_a_link_is_made_again_is_told_when_it_may_be() {
+    let (watches, outbox) = (Watches::default(), socket());
+    watched(&watches, &outbox, &[ANNA]);
+    told(&outbox);
+    watches.unlinked(&[ANNA]);
+    assert_eq!(claimed(&watches, ANNA), [ANNA]);
+    let mut effects = Effects::default();
+    watches.linked(vec![presence(ANNA, 1, Online)], &mut effects);
+    assert_eq!(told(&outbox), [""; 0], "she was told of a moment ago");
+    let scheduled = watches.scheduled.notified().now_or_never();
+    assert!(scheduled.is_some(), "whoever tells it knows of it");
+    advance(PAUSE).await;
+    assert_eq!(tell_due(&watches), None);
+    assert_eq!(told(&outbox), ["presence.online online"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn each_watcher_has_a_pause_of_its_own() {
     let (watches, old, new) = (Watches::default(), socket(), socket());
     watched(&watches, &old, &[ANNA]);

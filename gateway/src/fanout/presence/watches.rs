@@ -199,7 +199,7 @@ impl Watches {
     /// Users are heard of; this is how they appeared when they were asked for. What was heard since
     /// is newer.
     pub(super) fn linked(&self, presences: Vec<Presence>, effects: &mut Effects) {
-        let mut waiting = Waiting::default();
+        let (mut waiting, mut is_sooner) = (Waiting::default(), false);
         for presence in presences {
             let (now, user) = (Instant::now(), presence.user);
             let mut part = self.part(user);
@@ -211,12 +211,15 @@ impl Watches {
             if watched.takes_answer(watched.asked, &presence) {
                 watched.know(presence);
             }
-            part.tell(user, now, effects);
+            is_sooner |= part.tell(user, now, effects);
             if is_idle {
                 part.idle.push_back((now + LINGER, user));
             }
         }
         waiting.notify();
+        if is_sooner {
+            self.scheduled.notify_one();
+        }
     }
 
     /// Users are not heard of (any more).
