@@ -34,6 +34,19 @@ async fn presence_of(store: &Store, user: UserId) -> Presence {
     found
 }
 
+fn presence_key(store: &Store, user: UserId) -> String {
+    let partition = Topic::User(user).partition(store.partitions());
+    format!("{{{partition}}}:presence:{user}")
+}
+
+/// Milliseconds until a key is forgotten; -1 if it is not.
+async fn ttl(server: &Redis, key: &str) -> i64 {
+    match server.call(&["pttl", key]).await {
+        testkit::resp::Reply::Int(left) => left,
+        other => panic!("{other:?}"),
+    }
+}
+
 async fn appears(store: &Store, user: UserId) -> (PresenceStatus, u32, Option<String>) {
     let it = presence_of(store, user).await;
     (it.status, it.devices, it.text.map(|text| text.to_string()))
@@ -125,6 +138,69 @@ async fn a_user_is_there_from_the_first_session_until_after_the_last() {
     let back = presence_of(&store, anna).await;
     assert!(back.version > gone.version);
     assert_eq!((back.status, back.last_seen_at), (Online, None));
+}
+
+#[tokio::test]
+async fn who_was_forgotten_comes_back_with_a_version_that_is_news() {
+    let server = Redis::start().await;
+    let store = connect(&server.url()).await;
+    let anna = user();
+    let one = session(anna);
+    store.session_open(one.clone()).await.unwrap();
+    for status in [Busy, Away, Busy] {
+        say(&store, &one, status, None).await;
+    }
+    let before = say(&store, &one, Away, None).await;
+    close(&store, &one, NOW).await;
+    assert_eq!(settle(&store).await, [anna]);
+    let key = presence_key(&store, anna);
+    let left: i64 = ttl(&server, &key).await;
+    assert!(left > 0, "who is gone is forgotten some time");
+    server.call(&["del", &key]).await;
+    store.session_open(one).await.unwrap();
+    assert!(presence_of(&store, anna).await.version > before.version);
+}
+
+#[tokio::test]
+async fn who_is_there_is_not_forgotten_however_long_that_is() {
+    let server = Redis::start().await;
+    let store = connect(&server.url()).await;
+    let anna = user();
+    let one = session(anna);
+    let key = presence_key(&store, anna);
+    for _ in 0..2 {
+        store.session_open(one.clone()).await.unwrap();
+        assert_eq!(ttl(&server, &key).await, -1);
+        // Whoever hides is there, too.
+        say(&store, &one, Offline, None).await;
+        assert_eq!(ttl(&server, &key).await, -1);
+        close(&store, &one, NOW).await;
+        assert_eq!(settle(&store).await, [anna]);
+        assert!(ttl(&server, &key).await > 0);
+    }
+    // Neither is who says so at once.
+    store.session_open(one.clone()).await.unwrap();
+    server.call(&["pexpire", &key, "100000"]).await;
+    say(&store, &one, Busy, None).await;
+    assert_eq!(ttl(&server, &key).await, -1);
+}
+
+#[tokio::test]
+async fn somebody_was_last_seen_when_their_last_session_ended() {
+    let server = Redis::start().await;
+    let store = connect(&server.url()).await;
+    let anna = user();
+    let one = session(anna);
+    store.session_open(one.clone()).await.unwrap();
+    close(&store, &one, Duration::from_millis(50)).await;
+    let closed = store.time().await.unwrap();
+    testkit::eventually("anna is gone", Duration::from_secs(20), || async {
+        (settle(&store).await == [anna]).then_some(())
+    })
+    .await;
+    let seen = presence_of(&store, anna).await.last_seen_at.unwrap();
+    assert!(seen <= closed, "{seen:?} is after {closed:?}");
+    assert_eq!(recorded(&store, anna).await, [seen.0]);
 }
 
 #[tokio::test]
@@ -322,10 +398,17 @@ async fn users_of_a_cluster_are_asked_for_and_settled_too() {
             is_idle: true,
         })
         .collect();
-    let told = store.note_activity(&all).await;
+    // Of every other user, so that nobody is taken for somebody else.
+    let some: Vec<Activity> = all.into_iter().step_by(2).collect();
+    let told = store.note_activity(&some).await;
+    assert_eq!(told.len(), some.len());
     assert!(told.iter().all(Result::is_ok), "{told:?}");
+    let found = store.presences(&users).await;
+    for (n, found) in found.into_iter().enumerate() {
+        let status = if n % 2 == 0 { Away } else { Online };
+        assert_eq!(found.unwrap().status, status);
+    }
     for it in &sessions {
-        assert_eq!(appears(&store, it.user).await.0, Away);
         close(&store, it, NOW).await;
     }
     let mut gone = settle(&store).await;
