@@ -219,7 +219,11 @@ async fn who_comes_back_in_time_was_never_away() {
     assert_eq!(settle(&store).await, []);
     let before = presence_of(&store, anna).await;
     assert_eq!(close(&store, &last, LATER).await, Closed::Last);
+    store.session_open(last.clone()).await.unwrap();
+    // Even at the last moment, before anybody settled it.
+    assert_eq!(close(&store, &last, NOW).await, Closed::Last);
     store.session_open(last).await.unwrap();
+    assert_eq!(settle(&store).await, []);
     let after = presence_of(&store, anna).await;
     assert_eq!(before, after, "nothing was told in between");
 }
@@ -294,6 +298,12 @@ async fn what_users_say_counts_until_they_are_gone() {
         Online,
         "who speaks is there"
     );
+    // Nor is that forgotten when other devices come and go.
+    let other = session(anna);
+    store.session_open(other.clone()).await.unwrap();
+    idle(&store, &other, true).await;
+    close(&store, &other, LATER).await;
+    assert_eq!(appears(&store, anna).await.0, Online);
     let closed = session(anna);
     let nobody = store.set_presence(anna, closed.session, Busy, None).await;
     assert_eq!(nobody.unwrap(), None);
