@@ -324,9 +324,13 @@ async fn a_shard_that_is_away_concerns_its_own_users_only() {
     cluster.nodes()[owner].pause();
 
     // Together, and again and again.
-    attached.iter().for_each(|it| it.note_activity(true));
+    for it in &attached {
+        it.note_activity(true);
+    }
     is_told(&watcher, ben, "away").await;
-    attached.iter().for_each(|it| it.note_activity(false));
+    for it in &attached {
+        it.note_activity(false);
+    }
     is_told(&watcher, ben, "online").await;
     attached[0].note_activity(true);
     let answers = node.presences_of(&[ben, away, hidden]).await;
@@ -343,7 +347,7 @@ async fn a_shard_that_is_away_concerns_its_own_users_only() {
     let refused = answers[1].as_ref().unwrap_err();
     assert_eq!(refused.code, Code::Unavailable, "{refused}");
     let all = wish(Interest::Presence(None));
-    let answers = node.watch(&second.outbox, &[all.clone()]).await;
+    let answers = node.watch(&second.outbox, std::slice::from_ref(&all)).await;
     assert_eq!(answers, [Ok(())]);
     node.show_presences(&second.outbox, &[all.interest]);
     is_told(&second, ben, "online").await;

@@ -120,7 +120,7 @@ impl Store {
         for (group, answer) in told {
             let told = answer.map(drop);
             for (_, index) in group {
-                all[index] = told.clone();
+                all[index].clone_from(&told);
             }
         }
         all

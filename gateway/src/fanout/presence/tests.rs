@@ -183,6 +183,19 @@ async fn each_watcher_has_a_pause_of_its_own() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whoever_begins_to_watch_is_shown_what_was_heard_last() {
+    let (watches, old, new) = (Watches::default(), socket(), socket());
+    watched(&watches, &old, &[ANNA]);
+    hear(&watches, presence(ANNA, 1, Busy));
+    watched(&watches, &new, &[ANNA]);
+    assert_eq!(told(&new), ["presence.update busy"]);
+    advance(PAUSE).await;
+    hear(&watches, presence(ANNA, 2, Away));
+    watched(&watches, &old, &[ANNA]);
+    assert_eq!(told(&old).last().unwrap(), "presence.update away");
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_answer_counts_unless_something_newer_was_heard_since() {
     let (watches, outbox) = (Watches::default(), socket());
     watched(&watches, &outbox, &[ANNA]);
