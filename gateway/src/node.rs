@@ -104,6 +104,21 @@ fn ids_of(socket: &Listener) -> (SessionId, UserId) {
     (caller.session, caller.user)
 }
 
+/// The lines that say so of these topics: a line each, but of several users who are watched one with
+/// their number.
+fn lines(topics: &[Interest]) -> Vec<(String, Option<usize>)> {
+    let is_user = |it: &&Interest| matches!(it, Interest::Presence(Some(_)));
+    let (users, others): (Vec<_>, Vec<_>) = topics.iter().partition(is_user);
+    let alone = |it: &Interest| (it.to_string(), None);
+    let mut lines: Vec<_> = others.into_iter().map(alone).collect();
+    match users[..] {
+        [] => {}
+        [user] => lines.push(alone(user)),
+        _ => lines.push(("presence".to_owned(), Some(users.len()))),
+    }
+    lines
+}
+
 fn token_ref(identity: &Identity) -> TokenRef {
     TokenRef {
         id: identity.token_id.as_deref().unwrap_or_default().into(),
@@ -219,18 +234,19 @@ impl Host for Node {
             }
             for (wish, begun) in answers {
                 match begun {
-                    Ok(()) => {
-                        let (session, user) = ids_of(&socket);
-                        let topic = wish.interest;
-                        tracing::info!(event = "subscribe", %session, %user, %topic, "subscribed");
-                        granted.push(topic);
-                    }
-                    Err(refusal) => {
-                        let (session, user) = ids_of(&socket);
-                        let (topic, code) = (wish.interest, refusal.code);
-                        tracing::info!(event = "denied", %session, %user, asked = "subscribe", %topic, %code, "subscription refused");
-                        refused.push((topic, code));
-                    }
+                    Ok(()) => granted.push(wish.interest),
+                    Err(refusal) => refused.push((wish.interest, refusal.code)),
+                }
+            }
+            let (session, user) = ids_of(&socket);
+            for (topic, users) in lines(&granted) {
+                tracing::info!(event = "subscribe", %session, %user, topic, users, "subscribed");
+            }
+            for of_code in refused.chunk_by(|(_, one), (_, other)| one == other) {
+                let (topics, code): (Vec<_>, _) =
+                    (of_code.iter().map(|it| it.0).collect(), of_code[0].1);
+                for (topic, users) in lines(&topics) {
+                    tracing::info!(event = "denied", %session, %user, asked = "subscribe", topic, users, %code, "subscription refused");
                 }
             }
             // Behind the answer: nothing is written for the session before this returns.
@@ -250,15 +266,18 @@ impl Host for Node {
         let app = self.app.clone();
         Box::pin(async move {
             for wish in &wanted.wishes {
-                let ((session, user), topic) = (ids_of(&socket), wish.interest);
-                tracing::info!(event = "unsubscribe", %session, %user, %topic, "unsubscribed");
                 app.fanout.unsubscribe(&socket.outbox, wish);
             }
             let granted = wanted.wishes.into_iter().map(|wish| wish.interest);
+            let granted: Vec<Interest> = granted.collect();
+            let (session, user) = ids_of(&socket);
+            for (topic, users) in lines(&granted) {
+                tracing::info!(event = "unsubscribe", %session, %user, topic, users, "unsubscribed");
+            }
             Answer {
                 to: wanted.id,
                 outcome: Ok(Outcome::Unsubscribed(Subscribed {
-                    granted: granted.collect(),
+                    granted,
                     refused: Vec::new(),
                     settled: wanted.settled,
                 })),

@@ -37,6 +37,7 @@ redis.register_function{
     redis.call('PERSIST', known)
     return show(tag, user, now, known, status, text, at[3], seen)
   end,
+  flags = {'allow-oom'}, -- bounded per user; whoever wants to hide cannot wait for memory
 }
 
 redis.register_function{

@@ -1,7 +1,9 @@
 //! What nodes write about sockets and requests, at the default level.
 
 use serde_json::{Value, json};
-use testkit::{Deployment, Plan, Socket, SocketOptions, eventually, node::Node, wait::PATIENCE};
+use testkit::{
+    Deployment, Plan, Socket, SocketOptions, User, eventually, node::Node, wait::PATIENCE,
+};
 
 use crate::{
     conversations::{group, say},
@@ -110,4 +112,41 @@ async fn what_is_followed_said_and_refused_are_events_with_stable_names() {
     let said = line(gateway, "message accepted", is_said).await;
     assert_eq!(said["conversation"], id.as_str(), "{said}");
     assert!(!gateway.log().contains("whispered"));
+}
+
+#[tokio::test]
+async fn many_users_who_are_watched_are_one_line() {
+    let plan = Plan::default().gateways(1).workers(0);
+    let tidegate = Deployment::start_with(plan).await;
+    let gateway = &tidegate.gateways[0];
+    let mut users = Vec::new();
+    for n in 0..3 {
+        users.push(tidegate.user(&format!("user-{n}")).await);
+    }
+    let eve = tidegate.user("eve").await;
+    let all: Vec<&User> = users.iter().collect();
+    group(&tidegate, &all).await;
+    let (socket, _) = tidegate.connect(0, &users[0], "phone").await;
+    let ids = [&users[1].id, &users[2].id, &eve.id];
+    let wish = json!({"topics": ["presence"], "filters": {"user_ids": ids}});
+    socket.request("subscribe", wish.clone()).await;
+    socket.request("unsubscribe", wish).await;
+    let of = |name: &'static str| move |line: &Value| line["event"] == name;
+    let subscribed = line(gateway, "subscribed", of("subscribe")).await;
+    assert_eq!(
+        (&subscribed["topic"], &subscribed["users"]),
+        (&json!("presence"), &json!(2)),
+        "{subscribed}"
+    );
+    let refused = line(gateway, "subscription refused", of("denied")).await;
+    let topic = json!(format!("presence:{}", eve.id));
+    assert_eq!(
+        (&refused["topic"], &refused["users"]),
+        (&topic, &Value::Null),
+        "{refused}"
+    );
+    let left = line(gateway, "unsubscribed", of("unsubscribe")).await;
+    assert_eq!(left["users"], json!(3), "{left}");
+    let log = gateway.log();
+    assert_eq!(log.matches(r#""subscribed""#).count(), 1);
 }

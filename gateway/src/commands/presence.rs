@@ -72,7 +72,8 @@ struct Refused {
     code: Code,
 }
 
-/// How users appear. Whom one may not see, and who does not exist, is named among the refused.
+/// How users appear. Whom one may not see, and who does not exist, is named among the refused; so is,
+/// as `unavailable`, of whom nothing can be told while others can.
 pub(super) async fn query(
     app: &Arc<App>,
     asker: &Asker,
@@ -89,16 +90,30 @@ pub(super) async fn query(
     let may = app.fanout.who_may_be_seen(&asked).await?;
     let (seen, hidden): (Vec<_>, Vec<_>) = asked.into_iter().partition(|pair| may.contains(pair));
     let seen: Vec<UserId> = seen.into_iter().map(|(_, user)| user).collect();
-    let users = app.fanout.presences_of(&seen).await;
-    let state = State {
-        users: users.map_err(|error| store_refusal(&error))?,
-        refused: hidden
-            .into_iter()
-            .map(|(_, user_id)| Refused {
-                user_id,
-                code: Code::Forbidden,
-            })
-            .collect(),
-    };
+    let mut refused: Vec<Refused> = hidden
+        .into_iter()
+        .map(|(_, user_id)| Refused {
+            user_id,
+            code: Code::Forbidden,
+        })
+        .collect();
+    let (mut users, mut failed) = (Vec::new(), None);
+    for (user_id, found) in seen.iter().zip(app.fanout.presences_of(&seen).await) {
+        match found {
+            Ok(presence) => users.push(presence),
+            Err(error) => {
+                let code = store_refusal(&error).code;
+                refused.push(Refused {
+                    user_id: *user_id,
+                    code,
+                });
+                failed = Some(error);
+            }
+        }
+    }
+    if let Some(error) = failed.filter(|_| users.is_empty()) {
+        return Err(store_refusal(&error));
+    }
+    let state = State { users, refused };
     Ok(Reply::answer("presence.state", Json::of(&state)))
 }

@@ -10,7 +10,7 @@ use shared::domain::{ConversationId, Position, Presence, Queue};
 
 use super::{
     addresses::Addresses,
-    chosen::{Chosen, Notice},
+    chosen::{Begun, Chosen, Notice},
     heard::Reads,
     item::{Happening, Item},
     line::{Lent, Written},
@@ -178,6 +178,15 @@ impl Backlog {
         if let Some(track) = self.track_mut(feed) {
             track.place.sent = track.place.sent.max(position);
         }
+    }
+
+    /// How the socket began to listen, if the feed is a conversation's.
+    pub(super) fn begun(&self, feed: Feed) -> Option<Begun> {
+        let Feed::Conversation(id) = feed else {
+            return None;
+        };
+        let listening = self.chosen()?.conversations.get(&id)?;
+        Some(listening.begun)
     }
 
     /// Takes a feed from the socket.

@@ -19,6 +19,7 @@ impl Fanout {
     pub(super) fn gap(&self, shard: usize) {
         metrics::GAPS.increment(1);
         self.gaps.push(shard);
+        self.missed_presences(shard);
     }
 
     /// The task that looks at shards with a gap.
@@ -29,8 +30,7 @@ impl Fanout {
             tracing::info!(shard, topics = topics.len(), "bells may have been missed");
             // A displacement may be among what was missed.
             self.unregistered.push(shard);
-            let compared = self.compare_all(&topics).await;
-            if let Err(error) = compared.and(self.ask_presences(shard).await) {
+            if let Err(error) = self.compare_all(&topics).await {
                 tracing::warn!(%error, shard, "heads cannot be compared yet");
                 self.gaps.put_back(shard, &self.lifecycle).await;
             }

@@ -32,6 +32,9 @@ use crate::dialect::{AckMode, Feed};
 /// Locks of the map. A power of two, well above the number of threads.
 const SHARDS: usize = 64;
 
+/// How many parts [`Hub::members_of_part`] knows.
+pub(super) const PARTS: usize = SHARDS;
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Hub {
@@ -416,12 +419,17 @@ impl Hub {
 
     /// All sockets.
     pub(super) fn all_members(&self) -> Vec<Arc<Outbox>> {
-        let members = |shard: &Mutex<HashMap<Topic, TopicState>>| {
-            let shard = shard.lock();
-            let of_topic = |state: &TopicState| state.members().to_vec();
-            shard.values().flat_map(of_topic).collect::<Vec<_>>()
-        };
-        self.shards.iter().flat_map(members).collect()
+        (0..PARTS)
+            .flat_map(|part| self.members_of_part(part))
+            .collect()
+    }
+
+    /// The sockets of some users, for whoever walks through all and need not have them at once; those of a
+    /// user stand together.
+    pub(super) fn members_of_part(&self, part: usize) -> Vec<Arc<Outbox>> {
+        let shard = self.shards[part].lock();
+        let of_topic = |state: &TopicState| state.members().to_vec();
+        shard.values().flat_map(of_topic).collect()
     }
 
     /// The sockets of a session, wherever it is; walks through all of them.

@@ -2,9 +2,13 @@
 
 use std::sync::Arc;
 
-use shared::domain::{ConversationId, SessionId};
+use shared::domain::{ConversationId, SessionId, UserId};
 
-use super::{chosen::Wants, outbox::Outbox, shared_entry::SharedEntry};
+use super::{
+    chosen::{Begun, Wants},
+    outbox::Outbox,
+    shared_entry::SharedEntry,
+};
 use crate::dialect::{Feed, Messages};
 
 /// See the module. A socket knows its own seat, so that whoever leaves need not be looked for.
@@ -95,15 +99,17 @@ impl Listeners {
 
 /// Of what stood there when it began to listen, a socket is due only what came to it in no other way.
 fn is_due(outbox: &Outbox, conversation: ConversationId, entry: &SharedEntry) -> bool {
-    let Some(begun) = outbox.begun(conversation) else {
-        return false;
-    };
+    let user = outbox.member().map(|member| member.user);
+    let begun = outbox.begun(conversation);
+    begun.is_some_and(|begun| owes(begun, user, entry))
+}
+
+/// The same of a user's socket that began so.
+pub(super) fn owes(begun: Begun, user: Option<UserId>, entry: &SharedEntry) -> bool {
     if entry.position() > begun.judged_at {
         return true;
     }
-    let is_told = outbox
-        .member()
-        .is_some_and(|member| entry.is_told_to(member.user));
+    let is_told = user.is_some_and(|user| entry.is_told_to(user));
     entry.is_uncopied() && entry.entry().id > begun.after && !is_told
 }
 

@@ -232,10 +232,13 @@ impl Fanout {
         lifecycle.spawn_essential("lapse typing", fanout.clone().lapse_typing());
         lifecycle.spawn_essential("tell activities", fanout.clone().tell_activities());
         lifecycle.spawn_essential("settle departures", fanout.clone().settle_departures());
+        lifecycle.spawn_essential("pass on presences", fanout.clone().pass_on_presences());
         lifecycle.spawn_essential("tell presences", fanout.clone().tell_presences());
+        lifecycle.spawn_essential("ask what was missed", fanout.clone().ask_missed_presences());
         lifecycle.spawn_essential("ask for presences", fanout.clone().ask_presences_slowly());
         lifecycle.spawn_essential("unwatch idle users", fanout.clone().unwatch_idle());
         lifecycle.spawn_essential("keep sight", fanout.clone().keep_sight());
+        lifecycle.spawn_essential("look who is seen", fanout.clone().sweep_sight());
         lifecycle.spawn_essential("write receipts", fanout.clone().write_receipts());
         lifecycle.spawn_essential("write reading", fanout.clone().write_reading());
         lifecycle.spawn("follow broadcasts", fanout.clone().follow_broadcasts());

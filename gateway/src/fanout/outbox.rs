@@ -25,6 +25,7 @@ use super::{
     chosen::Notice,
     item::{Happening, Item, SharedSignal},
     line::{Lent, Line, Written},
+    listeners::owes,
     member::Member,
     metrics,
     place::Mode,
@@ -351,6 +352,13 @@ impl Outbox {
             return Offered::NotLive;
         }
         if entry.position() <= sent {
+            return Offered::Taken(Then::Nothing);
+        }
+        let user = || self.member.get().map(|member| member.user);
+        let begun = state.begun(feed);
+        if begun.is_some_and(|begun| !owes(begun, user(), entry)) {
+            // It began where this node had not come to the end of the log by which its right was judged.
+            state.pass(feed, entry.position());
             return Offered::Taken(Then::Nothing);
         }
         let bytes = entry.frame(self.dialect).len();

@@ -191,8 +191,8 @@ async fn other(
     let fanout = &api.app()?.fanout;
     if !fanout.who_may_be_seen(&[(me, id)]).await?.is_empty() {
         // A profile is worth more than the time: without Redis it comes without.
-        let found = fanout.presences_of(&[id]).await.unwrap_or_default();
-        profile.last_seen_at = found.first().and_then(|it| it.last_seen_at);
+        let found = fanout.presences_of(&[id]).await;
+        profile.last_seen_at = found.iter().flatten().find_map(|it| it.last_seen_at);
     }
     Ok(Json(profile))
 }

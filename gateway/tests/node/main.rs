@@ -12,6 +12,7 @@ mod commands;
 mod desk;
 mod fanout;
 mod listening;
+mod presence;
 mod queues;
 mod reach;
 mod support;

@@ -209,6 +209,8 @@ pub struct Seen {
     pub notices: Mutex<Vec<Notice>>,
     /// What stands in no log.
     pub signals: Mutex<Vec<String>>,
+    /// Of those, users and how they appear.
+    pub presences: Mutex<Vec<String>>,
     pub closed: Mutex<Option<CloseReason>>,
     /// Takes nothing while set.
     pub stalled: AtomicBool,
@@ -223,6 +225,13 @@ impl Seen {
         let number = |name: &str| json[name].as_u64();
         let (Some(epoch), Some(offset)) = (number("epoch"), number("offset")) else {
             let name = json["type"].as_str().unwrap_or_default();
+            if let (Some(user), Some(status)) = (
+                json["payload"]["userId"].as_str(),
+                json["payload"]["status"].as_str(),
+            ) {
+                let presence = format!("{user} {status}");
+                self.presences.lock().push(presence);
+            }
             return self.signals.lock().push(name.to_owned());
         };
         let text = json["payload"]["content"].as_str().unwrap_or_default();

@@ -1,21 +1,27 @@
 //! How users appear: asked for, set, and settled when they are gone. What a session brings about
 //! happens with the session itself, see [`Store::session_open`].
 
+use std::{collections::BTreeMap, sync::OnceLock};
+
 use fred::types::Value;
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::{StreamExt as _, future::join_all, stream};
 
 use super::{
     bells::read_presence,
     error::StoreError,
-    functions, keys, reply,
+    functions::{self, Function},
+    keys, reply,
     store::{Store, texts},
 };
 use crate::domain::{Partition, Presence, PresenceStatus, SessionId, Topic, UserId};
 
-/// Partitions of a cluster asked at a time.
-const AT_ONCE: usize = 32;
+/// Partitions of a shard asked at a time.
+const AT_ONCE: usize = 16;
 /// Most users who are settled in one call; so many may have left others.
 pub const MOST_SETTLED: usize = 256;
+
+/// Users whom one call may be about: the partition of each, and its place in the list.
+type Group = Vec<(Partition, usize)>;
 
 /// What a client did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,27 +34,41 @@ pub struct Activity {
     pub is_idle: bool,
 }
 
+/// What became of users who left.
+#[derive(Debug, Default)]
+pub struct Settled {
+    /// Who is gone; each user once, whoever asks.
+    pub gone: Vec<UserId>,
+    /// Partitions where more may be left: there were very many.
+    pub more: Vec<Partition>,
+    /// Partitions that could not be asked.
+    pub failed: Vec<Partition>,
+    /// Why.
+    pub error: Option<StoreError>,
+}
+
 impl Store {
-    /// How these users appear, in their order. Of whom nothing is known looks offline, with
-    /// version 0; the record may know when they were last seen.
-    pub async fn presences(&self, users: &[UserId]) -> Result<Vec<Presence>, StoreError> {
-        let groups = self.groups(users.iter().map(|user| Topic::User(*user)))?;
-        let mut found: Vec<Presence> = users.iter().copied().map(Presence::unknown).collect();
-        let answers = stream::iter(groups).map(|group| async move {
-            let mut args = Vec::with_capacity(group.len() * 2);
-            for (partition, index) in &group {
-                args.extend(texts([&keys::tag(*partition), &users[*index].to_string()]));
-            }
-            let answer = self.call(group[0].0, functions::PRESENCES, args).await?;
-            Ok::<_, StoreError>((group, reply::list(answer)?))
-        });
-        let mut answers = answers.buffer_unordered(AT_ONCE);
-        while let Some((group, answer)) = answers.try_next().await? {
-            for ((_, index), one) in group.iter().zip(answer.chunks_exact(5)) {
-                found[*index] = presence(users[*index], one)?;
+    /// How each of these users appears, in their order. Of whom nothing is known looks offline, with
+    /// version 0; the record may know when they were last seen. A shard that is away fails its own.
+    pub async fn presences(&self, users: &[UserId]) -> Vec<Result<Presence, StoreError>> {
+        let call = |group: &Group| {
+            let args = group.iter().flat_map(|(partition, index)| {
+                texts([&keys::tag(*partition), &users[*index].to_string()])
+            });
+            args.collect()
+        };
+        let asked = self.call_each_user(functions::PRESENCES, users, call).await;
+        let mut found: Vec<_> = users.iter().map(|it| Ok(Presence::unknown(*it))).collect();
+        for (group, answer) in asked {
+            let answer = answer.and_then(reply::list);
+            for (n, (_, index)) in group.into_iter().enumerate() {
+                found[index] = match &answer {
+                    Ok(words) => presence(users[index], words.get(n * 5..n * 5 + 5).unwrap_or(&[])),
+                    Err(error) => Err(error.clone()),
+                };
             }
         }
-        Ok(found)
+        found
     }
 
     /// A user says on a session how they want to appear; `Online` takes that back. Without a text
@@ -77,56 +97,125 @@ impl Store {
         presence(user, &answer).map(Some)
     }
 
-    /// Whether the clients of these sessions do something.
-    pub async fn note_activity(&self, activities: &[Activity]) -> Result<(), StoreError> {
-        let groups = self.groups(activities.iter().map(|it| Topic::User(it.user)))?;
-        for group in groups {
-            let mut args = Vec::with_capacity(group.len() * 4);
-            for (partition, index) in &group {
+    /// Whether the clients of these sessions do something: of each whether that was told, in their order.
+    /// A shard that is away fails its own.
+    pub async fn note_activity(&self, activities: &[Activity]) -> Vec<Result<(), StoreError>> {
+        let users: Vec<UserId> = activities.iter().map(|it| it.user).collect();
+        let call = |group: &Group| {
+            let args = group.iter().flat_map(|(partition, index)| {
                 let it = activities[*index];
-                args.extend(texts([
+                texts([
                     &keys::tag(*partition),
                     &it.user.to_string(),
                     &it.session.to_string(),
                     if it.is_idle { "1" } else { "" },
-                ]));
+                ])
+            });
+            args.collect()
+        };
+        let told = self
+            .call_each_user(functions::PRESENCE_IDLE, &users, call)
+            .await;
+        let mut all = vec![Ok(()); activities.len()];
+        for (group, answer) in told {
+            let told = answer.map(drop);
+            for (_, index) in group {
+                all[index].clone_from(&told);
             }
-            self.call(group[0].0, functions::PRESENCE_IDLE, args)
-                .await?;
         }
-        Ok(())
+        all
     }
 
     /// Users of these partitions whose last session ended and whose time to come back is over are
-    /// gone: who watches them is told. Answers who that is, each user once whoever asks. If there
-    /// are very many of them, some are left for the next call.
-    pub async fn settle_presences(
-        &self,
-        partitions: &[Partition],
-    ) -> Result<Vec<UserId>, StoreError> {
-        let calls = self.groups_of(partitions)?;
-        let answers = stream::iter(calls).map(|partitions| async move {
+    /// gone: who watches them is told.
+    pub async fn settle_presences(&self, partitions: &[Partition]) -> Settled {
+        let mut settled = Settled::default();
+        let calls = match self.groups_of(partitions) {
+            Ok(calls) => calls,
+            Err(error) => {
+                settled.failed = partitions.to_vec();
+                settled.error = Some(error);
+                return settled;
+            }
+        };
+        let calls = calls.into_iter().map(|partitions| {
             let mut args: Vec<Value> = vec![(MOST_SETTLED as i64).into()];
             args.extend(partitions.iter().map(|it| Value::from(keys::tag(*it))));
-            let answer = self.call(partitions[0], functions::PRESENCE_SETTLE, args);
-            reply::list(answer.await?)?
-                .iter()
-                .map(reply::parse)
-                .collect::<Result<Vec<UserId>, _>>()
+            (partitions[0], args, partitions)
         });
-        // One that is away is no reason not to hear of the others.
-        let (mut gone, mut failed) = (Vec::new(), None);
-        let mut answers = answers.buffer_unordered(AT_ONCE);
-        while let Some(answer) = answers.next().await {
-            match answer {
-                Ok(users) => gone.extend(users),
-                Err(error) => failed = Some(error),
+        let answers = self.call_each(functions::PRESENCE_SETTLE, calls.collect());
+        for (partitions, answer) in answers.await {
+            let gone = answer.and_then(reply::list).and_then(|gone| {
+                let gone = gone.iter().map(reply::parse);
+                gone.collect::<Result<Vec<UserId>, _>>()
+            });
+            match gone {
+                Ok(gone) => {
+                    if gone.len() >= MOST_SETTLED {
+                        settled.more.extend(partitions);
+                    }
+                    settled.gone.extend(gone);
+                }
+                Err(error) => {
+                    settled.failed.extend(partitions);
+                    settled.error = Some(error);
+                }
             }
         }
-        match failed {
-            Some(error) if gone.is_empty() => Err(error),
-            _ => Ok(gone),
+        settled
+    }
+
+    async fn call_each_user(
+        &self,
+        function: Function,
+        users: &[UserId],
+        args: impl Fn(&Group) -> Vec<Value>,
+    ) -> Vec<(Group, Result<Value, StoreError>)> {
+        let groups = match self.groups(users.iter().map(|user| Topic::User(*user))) {
+            Ok(groups) => groups,
+            Err(error) => {
+                let all = users.iter().enumerate();
+                let all = all.map(|(index, _)| (Partition(0), index)).collect();
+                return vec![(all, Err(error))];
+            }
+        };
+        let calls = groups.into_iter().map(|group| {
+            let args = args(&group);
+            (group[0].0, args, group)
+        });
+        self.call_each(function, calls.collect()).await
+    }
+
+    /// Several calls of a function, shards side by side. Once one finds its shard away, those that were
+    /// not begun there fail with it: each of them would wait as long.
+    async fn call_each<G>(
+        &self,
+        function: Function,
+        calls: Vec<(Partition, Vec<Value>, G)>,
+    ) -> Vec<(G, Result<Value, StoreError>)> {
+        let topology = self.topology().ok();
+        let mut by_shard: BTreeMap<Option<usize>, Vec<_>> = BTreeMap::new();
+        for call in calls {
+            let shard = topology.as_ref().and_then(|it| it.shard_of(call.0));
+            by_shard.entry(shard).or_default().push(call);
         }
+        let shards = by_shard.into_values().map(|calls| async move {
+            let away = OnceLock::new();
+            let away = &away;
+            let answers = stream::iter(calls).map(|(partition, args, group)| async move {
+                if let Some(error) = away.get() {
+                    return (group, Err(StoreError::clone(error)));
+                }
+                let answer = self.call(partition, function, args).await;
+                if let Err(error @ (StoreError::Unavailable(_) | StoreError::Unknown(_))) = &answer
+                {
+                    let _ = away.set(error.clone());
+                }
+                (group, answer)
+            });
+            answers.buffer_unordered(AT_ONCE).collect::<Vec<_>>().await
+        });
+        join_all(shards).await.into_iter().flatten().collect()
     }
 }
 

@@ -3,21 +3,23 @@
 
 use std::sync::Arc;
 
-use shared::{domain::Partition, redis::MOST_SETTLED};
+use shared::domain::Partition;
 
 use crate::{context::Context, metrics::GONE};
 
-/// One run over all partitions.
+/// One run over all partitions; fails if some could not be asked.
 pub async fn run(context: Arc<Context>) -> anyhow::Result<()> {
-    let all: Vec<_> = (0..context.store.partitions().0).map(Partition).collect();
-    loop {
-        let gone = context.store.settle_presences(&all).await?.len();
+    let mut partitions: Vec<_> = (0..context.store.partitions().0).map(Partition).collect();
+    let mut failed = None;
+    while !partitions.is_empty() {
+        let settled = context.store.settle_presences(&partitions).await;
+        let gone = settled.gone.len();
         GONE.increment(gone as u64);
         if gone > 0 {
             tracing::debug!(users = gone, "users are gone");
         }
-        if gone < MOST_SETTLED {
-            return Ok(());
-        }
+        failed = failed.or(settled.error);
+        partitions = settled.more;
     }
+    failed.map_or(Ok(()), |error| Err(error.into()))
 }

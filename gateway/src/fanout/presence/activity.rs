@@ -3,11 +3,8 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use shared::{
-    domain::{SessionId, UserId},
-    redis::Activity,
-};
-use tokio::sync::Notify;
+use shared::{domain::SessionId, redis::Activity};
+use tokio::{sync::Notify, time::Instant};
 
 use crate::fanout::{Fanout, Outbox};
 
@@ -17,59 +14,51 @@ const BATCH: usize = 256;
 const GATHER: Duration = Duration::from_millis(50);
 const RETRY: Duration = Duration::from_secs(1);
 
-/// What Redis does not know yet: at most one change per open socket.
+/// The sockets of which Redis does not know yet whether their clients do something.
 #[derive(Debug, Default)]
 pub(super) struct Activities {
-    changes: Mutex<HashMap<SessionId, (UserId, bool)>>,
+    changes: Mutex<HashMap<SessionId, Arc<Outbox>>>,
     news: Notify,
 }
 
 impl Activities {
-    fn push(&self, user: UserId, session: SessionId, is_idle: bool) {
-        self.changes.lock().insert(session, (user, is_idle));
+    fn push(&self, session: SessionId, outbox: Arc<Outbox>) {
+        self.changes.lock().insert(session, outbox);
         self.news.notify_one();
     }
 
-    fn take(&self) -> Vec<Activity> {
+    /// Some of those that did not end meanwhile.
+    fn take(&self) -> Vec<Arc<Outbox>> {
         let mut changes = self.changes.lock();
+        changes.retain(|_, outbox| !outbox.is_ended());
         let sessions: Vec<SessionId> = changes.keys().take(BATCH).copied().collect();
-        let taken = sessions.into_iter().filter_map(|session| {
-            let (user, is_idle) = changes.remove(&session)?;
-            Some(Activity {
-                user,
-                session,
-                is_idle,
-            })
-        });
+        let taken = sessions.iter().filter_map(|it| changes.remove(it));
         taken.collect()
-    }
-
-    /// Unless something newer is known meanwhile.
-    fn put_back(&self, taken: Vec<Activity>) {
-        let mut changes = self.changes.lock();
-        for it in taken {
-            let change = (it.user, it.is_idle);
-            changes.entry(it.session).or_insert(change);
-        }
     }
 }
 
 impl Fanout {
     /// A client did nothing for long, or does something again.
-    pub(in crate::fanout) fn note_activity(&self, outbox: &Outbox, is_idle: bool) {
+    pub(in crate::fanout) fn note_activity(&self, outbox: &Arc<Outbox>, is_idle: bool) {
         outbox.note_idle(is_idle);
         if let Some(member) = outbox.member() {
             let activities = &self.presences.activities;
-            activities.push(member.user, member.session, is_idle);
+            activities.push(member.session, outbox.clone());
         }
     }
 
-    /// The task that tells.
+    /// The task that tells. What a shard that is away could not be told waits; the others go on.
     pub(in crate::fanout) async fn tell_activities(self: Arc<Self>) {
         let activities = &self.presences.activities;
+        let mut untold: HashMap<SessionId, Arc<Outbox>> = HashMap::new();
+        let mut retry: Option<Instant> = None;
         loop {
             tokio::select! {
                 () = activities.news.notified() => tokio::time::sleep(GATHER).await,
+                () = tokio::time::sleep_until(retry.unwrap_or_else(Instant::now)), if retry.is_some() => {
+                    retry = None;
+                    activities.changes.lock().extend(untold.drain());
+                }
                 () = self.lifecycle.stopping() => return,
             }
             loop {
@@ -77,14 +66,36 @@ impl Fanout {
                 if taken.is_empty() {
                     break;
                 }
-                if let Err(error) = self.store.note_activity(&taken).await {
-                    tracing::debug!(%error, "redis cannot be told yet who does something");
-                    activities.put_back(taken);
-                    activities.news.notify_one();
-                    tokio::time::sleep(RETRY).await;
-                    break;
-                }
+                untold.extend(self.tell_of(taken).await);
+            }
+            if !untold.is_empty() {
+                retry.get_or_insert_with(|| Instant::now() + RETRY);
             }
         }
+    }
+
+    /// Tells what is so now. Answers those of whom that could not be told.
+    async fn tell_of(&self, outboxes: Vec<Arc<Outbox>>) -> Vec<(SessionId, Arc<Outbox>)> {
+        let told: Vec<(Activity, Arc<Outbox>)> = outboxes
+            .into_iter()
+            .filter_map(|outbox| {
+                let member = outbox.member()?;
+                let activity = Activity {
+                    user: member.user,
+                    session: member.session,
+                    is_idle: outbox.is_idle(),
+                };
+                Some((activity, outbox))
+            })
+            .collect();
+        let activities: Vec<Activity> = told.iter().map(|(activity, _)| *activity).collect();
+        let answers = self.store.note_activity(&activities).await;
+        if let Some(error) = answers.iter().find_map(|it| it.as_ref().err()) {
+            tracing::debug!(%error, "redis cannot be told yet who does something");
+        }
+        let failed = told.into_iter().zip(answers).filter(|(_, it)| it.is_err());
+        failed
+            .map(|((activity, outbox), _)| (activity.session, outbox))
+            .collect()
     }
 }

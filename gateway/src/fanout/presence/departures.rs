@@ -1,17 +1,10 @@
 //! Users whose last session ended here: whoever is not back in time is gone. What this node cannot
 //! settle, a worker does.
 
-use std::{
-    collections::{BTreeSet, VecDeque},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use shared::{
-    domain::{Partition, Topic, UserId},
-    redis::MOST_SETTLED,
-};
+use shared::domain::{Partition, Topic, UserId};
 use tokio::{sync::Notify, time::Instant};
 
 use crate::fanout::{Fanout, metrics};
@@ -22,10 +15,10 @@ const RETRY: Duration = Duration::from_secs(1);
 /// Most that wait; a worker settles the others.
 const MAX_WAITING: usize = 200_000;
 
-/// In the order in which they are due: the time to come back is the same for all.
+/// In the order in which they are due.
 #[derive(Debug, Default)]
 pub(super) struct Departures {
-    waiting: Mutex<VecDeque<(Instant, Partition)>>,
+    waiting: Mutex<BTreeSet<(Instant, Partition)>>,
     news: Notify,
 }
 
@@ -33,20 +26,27 @@ impl Departures {
     fn push(&self, due: Instant, partition: Partition) {
         let mut waiting = self.waiting.lock();
         if waiting.len() < MAX_WAITING {
-            waiting.push_back((due, partition));
+            waiting.insert((due, partition));
         }
+        let is_next = waiting.first() == Some(&(due, partition));
         drop(waiting);
-        self.news.notify_one();
+        if is_next {
+            self.news.notify_one();
+        }
     }
 
     fn next_due(&self) -> Option<Instant> {
-        self.waiting.lock().front().map(|(due, _)| *due)
+        self.waiting.lock().first().map(|(due, _)| *due)
     }
 
     fn take_due(&self, now: Instant) -> BTreeSet<Partition> {
         let mut waiting = self.waiting.lock();
-        let count = waiting.iter().take_while(|(due, _)| *due <= now).count();
-        waiting.drain(..count).map(|(_, it)| it).collect()
+        let mut due = BTreeSet::new();
+        while let Some((_, partition)) = waiting.first().copied().filter(|(due, _)| *due <= now) {
+            waiting.pop_first();
+            due.insert(partition);
+        }
+        due
     }
 
     fn len(&self) -> usize {
@@ -74,7 +74,7 @@ impl Fanout {
             let due = departures.next_due();
             tokio::select! {
                 () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now) + GATHER), if due.is_some() => {}
-                () = departures.news.notified(), if due.is_none() => continue,
+                () = departures.news.notified() => continue,
                 () = self.lifecycle.stopping() => return,
             }
             let partitions: Vec<_> = departures.take_due(Instant::now()).into_iter().collect();
@@ -85,17 +85,13 @@ impl Fanout {
     }
 
     async fn settle(&self, partitions: &[Partition]) {
-        match self.store.settle_presences(partitions).await {
-            Ok(gone) => {
-                metrics::PRESENCE_GONE.increment(gone.len() as u64);
-                if gone.len() >= MOST_SETTLED {
-                    self.settle_again(partitions, Duration::ZERO);
-                }
-            }
-            Err(error) => {
-                tracing::debug!(%error, "who is gone cannot be settled yet");
-                self.settle_again(partitions, RETRY);
-            }
+        let settled = self.store.settle_presences(partitions).await;
+        metrics::PRESENCE_GONE.increment(settled.gone.len() as u64);
+        self.settle_again(&settled.more, Duration::ZERO);
+        if let Some(error) = settled.error {
+            let failed = settled.failed.len();
+            tracing::debug!(%error, partitions = failed, "who is gone cannot be settled yet");
+            self.settle_again(&settled.failed, RETRY);
         }
     }
 
@@ -104,5 +100,25 @@ impl Fanout {
         for partition in partitions {
             self.presences.departures.push(due, *partition);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_is_due_first_is_taken_first() {
+        let (departures, now) = (Departures::default(), Instant::now());
+        let later = now + RETRY * 5;
+        departures.push(later, Partition(1));
+        departures.push(later, Partition(1));
+        // What could not be settled comes before those who have all their time to come back.
+        departures.push(now + RETRY, Partition(2));
+        assert_eq!(departures.next_due(), Some(now + RETRY));
+        assert_eq!(departures.take_due(now), BTreeSet::new());
+        assert_eq!(departures.take_due(now + RETRY), [Partition(2)].into());
+        assert_eq!((departures.next_due(), departures.len()), (Some(later), 1));
+        assert_eq!(departures.take_due(later), [Partition(1)].into());
     }
 }

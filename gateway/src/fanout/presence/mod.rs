@@ -10,7 +10,9 @@
 
 mod activity;
 mod departures;
+mod heard;
 mod link;
+mod looks;
 mod news;
 mod sight;
 mod socket;
@@ -28,6 +30,8 @@ use std::{
     sync::{Arc, OnceLock},
     time::Duration,
 };
+
+use super::shards::Shards;
 
 /// How presence is treated on this node.
 #[derive(Debug, Clone)]
@@ -54,9 +58,11 @@ impl Default for PresenceSettings {
 /// See the module.
 #[derive(Default)]
 pub(super) struct Presences {
+    heard: heard::Heard,
     watches: watches::Watches,
     activities: activity::Activities,
     departures: departures::Departures,
     sight: OnceLock<Arc<dyn Sight>>,
-    looks: sight::Looks,
+    looks: looks::Looks,
+    gaps: Shards,
 }

@@ -1,21 +1,15 @@
 //! Who may see whom: asked when somebody begins to watch, whenever something changes in the watcher's
 //! conversations, and slowly in any case, as large conversations are not told of in users' logs.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashSet, sync::Arc};
 
-use futures_util::{StreamExt as _, future::BoxFuture, stream};
-use parking_lot::Mutex;
+use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use shared::domain::{Refusal, Topic, UserId};
-use tokio::sync::Notify;
+use tokio::time::Instant;
 
-use crate::fanout::{Fanout, Outbox};
+use super::looks::{FIRST_RETRY, LAST_RETRY};
+use crate::fanout::{Fanout, Outbox, hub};
 
-/// What changes for many users at once is looked at together.
-const GATHER: Duration = Duration::from_millis(100);
 /// Users looked at side by side.
 const AT_ONCE: usize = 8;
 /// Pairs in one question.
@@ -32,13 +26,6 @@ pub trait Sight: Send + Sync {
     /// The others with whom a user shares conversations, as far as the user may see how they appear;
     /// at most a thousand.
     fn contacts(&self, user: UserId) -> BoxFuture<'_, Result<Vec<UserId>, Refusal>>;
-}
-
-/// Users in whose conversations something changed.
-#[derive(Debug, Default)]
-pub(super) struct Looks {
-    users: Mutex<HashSet<UserId>>,
-    news: Notify,
 }
 
 impl Fanout {
@@ -61,36 +48,38 @@ impl Fanout {
 
     /// Something changed in conversations of this user.
     pub(in crate::fanout) fn look_at_sight_of(&self, user: UserId) {
-        let looks = &self.presences.looks;
-        let is_new = looks.users.lock().insert(user);
-        if is_new {
-            looks.news.notify_one();
-        }
+        self.presences.looks.ask(user, Instant::now());
     }
 
-    /// The task that looks at who may still see whom.
+    /// The task that looks at who may still see whom, where something changed.
     pub(in crate::fanout) async fn keep_sight(self: Arc<Self>) {
-        let mut tick = tokio::time::interval(self.settings.presence.sight_interval);
-        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        tick.tick().await;
+        let looks = &self.presences.looks;
+        let mut running = FuturesUnordered::new();
         loop {
+            while running.len() < AT_ONCE
+                && let Some(user) = looks.take(Instant::now())
+            {
+                let fanout = &self;
+                running.push(async move { (user, fanout.look_at(user).await) });
+            }
+            let due = looks.next_due().filter(|_| running.len() < AT_ONCE);
             tokio::select! {
-                () = self.presences.looks.news.notified() => {
-                    tokio::time::sleep(GATHER).await;
-                    let users = std::mem::take(&mut *self.presences.looks.users.lock());
-                    stream::iter(users)
-                        .for_each_concurrent(AT_ONCE, async |user| self.look_at(user).await)
-                        .await;
+                Some((user, looked)) = running.next() => {
+                    if let Err(refusal) = &looked {
+                        tracing::debug!(%user, %refusal, "what may be seen is looked at again");
+                    }
+                    looks.done(user, looked.is_ok(), Instant::now());
                 }
-                _ = tick.tick() => self.look_at_all().await,
+                () = looks.news.notified() => {}
+                () = tokio::time::sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {}
                 () = self.lifecycle.stopping() => return,
             }
         }
     }
 
     /// Takes from a user's sockets whom the user may not see any more, and brings those that watch
-    /// all contacts the new ones.
-    async fn look_at(self: &Arc<Self>, user: UserId) {
+    /// all contacts the new ones. Fails if that is to be looked at again.
+    async fn look_at(self: &Arc<Self>, user: UserId) -> Result<(), Refusal> {
         let mut watching: Vec<(Arc<Outbox>, Vec<UserId>)> = self
             .hub
             .members(Topic::User(user))
@@ -102,63 +91,83 @@ impl Fanout {
             .collect();
         watching.retain(|(outbox, watched)| !watched.is_empty() || outbox.wants_contacts());
         let Some(sight) = self.presences.sight.get().filter(|_| !watching.is_empty()) else {
-            return;
+            return Ok(());
         };
         let seen: HashSet<UserId> = watching.iter().flat_map(|(_, it)| it).copied().collect();
         let pairs: Vec<_> = seen.into_iter().map(|other| (user, other)).collect();
-        let may = match sight.permitted(&pairs).await {
-            Ok(may) => may,
-            // It is looked at again.
-            Err(refusal) => return tracing::debug!(%user, %refusal, "rights cannot be looked at"),
-        };
-        let wants_contacts = watching.iter().any(|(outbox, _)| outbox.wants_contacts());
-        let contacts = if wants_contacts {
-            sight.contacts(user).await.unwrap_or_default()
-        } else {
-            Vec::new()
-        };
-        for (outbox, watched) in watching {
+        let may = sight.permitted(&pairs).await?;
+        for (outbox, watched) in &watching {
             for other in watched {
-                if !may.contains(&(user, other)) {
-                    self.lose_sight(&outbox, other);
+                if !may.contains(&(user, *other)) {
+                    self.lose_sight(outbox, *other);
                 }
             }
-            if outbox.wants_contacts() {
-                self.watch_more(&outbox, &contacts).await;
+        }
+        watching.retain(|(outbox, _)| outbox.wants_contacts());
+        if watching.is_empty() {
+            return Ok(());
+        }
+        let contacts = sight.contacts(user).await?;
+        for (outbox, _) in watching {
+            self.watch_more(&outbox, &contacts);
+        }
+        Ok(())
+    }
+
+    /// The task that looks at everybody's rights, part by part over the interval. It takes nothing away
+    /// itself: who has lost something is looked at as if that had been heard of.
+    pub(in crate::fanout) async fn sweep_sight(self: Arc<Self>) {
+        let pause = self.settings.presence.sight_interval / hub::PARTS as u32;
+        for part in (0..hub::PARTS).cycle() {
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.lifecycle.stopping() => return,
+            }
+            let sockets = self.hub.members_of_part(part);
+            tokio::select! {
+                () = self.look_for_losses(&sockets) => {}
+                () = self.lifecycle.stopping() => return,
             }
         }
     }
 
-    /// The same for everybody, but for new contacts: many pairs in one question.
-    async fn look_at_all(self: &Arc<Self>) {
+    /// Many pairs in one question, of these sockets, of which those of a user stand together.
+    async fn look_for_losses(&self, sockets: &[Arc<Outbox>]) {
+        let user_of = |outbox: &Arc<Outbox>| outbox.member().map(|member| member.user);
+        let mut pairs = Vec::new();
+        for of_user in sockets.chunk_by(|one, other| user_of(one) == user_of(other)) {
+            let Some(user) = user_of(&of_user[0]) else {
+                continue;
+            };
+            let watched: HashSet<UserId> = of_user.iter().flat_map(|it| it.watched()).collect();
+            pairs.extend(watched.into_iter().map(|other| (user, other)));
+            while pairs.len() >= CHUNK {
+                let rest = pairs.split_off(CHUNK);
+                self.look_for_loss(&pairs).await;
+                pairs = rest;
+            }
+        }
+        if !pairs.is_empty() {
+            self.look_for_loss(&pairs).await;
+        }
+    }
+
+    /// Asks until there is an answer.
+    async fn look_for_loss(&self, pairs: &[(UserId, UserId)]) {
         let Some(sight) = self.presences.sight.get() else {
             return;
         };
-        let mut by_user: HashMap<UserId, Vec<Arc<Outbox>>> = HashMap::new();
-        let mut pairs = HashSet::new();
-        for outbox in self.hub.all_members() {
-            let Some(user) = outbox.member().map(|it| it.user) else {
-                continue;
-            };
-            let watched = outbox.watched();
-            if !watched.is_empty() {
-                pairs.extend(watched.into_iter().map(|other| (user, other)));
-                by_user.entry(user).or_default().push(outbox);
+        let mut retry = FIRST_RETRY;
+        let may = loop {
+            match sight.permitted(pairs).await {
+                Ok(may) => break may,
+                Err(refusal) => tracing::debug!(%refusal, "rights cannot be looked at now"),
             }
-        }
-        let pairs: Vec<_> = pairs.into_iter().collect();
-        for chunk in pairs.chunks(CHUNK) {
-            if self.lifecycle.is_stopping() {
-                return;
-            }
-            let Ok(may) = sight.permitted(chunk).await else {
-                continue;
-            };
-            for (user, other) in chunk.iter().filter(|pair| !may.contains(pair)) {
-                for outbox in by_user.get(user).into_iter().flatten() {
-                    self.lose_sight(outbox, *other);
-                }
-            }
+            tokio::time::sleep(retry).await;
+            retry = (retry * 2).min(LAST_RETRY);
+        };
+        for (user, _) in pairs.iter().filter(|pair| !may.contains(pair)) {
+            self.look_at_sight_of(*user);
         }
     }
 }

@@ -1,6 +1,9 @@
 //! The socket's side: whom it watches, and what it could not be told yet.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap, hash_map::Entry},
+    sync::Arc,
+};
 
 use shared::domain::UserId;
 
@@ -20,34 +23,58 @@ use crate::{
 /// What a socket watches.
 #[derive(Debug, Default)]
 pub(in crate::fanout) struct Watching {
-    /// By user the addresses of their frames.
-    users: HashMap<UserId, Addresses>,
-    /// What the queue had no room for: of each user only the newest.
-    late: Vec<Arc<SharedPresence>>,
+    users: HashMap<UserId, Watched>,
+    /// What the queue had no room for, in the order in which that began: of each user only the newest.
+    late: BTreeMap<u64, Arc<SharedPresence>>,
+    /// How often somebody became late.
+    turn: u64,
+}
+
+#[derive(Debug)]
+struct Watched {
+    to: Addresses,
+    /// Their place among the late.
+    late: Option<u64>,
 }
 
 impl Watching {
     /// Where frames about a user are addressed to; `None` if the socket does not watch them.
     pub(in crate::fanout) fn addresses(&self, user: UserId) -> Option<&Addresses> {
-        self.users.get(&user)
+        self.users.get(&user).map(|it| &it.to)
     }
 
     /// The next that the queue is to have, oldest first.
     pub(in crate::fanout) fn take_late(&mut self) -> Vec<Arc<SharedPresence>> {
-        self.late.drain(..self.late.len().min(MAX_FRAMES)).collect()
+        let mut taken = Vec::new();
+        while taken.len() < MAX_FRAMES
+            && let Some((_, news)) = self.late.pop_first()
+        {
+            if let Some(watched) = self.users.get_mut(&news.presence().user) {
+                watched.late = None;
+            }
+            taken.push(news);
+        }
+        taken
     }
 
     fn keep(&mut self, news: &Arc<SharedPresence>) {
-        let user = news.presence().user;
-        match self.late.iter_mut().find(|it| it.presence().user == user) {
-            Some(older) => *older = news.clone(),
-            None => self.late.push(news.clone()),
+        if let Some(watched) = self.users.get_mut(&news.presence().user) {
+            let turn = *watched.late.get_or_insert_with(|| {
+                self.turn += 1;
+                self.turn
+            });
+            self.late.insert(turn, news.clone());
         }
     }
 
     fn forget(&mut self, user: UserId) -> bool {
-        self.late.retain(|it| it.presence().user != user);
-        self.users.remove(&user).is_some()
+        let Some(watched) = self.users.remove(&user) else {
+            return false;
+        };
+        if let Some(turn) = watched.late {
+            self.late.remove(&turn);
+        }
+        true
     }
 }
 
@@ -67,7 +94,7 @@ impl Outbox {
     }
 
     /// Watches a user from now on, or looks anew where their frames are addressed to. False if the
-    /// socket has ended.
+    /// socket has ended, or if it does not wish to watch them any more.
     pub(super) fn begin_watching(&self, user: UserId) -> bool {
         let mut state = self.state.lock();
         if state.stage == Stage::Ended {
@@ -75,13 +102,31 @@ impl Outbox {
         }
         let chosen = state.chosen_mut();
         let to = chosen.presence_addresses(user);
-        chosen
-            .watching
-            .get_or_insert_default()
-            .users
-            .insert(user, to);
+        if to.is_nowhere() {
+            return false;
+        }
+        let watching = chosen.watching.get_or_insert_default();
+        match watching.users.entry(user) {
+            Entry::Occupied(mut watched) => watched.get_mut().to = to,
+            Entry::Vacant(place) => {
+                place.insert(Watched { to, late: None });
+            }
+        }
         chosen.withdraw_unseen(user);
         true
+    }
+
+    /// Looks anew where frames about somebody are addressed to whom it watches.
+    pub(super) fn address_presence(&self, user: UserId) {
+        let mut state = self.state.lock();
+        let chosen = state.chosen_mut();
+        let to = chosen.presence_addresses(user);
+        let watching = chosen.watching.as_mut();
+        if let Some(watched) = watching.and_then(|it| it.users.get_mut(&user))
+            && !to.is_nowhere()
+        {
+            watched.to = to;
+        }
     }
 
     /// Watches a user no more. False if it did not.
@@ -111,6 +156,13 @@ impl Outbox {
         let state = self.state.lock();
         let watching = state.chosen().and_then(|it| it.watching.as_ref());
         watching.map_or_else(Vec::new, |it| it.users.keys().copied().collect())
+    }
+
+    /// Whether it watches a user.
+    pub(super) fn is_watching(&self, user: UserId) -> bool {
+        let state = self.state.lock();
+        let watching = state.chosen().and_then(|it| it.watching.as_ref());
+        watching.is_some_and(|it| it.users.contains_key(&user))
     }
 
     /// Whether it wants to watch everybody with whom its user shares a conversation.

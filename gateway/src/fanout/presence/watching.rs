@@ -3,8 +3,9 @@
 use std::{collections::HashSet, sync::Arc};
 
 use shared::domain::{Code, Refusal, UserId};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
+use super::watches::Shown;
 use crate::{
     dialect::{Interest, Wish},
     fanout::{
@@ -27,8 +28,18 @@ impl Fanout {
             .iter()
             .map(|wish| outbox.wish(wish.interest, wish.address.clone()))
             .collect();
-        let begun = timeout(DEADLINE, self.begin_watches(outbox, wishes, &mut answers)).await;
-        if begun.is_err() {
+        let deadline = Instant::now() + DEADLINE;
+        let begun = timeout_at(deadline, self.begin_watches(outbox, wishes, &mut answers)).await;
+        if let Ok(users) = begun {
+            // Of whom nothing is heard by then, a socket that watches all contacts is told later.
+            let _ = timeout_at(deadline, self.linked(users)).await;
+            let granted = wishes.iter().zip(&mut answers).filter(|(_, it)| it.is_ok());
+            for (wish, answer) in granted {
+                if let Interest::Presence(Some(user)) = wish.interest {
+                    *answer = self.begun_watching(outbox, user);
+                }
+            }
+        } else {
             for answer in answers.iter_mut().filter(|it| it.is_ok()) {
                 *answer = Err(unavailable("nobody could be watched in time"));
             }
@@ -41,54 +52,71 @@ impl Fanout {
         answers
     }
 
+    /// Finds out who may be watched. Answers whom to hear of.
     async fn begin_watches(
         self: &Arc<Self>,
         outbox: &Arc<Outbox>,
         wishes: &[Wish],
         answers: &mut [Result<(), Refusal>],
-    ) {
+    ) -> Vec<UserId> {
         let (Some(member), Some(sight)) = (outbox.member(), self.presences.sight.get()) else {
-            return answers.fill(Err(unavailable("the node is starting")));
+            answers.fill(Err(unavailable("the node is starting")));
+            return Vec::new();
         };
-        let wanted = wishes
-            .iter()
-            .zip(answers.iter())
-            .filter(|(_, answer)| answer.is_ok());
-        let pairs: Vec<(UserId, UserId)> = wanted
-            .filter_map(|(wish, _)| match wish.interest {
-                Interest::Presence(Some(other)) => Some((member.user, other)),
-                _ => None,
-            })
-            .collect();
+        let mut named: Vec<(UserId, &mut Result<(), Refusal>)> = Vec::new();
+        let mut for_all: Vec<&mut Result<(), Refusal>> = Vec::new();
+        for (wish, answer) in wishes.iter().zip(answers).filter(|(_, it)| it.is_ok()) {
+            match wish.interest {
+                Interest::Presence(Some(other)) => named.push((other, answer)),
+                _ => for_all.push(answer),
+            }
+        }
+        // Before anybody is asked, so that whoever learns of a right that is lost meanwhile finds the
+        // socket. Nothing is shown to it yet.
+        let mut users: Vec<UserId> = named.iter().map(|(other, _)| *other).collect();
+        users.retain(|user| self.presences.watches.join(*user, outbox));
+        let looked = self.presences.looks.count();
+        let pairs: Vec<_> = users.iter().map(|other| (member.user, *other)).collect();
         let permitted = if pairs.is_empty() {
             Ok(HashSet::new())
         } else {
             sight.permitted(&pairs).await
         };
-        let mut users = Vec::new();
-        for (wish, answer) in wishes
-            .iter()
-            .zip(answers.iter_mut())
-            .filter(|(_, it)| it.is_ok())
-        {
-            match (wish.interest, &permitted) {
-                (Interest::Presence(Some(other)), Ok(may))
-                    if may.contains(&(member.user, other)) =>
-                {
-                    users.push(other);
+        for (other, answer) in &mut named {
+            match &permitted {
+                Ok(may) if may.contains(&(member.user, *other)) => {}
+                Ok(_) => {
+                    self.stop_watching(outbox, *other);
+                    **answer = Err(unseen());
                 }
-                (Interest::Presence(Some(_)), Ok(_)) => {
-                    *answer = Err(Refusal::new(Code::Forbidden, "you may not see this user"));
-                }
-                (Interest::Presence(Some(_)), Err(refusal)) => *answer = Err(refusal.clone()),
-                _ => match sight.contacts(member.user).await {
-                    Ok(contacts) => users.extend(contacts),
-                    Err(refusal) => *answer = Err(refusal),
-                },
+                Err(refusal) => **answer = Err(refusal.clone()),
             }
         }
-        users.retain(|user| self.presences.watches.join(*user, outbox));
-        self.linked(&users).await;
+        if !for_all.is_empty() {
+            match sight.contacts(member.user).await {
+                Ok(contacts) => users.extend(contacts.into_iter().filter(|user| {
+                    // These could not be joined before.
+                    self.presences.watches.join(*user, outbox)
+                })),
+                Err(refusal) => for_all
+                    .into_iter()
+                    .for_each(|it| *it = Err(refusal.clone())),
+            }
+            if self.presences.looks.count() != looked {
+                self.look_at_sight_of(member.user);
+            }
+        }
+        users
+    }
+
+    fn begun_watching(&self, outbox: &Outbox, user: UserId) -> Result<(), Refusal> {
+        if !outbox.is_watching(user) {
+            // The right was lost meanwhile.
+            return Err(unseen());
+        }
+        let heard_of = self.presences.watches.heard_of(user);
+        let is_heard = heard_of.map(drop);
+        is_heard.ok_or_else(|| unavailable("this user could not be heard of in time"))
     }
 
     /// Tells a socket how those appear whom it wishes to watch by these wishes, as far as it does.
@@ -103,35 +131,28 @@ impl Fanout {
         let is_for_all = interests.contains(&Interest::Presence(None));
         let mut users = outbox.watched();
         users.retain(|user| is_for_all || named.contains(user));
-        self.show(outbox, &users);
+        self.show(outbox, &users, Shown::All);
     }
 
-    fn show(self: &Arc<Self>, outbox: &Arc<Outbox>, users: &[UserId]) {
+    fn show(self: &Arc<Self>, outbox: &Arc<Outbox>, users: &[UserId], shown: Shown) {
         let Some(member) = outbox.member() else {
             return;
         };
         let mut effects = Effects::default();
         self.presences
             .watches
-            .show(member.session, users, &mut effects);
+            .show(member.session, users, shown, &mut effects);
         self.apply(effects);
     }
 
-    /// Lets a socket that watches all contacts watch these, too.
-    pub(super) async fn watch_more(self: &Arc<Self>, outbox: &Arc<Outbox>, contacts: &[UserId]) {
+    /// Lets a socket that watches all contacts watch these, too. It is told of each once that can be.
+    pub(super) fn watch_more(self: &Arc<Self>, outbox: &Arc<Outbox>, contacts: &[UserId]) {
         let watched: HashSet<UserId> = outbox.watched().into_iter().collect();
-        let new = contacts
-            .iter()
-            .filter(|user| !watched.contains(*user))
-            .copied();
-        let new: Vec<UserId> = new
-            .filter(|user| self.presences.watches.join(*user, outbox))
-            .collect();
-        if !new.is_empty() {
-            // Who is not heard of in time is when they are looked at again.
-            let _ = timeout(DEADLINE, self.linked(&new)).await;
-            self.show(outbox, &new);
-        }
+        let mut users = contacts.to_vec();
+        users.retain(|user| !watched.contains(user));
+        users.retain(|user| self.presences.watches.join(*user, outbox));
+        self.show(outbox, &users, Shown::New);
+        self.link_all(&mut users);
     }
 
     /// Lets a socket watch somebody no more, or nobody of all contacts.
@@ -145,7 +166,7 @@ impl Fanout {
         for user in users {
             if wants_contacts || outbox.wants_presence_of(user) {
                 // By another subscription: frames go there alone from now on.
-                outbox.begin_watching(user);
+                outbox.address_presence(user);
             } else {
                 self.stop_watching(outbox, user);
             }
@@ -171,10 +192,11 @@ impl Fanout {
         }
     }
 
-    fn stop_watching(&self, outbox: &Arc<Outbox>, user: UserId) -> bool {
-        if let Some(member) = outbox.member() {
-            self.presences.watches.leave(user, member.session);
-        }
-        outbox.stop_watching(user)
+    fn stop_watching(&self, outbox: &Outbox, user: UserId) -> bool {
+        self.presences.watches.leave(user, outbox)
     }
+}
+
+fn unseen() -> Refusal {
+    Refusal::new(Code::Forbidden, "you may not see this user")
 }

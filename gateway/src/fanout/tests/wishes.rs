@@ -380,6 +380,31 @@ fn what_stood_there_before_is_given_only_if_no_inbox_has_it() {
 }
 
 #[test]
+fn what_stood_there_before_is_not_given_either_if_the_node_hears_it_late() {
+    let group = Group::new();
+    let topic = Topic::Conversation(GROUP);
+    // The node has not come to the end by which the right was judged.
+    group
+        .hub
+        .learn_head(topic, at(2), None, &mut Effects::default());
+    let anna = group.reader(1, ALL, 2, 6);
+    assert_eq!(anna.mode(Feed::Conversation(GROUP)), Mode::Live);
+    let uncopied = r#","uncopied":true"#;
+    let joined = format!(
+        r#"{uncopied},"change":{{"what":"joined","userIds":["{}"]}}"#,
+        user(1)
+    );
+    group.hear([
+        said(3, ""),
+        said(4, uncopied),
+        said(5, &joined),
+        said(6, ""),
+    ]);
+    group.hear([said(7, ""), said(8, uncopied)]);
+    assert_eq!(offsets(&take_all(&anna).0), [4, 7, 8]);
+}
+
+#[test]
 fn what_no_inbox_has_waits_until_it_is_confirmed() {
     let group = Group::new();
     let anna = group.reader(1, RECEIPTS, 0, 0);
