@@ -119,7 +119,7 @@ pub struct CallStep {
 pub struct Claim {
     /// How it came out.
     pub outcome: Claimed,
-    /// How many sessions the user has.
+    /// How many of the user's sessions are told of calls.
     pub sessions: u64,
 }
 
@@ -366,7 +366,7 @@ impl Store {
         Ok(Claim { outcome, sessions })
     }
 
-    /// The call that a user is in, and how many sessions they have.
+    /// The call that a user is in, and how many of their sessions are told of calls.
     pub async fn claimed(&self, user: UserId) -> Result<(Option<CallId>, u64), StoreError> {
         let partition = self.partition_of(Topic::User(user));
         let args = texts([&keys::tag(partition), &user.to_string()]);

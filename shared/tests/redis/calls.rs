@@ -6,9 +6,13 @@ use shared::{
     calls,
     domain::{
         Audience, Call, CallEnd, CallEvent, CallEventKind, CallId, CallState, Digest, Durability,
+        PresenceStatus::{Away, Online},
         SessionId, Topic, UserId,
     },
-    redis::{BellEvent, CallStep, CallVerdict, Claimed, Offer, Party, Store},
+    redis::{
+        Activity, BellEvent, CallStep, CallVerdict, Claimed, Offer, OpenHere, OpenSession, Party,
+        Store,
+    },
 };
 use testkit::{Redis, cluster::Cluster};
 use uuid::Uuid;
@@ -636,6 +640,75 @@ async fn a_user_is_in_one_call_at_a_time() {
     assert_eq!(store.claimed(bob).await.unwrap(), (Some(first), 1));
     let claimed = store.claim(bob, first, ann, LONG, None).await.unwrap();
     assert_eq!(claimed.sessions, 1);
+}
+
+#[tokio::test]
+async fn only_sessions_that_hear_calls_count_for_a_call() {
+    let redis = Redis::start().await;
+    let store = connect(&redis.url()).await;
+    let (ann, bob) = (user(), user());
+    let (deaf, other) = (
+        OpenSession {
+            dialect: "deaf",
+            hears_calls: false,
+            ..session(bob)
+        },
+        OpenSession {
+            device: "deaf".parse().unwrap(),
+            ..session(bob)
+        },
+    );
+    let call = store.new_call_id();
+    let hearing = async || {
+        let claimed = store.claim(bob, call, ann, LONG, None).await.unwrap();
+        let looked = store.claimed(bob).await.unwrap().1;
+        assert_eq!(claimed.sessions, looked);
+        looked
+    };
+    let hear = async |session: &OpenSession, hears| {
+        let heard = store.session_hears(bob, session.session, hears);
+        heard.await.unwrap()
+    };
+    let idle = async |is_idle| {
+        let (user, session) = (bob, deaf.session);
+        let activity = Activity {
+            user,
+            session,
+            is_idle,
+        };
+        store.note_activity(&[activity]).await.unwrap();
+    };
+    assert!(!hear(&deaf, true).await, "it is not open");
+    store.session_open(deaf.clone()).await.unwrap();
+    assert_eq!(hearing().await, 0);
+    for is_idle in [true, false, true] {
+        idle(is_idle).await;
+        assert_eq!(hearing().await, 0, "what its client does is another matter");
+        let status = if is_idle { Away } else { Online };
+        assert_eq!(store.presences(&[bob]).await.unwrap()[0].status, status);
+    }
+    assert!(hear(&deaf, true).await);
+    assert_eq!(hearing().await, 1);
+    assert_eq!(store.presences(&[bob]).await.unwrap()[0].status, Away);
+    assert!(hear(&deaf, false).await);
+    assert_eq!(hearing().await, 0);
+    store.session_open(other.clone()).await.unwrap();
+    assert_eq!(hearing().await, 1, "a name is no sign");
+
+    // A node that was taken for dead says it anew.
+    let partition = Topic::User(bob).partition(store.partitions());
+    store.reap(partition, &deaf.node, 1, 10).await.unwrap();
+    assert_eq!(hearing().await, 0);
+    let here = [&deaf, &other].map(|it| OpenHere {
+        user: bob,
+        session: it.session,
+        device: it.device.clone(),
+        dialect: it.dialect,
+        is_idle: false,
+        hears_calls: it.hears_calls,
+    });
+    store.session_keep(&deaf.node, 1, 5, &here).await.unwrap();
+    assert_eq!(hearing().await, 1);
 }
 
 #[tokio::test]

@@ -287,6 +287,7 @@ async fn what_a_dead_node_left_goes_and_who_lives_is_told_again() {
         device: of_anna.device.clone(),
         dialect: "json",
         is_idle: true,
+        hears_calls: true,
     };
     let kept = store.session_keep(&of_anna.node, 1, 5, &[here]).await;
     assert_eq!(kept.unwrap(), [true]);

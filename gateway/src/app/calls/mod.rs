@@ -283,6 +283,13 @@ impl CallListener for Calls {
         });
     }
 
+    fn went_deaf(&self, user: UserId) {
+        let mut legs = self.legs.lock();
+        if let Some(call) = legs.ringing(user) {
+            legs.look_at(Instant::now(), Due::Callee(user, call));
+        }
+    }
+
     fn heard(&self, user: UserId, event: &CallEvent) {
         match event.kind {
             CallEventKind::Incoming => self.legs.lock().ring(user, event.call, self.give_up()),
