@@ -262,7 +262,7 @@ impl Fanout {
             cursor = Position::START;
             walk = Walk::from(cursor);
         }
-        attachment.outbox.enter(Stage::Open);
+        attachment.outbox.enter_open();
         if attachment.outbox.is_by_queue() {
             attachment.outbox.open_queues(opened.queues);
         } else {

@@ -8,11 +8,18 @@ use shared::{
     redis::{Party, StoreError},
 };
 
-use super::{Fanout, member::Member, outbox::Outbox, refusal::store_refusal};
+use super::{
+    Fanout,
+    item::{Happening, SharedSignal},
+    member::Member,
+    outbox::Outbox,
+    refusal::store_refusal,
+};
 
 /// Sees to the calls of this node. The application does. None of this may wait.
 pub trait CallListener: Send + Sync {
-    /// A socket hears of its user's calls from now on.
+    /// A socket hears of its user's calls from now on. It is told nothing of them before
+    /// [`Fanout::begin_calls`], which has to follow whatever happens.
     fn arrived(&self, party: Party);
 
     /// A socket is gone.
@@ -38,8 +45,18 @@ impl Fanout {
     }
 
     pub(super) fn arrived_for_calls(&self, outbox: &Outbox) {
-        if let (Some(listener), Some(member)) = (self.calls.get(), outbox.member()) {
-            listener.arrived(party(member));
+        match (self.calls.get(), outbox.member()) {
+            (Some(listener), Some(member)) => listener.arrived(party(member)),
+            _ => outbox.begin_calls(&[]),
+        }
+    }
+
+    /// A socket that has arrived is told what it missed, and what it hears from now on.
+    pub fn begin_calls(&self, party: &Party, missed: Vec<CallEvent>) {
+        if let Some(outbox) = self.hub.member(Topic::User(party.user), party.session) {
+            let missed = missed.into_iter().map(Happening::Call);
+            let missed: Vec<_> = missed.map(SharedSignal::new).collect();
+            outbox.begin_calls(&missed);
         }
     }
 

@@ -15,6 +15,7 @@ mod acks;
 mod attach;
 mod audiences;
 mod backlog;
+mod beginning;
 mod broadcasts;
 mod calls;
 mod catch_up;

@@ -179,7 +179,22 @@ impl Outbox {
         let mut state = self.state.lock();
         let heard = state.hears_calls();
         state.chosen_mut().address_calls();
-        (heard, state.hears_calls())
+        let hears = state.hears_calls();
+        match (heard, hears) {
+            (false, true) => state.hold_calls(),
+            (true, false) => state.beginning = None,
+            _ => {}
+        }
+        (heard, hears)
+    }
+
+    /// The session is open from now on. What it is told of calls has to begin.
+    pub(super) fn enter_open(&self) {
+        let mut state = self.state.lock();
+        if state.hears_calls() {
+            state.hold_calls();
+        }
+        state.stage = Stage::Open;
     }
 
     /// Whether the socket is told of its user's calls.

@@ -485,13 +485,11 @@ async fn candidates_are_kept_in_order_for_whom_they_concern() {
             CallVerdict::Done
         );
     }
-    assert_eq!(send(&scene.laptop, "{}").await, CallVerdict::Full);
     for n in 0..32 {
         for party in [&scene.phone, &scene.tablet] {
             assert_eq!(send(party, &format!("{n}")).await, CallVerdict::Kept);
         }
     }
-    assert_eq!(send(&scene.phone, "{}").await, CallVerdict::Full);
     let texts = |step: &CallStep| -> Vec<String> {
         let text = |it: &bytes::Bytes| String::from_utf8(it.to_vec()).unwrap();
         step.more.iter().map(text).collect()
@@ -514,11 +512,108 @@ async fn candidates_are_kept_in_order_for_whom_they_concern() {
         Vec::<String>::new(),
         "the caller has them"
     );
-    assert_eq!(
-        send(&scene.laptop, "{}").await,
-        CallVerdict::Done,
-        "none is kept any more"
-    );
+}
+
+#[tokio::test]
+async fn so_many_candidates_of_a_socket_and_of_a_side_are_taken() {
+    let redis = Redis::start().await;
+    let store = connect(&redis.url()).await;
+    let scene = Scene::at(&store, State::Ringing).await;
+    // How many are taken until one is too much.
+    let send = async |party: &Party| {
+        for count in 0..4096 {
+            let Party { user, session, .. } = *party;
+            let sent = store.call_ice(scene.call, user, session, "{}", LONG).await;
+            let verdict = sent.unwrap().verdict;
+            if !matches!(verdict, CallVerdict::Done | CallVerdict::Kept) {
+                return (count, verdict);
+            }
+        }
+        panic!("there is no end to it")
+    };
+    let other = party(scene.phone.user, "watch");
+    let rest = party(scene.phone.user, "car");
+    let full = |count| (count, CallVerdict::Full);
+    assert_eq!(send(&scene.laptop).await, full(64));
+    assert_eq!(send(&scene.tablet).await, full(64));
+    assert_eq!(send(&scene.phone).await, full(64), "of each device so many");
+    assert_eq!(send(&other).await, full(64));
+    assert_eq!(send(&rest).await, full(0), "and of all together");
+    scene.happens(Event::Answers(Who::Phone)).await;
+    assert_eq!(send(&scene.phone).await, full(512 - 64));
+    assert_eq!(send(&scene.laptop).await, full(512 - 64), "of each side");
+    for (number, taken) in [512, 512, 384].into_iter().enumerate() {
+        let again = party(scene.phone.user, "phone");
+        scene.resume_later(&scene.phone, &again).await;
+        let sent = send(&again).await;
+        assert_eq!(sent, full(taken), "socket {number} that took over");
+        let elsewhere = (0, CallVerdict::Elsewhere);
+        assert_eq!(send(&scene.phone).await, elsewhere);
+    }
+}
+
+#[tokio::test]
+async fn the_candidates_of_a_caller_are_numbered_until_the_answer() {
+    let redis = Redis::start().await;
+    let store = connect(&redis.url()).await;
+    let scene = Scene::at(&store, State::Ringing).await;
+    for number in ["1", "2", "3"] {
+        let sent = scene.happens(Event::Candidate(Who::Laptop)).await;
+        assert_eq!(sent.more, [number]);
+        let kept = scene.happens(Event::Candidate(Who::Phone)).await;
+        assert!(kept.more.is_empty());
+    }
+    scene.happens(Event::Answers(Who::Phone)).await;
+    for who in [Who::Laptop, Who::Phone] {
+        assert!(scene.happens(Event::Candidate(who)).await.more.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_callee_who_comes_back_is_told_the_latest_candidates() {
+    let redis = Redis::start().await;
+    let store = connect(&redis.url()).await;
+    for (state, verdict) in [
+        (State::CalleeAway, CallVerdict::Done),
+        (State::Active, CallVerdict::Wait),
+    ] {
+        let scene = Scene::at(&store, state).await;
+        let Party { user, session, .. } = scene.laptop;
+        for number in 0..100 {
+            let candidate = number.to_string();
+            let sent = store.call_ice(scene.call, user, session, &candidate, LONG);
+            assert_eq!(sent.await.unwrap().verdict, CallVerdict::Done);
+        }
+        let other = scene.happens(Event::Comes(Who::Tablet)).await;
+        assert!(other.more.is_empty(), "{state:?}: no business of theirs");
+        let back = scene.happens(Event::Comes(Who::PhoneAgain)).await;
+        assert_eq!(back.verdict, verdict, "{state:?}");
+        let latest: Vec<_> = (36..100).map(|it| it.to_string()).collect();
+        assert_eq!(back.more, latest, "{state:?}");
+    }
+}
+
+#[tokio::test]
+async fn whoever_rings_is_told_of_the_end_whatever_its_reason() {
+    let redis = Redis::start().await;
+    let store = connect(&redis.url()).await;
+    let told = |scene: &Scene, call: Option<Call>| scene.told(&call.unwrap());
+    // It was over before anybody was told of it, and they are told only now.
+    let scene = Scene::at(&store, State::Ringing).await;
+    let closed = store.call_close(scene.call, CallEnd::Offline, None).await;
+    assert_eq!(told(&scene, closed.unwrap().call), ["caller: laptop"]);
+    let placed = store.call_placed(scene.call).await.unwrap();
+    assert_eq!(told(&scene, placed), ["caller: laptop", "callee: all"]);
+
+    // A socket that came while it was looked for one rings.
+    let scene = Scene::at(&store, State::Ringing).await;
+    scene.happens(Event::Comes(Who::Tablet)).await;
+    let again = scene.offer(LONG, LONG).await;
+    assert!(again.more[0].is_empty(), "not everybody was told");
+    assert!(!store.call_forget(scene.call).await.unwrap());
+    let closed = store.call_close(scene.call, CallEnd::Offline, None).await;
+    let everybody = ["caller: laptop", "callee: all"];
+    assert_eq!(told(&scene, closed.unwrap().call), everybody);
 }
 
 #[tokio::test]
