@@ -14,7 +14,7 @@ use shared::{
         Store,
     },
 };
-use testkit::{Redis, cluster::Cluster};
+use testkit::{Redis, cluster::Cluster, resp::Reply};
 use uuid::Uuid;
 
 use super::support::{Heard, all_after, connect, session, user};
@@ -130,6 +130,16 @@ impl Scene {
     }
 
     async fn offer_by(&self, caller: &Party, ring: Duration, lease: Duration) -> CallStep {
+        self.offer_as(caller, b"offer", ring, lease).await
+    }
+
+    async fn offer_as(
+        &self,
+        caller: &Party,
+        what: &[u8],
+        ring: Duration,
+        lease: Duration,
+    ) -> CallStep {
         let offer = Offer {
             id: self.call,
             caller: caller.user,
@@ -138,7 +148,7 @@ impl Scene {
             device: &caller.device,
             ring,
             lease,
-            digest: Digest::of(b"offer"),
+            digest: Digest::of(what),
             sdp: "v=0",
             media: Some("{}"),
         };
@@ -447,13 +457,23 @@ async fn a_call_is_made_once_by_the_same_request() {
     assert!(again.more[0].is_empty(), "nobody was told");
     store.call_placed(scene.call).await.unwrap();
     assert_eq!(&scene.offer(LONG, LONG).await.more[0][..], b"1");
+    let laptop = || scene.laptop.clone();
     let stolen = Scene {
         call: scene.call,
         ..Scene::new(&store)
     };
-    let step = stolen.offer(LONG, LONG).await;
-    assert_eq!(step.verdict, CallVerdict::Other);
-    assert!(step.call.is_none(), "nothing is said of what is not theirs");
+    let of_another = Scene {
+        call: scene.call,
+        laptop: laptop(),
+        ..Scene::new(&store)
+    };
+    for other in [stolen, of_another] {
+        let step = other.offer(LONG, LONG).await;
+        assert_eq!(step.verdict, CallVerdict::Other);
+        assert!(step.call.is_none(), "nothing is said of what is not theirs");
+    }
+    let other = scene.offer_as(&scene.laptop, b"another", LONG, LONG).await;
+    assert_eq!(other.verdict, CallVerdict::Other);
     // One that was never begun can be begun.
     let vain = Scene::at(&store, State::Ringing).await;
     store.call_forget(vain.call).await.unwrap();
@@ -853,7 +873,9 @@ async fn an_end_that_was_not_told_is_found_and_told_once_more() {
     for user in [caller, callee] {
         assert_eq!(store.claimed(user).await.unwrap().0, None);
     }
-    assert_eq!(store.calls_due(partition, 10).await.unwrap(), []);
+    let due = format!("{{{partition}}}:calls");
+    let listed = redis.call(&["EXISTS", &due]).await;
+    assert_eq!(listed, Reply::Int(0), "nobody has to look at it again");
     let log = all_after(&store, callee, shared::domain::Position::START).await;
     let [(_, body)] = &log[..] else {
         panic!("one notification: {log:?}")
