@@ -4,6 +4,7 @@ import { Connection, type Options, type Speech, type State } from './connection.
 import type { EventsEvents, EventsSaid, EventTopic } from './contracts.js';
 import { Emitter } from './emitter.js';
 import { newId } from './json.js';
+import { Pulse } from './pulse.js';
 import { Signals } from './signals.js';
 
 /** What a handler can be called for: every event of the server, and the state of the connection. */
@@ -27,9 +28,12 @@ function answers({ type, data }: EventsTold['frame']): boolean {
 export class EventsClient extends Emitter<EventsTold> {
   readonly #connection: Connection;
   readonly #signals: Signals<string>;
+  readonly #pulse: Pulse;
   #topics: EventTopic[] = [];
   /** What was asked for at the beginning of this connection, and the name of that request. */
   #greeting: { id: string; topics: EventTopic[] } | undefined;
+  /** The last request that only asks whether anybody is there. What answers it is no news. */
+  #ping: string | undefined;
 
   constructor(options: Options) {
     super();
@@ -42,11 +46,17 @@ export class EventsClient extends Emitter<EventsTold> {
       hear: (text) => this.#hear(text),
       renew: () => false,
       lost: () => {
-        this.#greeting = undefined;
+        this.#pulse.end();
+        this.#greeting = this.#ping = undefined;
       },
       changed: (state) => this.emit('state', state),
     };
     this.#connection = new Connection(options, speech);
+    // This dialect has no other word that is always answered.
+    const ask = () => {
+      this.#ping = this.#ask(this.#topics);
+    };
+    this.#pulse = new Pulse(ask, () => this.#connection.abandon('no answer in time'));
   }
 
   get state(): State {
@@ -85,20 +95,28 @@ export class EventsClient extends Emitter<EventsTold> {
   }
 
   #greet(): void {
-    const [id, topics] = [newId(), this.#topics];
-    this.#greeting = { id, topics };
+    const topics = this.#topics;
+    this.#greeting = { id: this.#ask(topics), topics };
+  }
+
+  /** Subscribes under a name, which is answered. */
+  #ask(topics: EventTopic[]): string {
+    const id = newId();
     this.#connection.send(JSON.stringify({ type: 'client.system.subscribe', data: { topics }, ts: Date.now(), id }));
+    return id;
   }
 
   #opened(asked: EventTopic[]): void {
     this.#greeting = undefined;
     this.#connection.opened();
+    this.#pulse.begin();
     // Somebody wanted something else meanwhile.
     if (this.#topics !== asked) this.#say('client.system.subscribe', { topics: this.#topics });
     for (const text of this.#signals.drain()) this.#connection.send(text);
   }
 
   #hear(text: string): void {
+    this.#pulse.heard();
     let frame: EventsTold['frame'];
     try {
       frame = JSON.parse(text) as EventsTold['frame'];
@@ -107,6 +125,7 @@ export class EventsClient extends Emitter<EventsTold> {
     }
     this.emit('frame', frame);
     if (this.#greeting && frame.id === this.#greeting.id && answers(frame)) this.#opened(this.#greeting.topics);
+    if (this.#ping !== undefined && frame.id === this.#ping) return undefined;
     return this.emit(frame.type as keyof EventsTold, frame as never);
   }
 }

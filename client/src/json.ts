@@ -6,6 +6,7 @@ import type {
 } from './contracts.js';
 import { Emitter } from './emitter.js';
 import { Log, type Position } from './log.js';
+import { Pulse } from './pulse.js';
 import { Signals } from './signals.js';
 
 /** What a client of this dialect may be told besides. */
@@ -59,10 +60,6 @@ interface Asked {
 const RETRIED = new Set(['rate_limited', 'unavailable']);
 const MOST_TRIES = 8;
 const RETRY_MS = 500;
-/** Silence after which the node is pinged, and how long it may take to answer that. */
-const QUIET_MS = 15_000;
-const PONG_WITHIN_MS = 10_000;
-const TICK_MS = 1000;
 
 /** `crypto.randomUUID` exists only on https and localhost; this works on any page. */
 export const newId = () =>
@@ -82,9 +79,7 @@ export class JsonClient extends Emitter<JsonTold> {
   /** Requests that repeat subscriptions on this connection. */
   readonly #again = new Set<string>();
   readonly #signals: Signals<string>;
-  #heard = 0;
-  #pinged = 0;
-  #ticking: ReturnType<typeof setInterval> | undefined;
+  readonly #pulse: Pulse;
   #renewing: string | undefined;
 
   constructor(options: JsonOptions) {
@@ -103,6 +98,8 @@ export class JsonClient extends Emitter<JsonTold> {
       changed: (state) => this.emit('state', state),
     };
     this.#connection = new Connection(options, speech);
+    const gone = () => this.#connection.abandon('no answer in time');
+    this.#pulse = new Pulse(() => void this.#transmit('ping', {}), gone);
   }
 
   get state(): State {
@@ -241,8 +238,7 @@ export class JsonClient extends Emitter<JsonTold> {
   }
 
   #hear(text: string): void {
-    this.#heard = Date.now();
-    this.#pinged = 0;
+    this.#pulse.heard();
     let frame: Frame;
     try {
       frame = JSON.parse(text) as Frame;
@@ -297,7 +293,7 @@ export class JsonClient extends Emitter<JsonTold> {
     this.session = session;
     this.#log.resume(session.resumed);
     this.#connection.opened();
-    this.#ticking ??= setInterval(() => this.#tick(), TICK_MS);
+    this.#pulse.begin();
     for (const wanted of this.#gathered()) this.#subscribeAgain(wanted);
     for (const asked of this.#asked.values()) if (!asked.isSent) this.#ask(asked);
     for (const text of this.#signals.drain()) this.#connection.send(text);
@@ -319,20 +315,8 @@ export class JsonClient extends Emitter<JsonTold> {
     return [...gathered.values()];
   }
 
-  /** What a platform does not notice by itself: a peer that is gone without a word. */
-  #tick(): void {
-    const now = Date.now();
-    if (this.#pinged && now - this.#pinged > PONG_WITHIN_MS) return this.#connection.abandon('no answer in time');
-    if (this.#pinged || now - this.#heard < QUIET_MS) return undefined;
-    this.#pinged = now;
-    this.#transmit('ping', {});
-    return undefined;
-  }
-
   #lost(): void {
-    clearInterval(this.#ticking);
-    this.#ticking = undefined;
-    this.#pinged = 0;
+    this.#pulse.end();
     this.#renewing = undefined;
     this.session = undefined;
     // The next connection asks for what is subscribed to then.

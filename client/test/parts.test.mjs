@@ -161,6 +161,7 @@ test('a closed client asks for no more tokens', async (t) => {
   assert.deepEqual(reasons, ['connect', 'expiring']);
   client.close();
   give({ token: 't', expiresAt: Date.now() + 10_000 });
+  await pass(0);
   await pass(60_000);
   assert.deepEqual(reasons, ['connect', 'expiring']);
 });
@@ -196,22 +197,88 @@ test('what was subscribed to is asked for again until it is granted', async (t) 
   answer(next, []);
 });
 
-test('a client of events is open when its subscription is in force', async (t) => {
+/** A client of events on a mocked clock, its subscription in force. */
+async function beganEvents(t) {
   t.mock.timers.enable({ apis: ['setTimeout', 'setInterval', 'Date'] });
   FakeSocket.all = [];
-  const client = new EventsClient({ url: 'http://a', token: () => 't', WebSocket: FakeSocket });
+  const client = new EventsClient({ url: ['http://a', 'http://b'], token: () => 't', WebSocket: FakeSocket });
   t.after(() => client.close());
   const settled = async () => { for (let n = 0; n < 10; n += 1) await null; };
-  client.subscribe([{ kind: 'user', id: 'u' }]);
+  const open = async () => {
+    await settled();
+    const socket = FakeSocket.all.at(-1);
+    socket.tell = (type, data, id) => socket.onmessage({ data: JSON.stringify({ type, data, ts: 0, id }) });
+    socket.onopen();
+    return socket;
+  };
+  const pass = async (seconds) => {
+    for (let second = 0; second < seconds; second += 1) {
+      t.mock.timers.tick(1000);
+      await settled();
+    }
+  };
+  const topics = [{ kind: 'user', id: 'u' }];
+  client.subscribe(topics);
   client.connect();
-  await settled();
-  const [socket] = FakeSocket.all;
-  const hear = (type, data, id) => socket.onmessage({ data: JSON.stringify({ type, data, ts: 0, id }) });
-  socket.onopen();
+  const socket = await open();
   const { id, data } = socket.sent[0];
-  assert.deepEqual(data, { topics: [{ kind: 'user', id: 'u' }] });
-  hear('server.presence.batch', { users: [{ userId: 'u', status: 'online' }] });
+  assert.deepEqual(data, { topics });
+  return { client, id, open, pass, socket, topics };
+}
+
+test('a client of events is open when its subscription is in force', async (t) => {
+  const { client, id, socket } = await beganEvents(t);
+  socket.tell('server.presence.batch', { users: [{ userId: 'u', status: 'online' }] });
   assert.equal(client.state.phase, 'connecting');
-  hear('server.presence.batch', { users: [] }, id);
+  socket.tell('server.presence.batch', { users: [] }, id);
   assert.equal(client.state.phase, 'open');
+});
+
+test('a node of events that is silent is asked for a sign, which is no news', async (t) => {
+  const { client, id, pass, socket, topics } = await beganEvents(t);
+  socket.tell('server.presence.batch', { users: [] }, id);
+  const [news, frames] = [[], []];
+  for (const name of ['server.presence.batch', 'server.system.error']) client.on(name, ({ data }) => news.push(data));
+  client.on('frame', ({ type }) => frames.push(type));
+  for (let turn = 1; turn <= 5; turn += 1) {
+    await pass(14);
+    assert.equal(socket.sent.length, turn, 'it was heard a moment ago');
+    await pass(2);
+    const ping = socket.sent[turn];
+    assert.deepEqual([ping.type, ping.data], ['client.system.subscribe', { topics }]);
+    assert.equal(socket.sent.length, turn + 1, 'asked once');
+    await pass(8);
+    socket.tell('server.system.error', { message: 'user u cannot be heard', code: 'not_found' }, ping.id);
+    socket.tell('server.presence.batch', { users: [] }, ping.id);
+    assert.equal(client.state.phase, 'open');
+  }
+  assert.deepEqual(news, []);
+  assert.equal(frames.length, 10, 'every frame is shown to who wants every frame');
+  // Whatever is said is a sign.
+  await pass(10);
+  socket.tell('server.messenger.typing', { conversationId: 'c', userId: 'v', isTyping: true });
+  await pass(10);
+  assert.equal(socket.sent.length, 6);
+});
+
+test('a node of events that gives no sign is given up, and another one tried', async (t) => {
+  const { client, id, open, pass, socket } = await beganEvents(t);
+  const states = [];
+  socket.tell('server.presence.batch', { users: [] }, id);
+  client.on('state', (state) => states.push(state));
+  await pass(16);
+  assert.deepEqual(states, []);
+  await pass(11);
+  assert.deepEqual([states[0].phase, states[0].code], ['waiting', 0]);
+  const pause = states[0].due - Date.now();
+  assert.ok(pause <= 500, `any pause up to the first bound, not ${pause}`);
+  await pass(1);
+  assert.match(FakeSocket.all.at(-1).url, /^ws:\/\/b\//);
+  const next = await open();
+  next.tell('server.presence.batch', { users: [] }, next.sent[0].id);
+  assert.equal(client.state.phase, 'open');
+  client.close();
+  const said = next.sent.length;
+  await pass(60);
+  assert.equal(next.sent.length, said, 'a closed client asks nobody');
 });

@@ -218,6 +218,7 @@ impl Host for Node {
                 id,
                 wishes,
                 settled,
+                is_repeated: _,
             } = wanted;
             let (mut granted, mut refused) = (Vec::new(), Vec::new());
             let (watches, others): (Vec<_>, Vec<_>) = wishes

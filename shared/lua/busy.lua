@@ -1,9 +1,18 @@
 -- claim, claimed, hold, offered, tell: what a call has in the partition of each of its users.
 -- The calls of a user are one at a time: `{pN}:busy:<user>` names it, and the other party.
 
+-- How many of a user's sessions can be told of a call.
+local function hearing(tag, user)
+  local count = 0
+  for _, session in ipairs(redis.call('HVALS', key(tag, 'sess', user))) do
+    if not is_deaf(session) then count = count + 1 end
+  end
+  return count
+end
+
 -- claim   KEYS[1] meta
 -- ARGV tag, user, call, other party, ms for which it counts, call it may be taken from or ''
--- Answers {verdict, call that the user is in, sessions of the user}. Verdicts: done; glare, if that
+-- Answers {verdict, call that the user is in, sessions that hear calls}. Verdicts: done; glare, if that
 -- is another call of the same two; busy.
 redis.register_function{
   function_name = 'tidegate_v1_claim',
@@ -16,17 +25,17 @@ redis.register_function{
       redis.call('SET', busy, a[3] .. ' ' .. a[4], 'PX', a[5])
       call = a[3]
     end
-    return {verdict, call, redis.call('HLEN', key(a[1], 'sess', a[2]))}
+    return {verdict, call, hearing(a[1], a[2])}
   end,
 }
 
 -- claimed   KEYS[1] meta   ARGV tag, user
--- Answers {call that the user is in or '', sessions of the user}.
+-- Answers {call that the user is in or '', sessions that hear calls}.
 redis.register_function{
   function_name = 'tidegate_v1_claimed',
   callback = function(_, a)
     local call = string.match(redis.call('GET', key(a[1], 'busy', a[2])) or '', '^(%S+) ')
-    return {call or '', redis.call('HLEN', key(a[1], 'sess', a[2]))}
+    return {call or '', hearing(a[1], a[2])}
   end,
   flags = {'no-writes'},
 }

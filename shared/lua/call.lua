@@ -12,16 +12,21 @@
 --   o, m    what the caller offered, and what is to be transmitted: until it is answered
 --   g       the digest of the request that made it
 --   c       what the callee answered: the caller may come back without it
---   p, q    set once the callee was told of the offer, and the caller of the answer
+--   p       `1` once the callee was told of the offer, `late` if only a socket was that came later
+--   q       set once the caller was told of the answer
+--   k...    how many candidates a socket has said, `k<socket>`, and a side, `ka` and `kb`
 --   w, e, x how far it had come when it ended, why, and the socket that asked for it or ''
 -- Every function answers a list: a verdict, then the call as in FACTS, then what it says besides.
 -- Verdicts are those of shared/src/redis/calls.rs. `none`: there is no such call, or it is none of
 -- the caller's business; nothing follows.
 local CALL_TTL = 3600000 -- ms; after its end so long a second try is answered like the first
+-- Most candidates of a socket and of a side: while it rings, and in all.
+local MOST_ICE = {ringing = {64, 192}, active = {512, 2048}}
+local KEPT_ICE = 64      -- so many of the latest are kept of a side in a call that was answered
 local RETELL = 5000      -- ms after which others see to it that an end is told
-local FIELDS = {'s', 'a', 'b', 'as', 'bs', 'n', 't', 'w', 'e', 'x', 'an', 'bn',
-  'ad', 'bd', 'ao', 'bo', 'al', 'bl', 'r', 'g', 'p', 'q'}
-local FACTS = 12         -- so many of these are answered
+local FIELDS = {'s', 'a', 'b', 'as', 'bs', 'n', 't', 'w', 'e', 'x', 'an', 'bn', 'p',
+  'ad', 'bd', 'ao', 'bo', 'al', 'bl', 'r', 'g', 'q'}
+local FACTS = 13         -- so many of these are answered
 
 local function call_key(tag, id) return key(tag, 'call', id) end
 local function ice_key(tag, id, side) return key(tag, 'ice', id .. ':' .. side) end
@@ -98,8 +103,8 @@ end
 -- call_offer   KEYS[1] meta
 -- ARGV tag, call, caller, callee, socket, device, ms to ring, ms that a socket counts as there,
 --      digest, what is offered, what is to be transmitted or ''
--- Verdicts: new; again, if this caller made it by the same request; other, if not. If the callee was
--- not told yet, the socket that asks again is the caller's from now on: the one before is likely
+-- Verdicts: new; again, if this caller made it by the same request, with 1 once the callee was told or
+-- ''; other, if not. Until then the socket that asks again is the caller's from now on: the one before is likely
 -- what kept it from being told.
 redis.register_function{
   function_name = 'tidegate_v1_call_offer',
@@ -109,11 +114,12 @@ redis.register_function{
     if call then
       local is_same = call.a == a[3] and call.b == a[4] and call.g == a[9]
       if not is_same then return {'other'} end
-      if call.s == 'ringing' and call.p == '' and call.as ~= a[5] then
+      local is_placed = call.p == '1'
+      if call.s == 'ringing' and not is_placed and call.as ~= a[5] then
         write_call(tag, id, call, now, 'as', a[5], 'ad', a[6], 'an', '', 'ao', '',
           'r', int(now + a[7]), 'al', int(now + a[8]))
       end
-      return answer_call('again', call, now, call.p)
+      return answer_call('again', call, now, is_placed and '1' or '')
     end
     call = {}
     for _, name in ipairs(FIELDS) do call[name] = '' end
@@ -132,6 +138,7 @@ end
 -- call_placed: the other party was told. KEYS[1] meta   ARGV tag, call, p or q
 on_call('placed', function(tag, id, now, call, what)
   redis.call('HSET', call_key(tag, id), what, '1')
+  call[what] = '1'
   return answer_call('done', call, now)
 end)
 
@@ -166,10 +173,23 @@ on_call('answer', function(tag, id, now, call, user, session, device, lease, sdp
   return answer_call('done', call, now, unpack(sent))
 end)
 
--- call_ice   KEYS[1] meta   ARGV tag, call, user, socket, most to keep, candidate,
+-- Whether a socket may name one more candidate; then that is counted.
+local function count_ice(tag, id, call, side, session)
+  local at, most = call_key(tag, id), MOST_ICE[call.s]
+  local said = redis.call('HMGET', at, 'k' .. session, 'k' .. side)
+  for i = 1, 2 do
+    if tonumber(said[i] or 0) >= most[i] then return false end
+  end
+  redis.call('HINCRBY', at, 'k' .. session, 1)
+  redis.call('HINCRBY', at, 'k' .. side, 1)
+  return true
+end
+
+-- call_ice   KEYS[1] meta   ARGV tag, call, user, socket, candidate,
 --      ms that the socket counts as there if it takes over
--- Verdicts: done, if the other party is to be told; kept, until it is answered; full; elsewhere; ended.
-on_call('ice', function(tag, id, now, call, user, session, most, candidate, lease)
+-- Verdicts: done, if the other party is to be told: while it rings with the number of those of the
+-- caller up to this one; kept, until it is answered; full; elsewhere; ended.
+on_call('ice', function(tag, id, now, call, user, session, candidate, lease)
   local side = side_of(call, user)
   if not side then return {'none'} end
   if call.s == 'ended' then return answer_call('ended', call, now) end
@@ -177,14 +197,12 @@ on_call('ice', function(tag, id, now, call, user, session, most, candidate, leas
   if not rings and not is_in_call(tag, id, call, now, side, session, lease) then
     return answer_call('elsewhere', call, now)
   end
+  if not count_ice(tag, id, call, side, session) then return answer_call('full', call, now) end
   local list = ice_key(tag, id, side)
-  local is_full = redis.call('LLEN', list) >= tonumber(most)
-  if call.s == 'active' then
-    -- Those of the callee go with the answer to a caller who comes back.
-    if side == 'b' and not is_full then keep_ice(list, candidate) end
-    return answer_call('done', call, now)
-  end
-  if is_full then return answer_call('full', call, now) end
-  keep_ice(list, side == 'b' and session .. ' ' .. candidate or candidate)
-  return answer_call(side == 'a' and 'done' or 'kept', call, now)
+  keep_ice(list, rings and session .. ' ' .. candidate or candidate)
+  if rings then return answer_call('kept', call, now) end
+  if call.s == 'ringing' then return answer_call('done', call, now, redis.call('LLEN', list)) end
+  -- For a device that comes back.
+  redis.call('LTRIM', list, -KEPT_ICE, -1)
+  return answer_call('done', call, now)
 end)

@@ -20,9 +20,10 @@ redis.register_function{
     for _, it in ipairs(found) do
       if #answer >= most * 8 then break end
       local owner = it.id ~= last and redis.call('HGET', key(tag, 'sess', it.user), it.id)
-      local node, incarnation, device, since, dialect, use =
-        string.match(owner or '', '^(%S+) (%d+) (%S+) (%d+) ?(%S*) ?(%S*)$')
+      local node, incarnation, device, since, dialect, rest =
+        string.match(owner or '', '^(%S+) (%d+) (%S+) (%d+) ?(%S*)(.*)$')
       if node then
+        local use = string.match(rest, '%S*$')
         for _, value in ipairs({it.id, it.user, node, incarnation, device, since, dialect, use}) do
           answer[#answer + 1] = value
         end

@@ -7,9 +7,21 @@ local PRESENCE_TTL = 600000 -- ms; later Postgres tells when somebody was seen
 local function presence_key(tag, user) return key(tag, 'presence', user) end
 local function offline_key(tag) return tag .. ':offline' end
 
--- What a session's record ends with, after its dialect: whether its client did nothing for long.
-local IDLE, ACTIVE = ' idle', ' active'
+-- What a session's record ends with, after its dialect: that it is not told of calls, if so, and whether
+-- its client did nothing for long.
+local DEAF, IDLE, ACTIVE = ' deaf', ' idle', ' active'
+local RECORD = '^%S+ %d+ %S+ %d+ %S+' -- node, incarnation, device, since, dialect
 local function is_idle(session) return string.sub(session, -#IDLE) == IDLE end
+local function is_deaf(session) return string.match(session, RECORD .. DEAF .. ' ') ~= nil end
+
+-- How a session's record ends.
+local function ending(deaf, idle) return (deaf and DEAF or '') .. (idle and IDLE or ACTIVE) end
+
+-- The same record with another end; nothing for one of an earlier release.
+local function ending_so(session, deaf, idle)
+  local start = string.match(session, RECORD)
+  return start and start .. ending(deaf, idle)
+end
 
 -- What their sessions alone say of a user; nothing without any.
 local function derived(tag, user)

@@ -10,8 +10,8 @@ local function set_idle(tag, user, session, idle)
   local record = redis.call('HGET', sessions, session)
   if not record then return false end
   if is_idle(record) ~= idle then
-    local start = string.match(record, '^%S+ %d+ %S+ %d+ %S+')
-    if start then redis.call('HSET', sessions, session, start .. (idle and IDLE or ACTIVE)) end
+    local changed = ending_so(record, is_deaf(record), idle)
+    if changed then redis.call('HSET', sessions, session, changed) end
   end
   return true
 end

@@ -1,7 +1,7 @@
 -- session_open: registers a session and answers all that the connect path needs.
 -- KEYS[1] meta
 -- ARGV tag, user, session, device, node, incarnation, most sessions, position or '', most entries,
---      most bytes, '1' if it takes the log apart into queues, name of its dialect
+--      most bytes, '1' if it takes the log apart into queues, name of its dialect, '1' if it is told of calls
 -- Answers {cursor, page as of `read`, preferences or '', cursor in the log of broadcasts or '', the user's
 -- furthest there or '', cursors in the queues separated by blanks, displaced session, ...}; the middle
 -- ones as they stand in the hash of the user, see devices.lua.
@@ -67,7 +67,7 @@ redis.register_function{
       displace(tag, user, sessions, tonumber(a[7]), gone)
     end
     local record = {a[5], a[6], a[4], int(now), a[12]}
-    redis.call('HSET', sessions, session, table.concat(record, ' ') .. ACTIVE)
+    redis.call('HSET', sessions, session, table.concat(record, ' ') .. ending(a[13] ~= '1', false))
     if open == 0 then returned(tag, user) end
     reflect(tag, user, now, 'online')
     redis.call('SADD', key(tag, 'at', a[5]), a[6] .. ' ' .. user .. ' ' .. session)

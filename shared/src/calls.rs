@@ -43,6 +43,7 @@ pub fn event<'a>(
         call: call.id,
         kind,
         audience,
+        number: 0,
         body: body.into(),
     }
 }

@@ -2,6 +2,7 @@
 import { Connection } from './connection.js';
 import { Emitter } from './emitter.js';
 import { newId } from './json.js';
+import { Pulse } from './pulse.js';
 import { Signals } from './signals.js';
 /** Whether that says that a subscription was dealt with: a batch, or the refusal of all of it. */
 function answers({ type, data }) {
@@ -16,9 +17,12 @@ function answers({ type, data }) {
 export class EventsClient extends Emitter {
     #connection;
     #signals;
+    #pulse;
     #topics = [];
     /** What was asked for at the beginning of this connection, and the name of that request. */
     #greeting;
+    /** The last request that only asks whether anybody is there. What answers it is no news. */
+    #ping;
     constructor(options) {
         super();
         this.#signals = new Signals(options.maxSignals ?? 32, options.signalsLastMs ?? 5000);
@@ -30,11 +34,17 @@ export class EventsClient extends Emitter {
             hear: (text) => this.#hear(text),
             renew: () => false,
             lost: () => {
-                this.#greeting = undefined;
+                this.#pulse.end();
+                this.#greeting = this.#ping = undefined;
             },
             changed: (state) => this.emit('state', state),
         };
         this.#connection = new Connection(options, speech);
+        // This dialect has no other word that is always answered.
+        const ask = () => {
+            this.#ping = this.#ask(this.#topics);
+        };
+        this.#pulse = new Pulse(ask, () => this.#connection.abandon('no answer in time'));
     }
     get state() {
         return this.#connection.state;
@@ -66,13 +76,19 @@ export class EventsClient extends Emitter {
         return JSON.stringify({ type, data, ts: Date.now() });
     }
     #greet() {
-        const [id, topics] = [newId(), this.#topics];
-        this.#greeting = { id, topics };
+        const topics = this.#topics;
+        this.#greeting = { id: this.#ask(topics), topics };
+    }
+    /** Subscribes under a name, which is answered. */
+    #ask(topics) {
+        const id = newId();
         this.#connection.send(JSON.stringify({ type: 'client.system.subscribe', data: { topics }, ts: Date.now(), id }));
+        return id;
     }
     #opened(asked) {
         this.#greeting = undefined;
         this.#connection.opened();
+        this.#pulse.begin();
         // Somebody wanted something else meanwhile.
         if (this.#topics !== asked)
             this.#say('client.system.subscribe', { topics: this.#topics });
@@ -80,6 +96,7 @@ export class EventsClient extends Emitter {
             this.#connection.send(text);
     }
     #hear(text) {
+        this.#pulse.heard();
         let frame;
         try {
             frame = JSON.parse(text);
@@ -90,6 +107,8 @@ export class EventsClient extends Emitter {
         this.emit('frame', frame);
         if (this.#greeting && frame.id === this.#greeting.id && answers(frame))
             this.#opened(this.#greeting.topics);
+        if (this.#ping !== undefined && frame.id === this.#ping)
+            return undefined;
         return this.emit(frame.type, frame);
     }
 }

@@ -2,6 +2,7 @@
 import { Connection } from './connection.js';
 import { Emitter } from './emitter.js';
 import { Log } from './log.js';
+import { Pulse } from './pulse.js';
 import { Signals } from './signals.js';
 /** A request was refused, or will not be answered any more. */
 export class RequestError extends Error {
@@ -17,10 +18,6 @@ export class RequestError extends Error {
 const RETRIED = new Set(['rate_limited', 'unavailable']);
 const MOST_TRIES = 8;
 const RETRY_MS = 500;
-/** Silence after which the node is pinged, and how long it may take to answer that. */
-const QUIET_MS = 15_000;
-const PONG_WITHIN_MS = 10_000;
-const TICK_MS = 1000;
 /** `crypto.randomUUID` exists only on https and localhost; this works on any page. */
 export const newId = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, '0')).join('');
 const keyOf = (topic, filters = {}) => `${topic} ${JSON.stringify(filters)}`;
@@ -36,9 +33,7 @@ export class JsonClient extends Emitter {
     /** Requests that repeat subscriptions on this connection. */
     #again = new Set();
     #signals;
-    #heard = 0;
-    #pinged = 0;
-    #ticking;
+    #pulse;
     #renewing;
     constructor(options) {
         super();
@@ -56,6 +51,8 @@ export class JsonClient extends Emitter {
             changed: (state) => this.emit('state', state),
         };
         this.#connection = new Connection(options, speech);
+        const gone = () => this.#connection.abandon('no answer in time');
+        this.#pulse = new Pulse(() => void this.#transmit('ping', {}), gone);
     }
     get state() {
         return this.#connection.state;
@@ -180,8 +177,7 @@ export class JsonClient extends Emitter {
         return this.#transmit('authenticate', { token }, this.#renewing);
     }
     #hear(text) {
-        this.#heard = Date.now();
-        this.#pinged = 0;
+        this.#pulse.heard();
         let frame;
         try {
             frame = JSON.parse(text);
@@ -243,7 +239,7 @@ export class JsonClient extends Emitter {
         this.session = session;
         this.#log.resume(session.resumed);
         this.#connection.opened();
-        this.#ticking ??= setInterval(() => this.#tick(), TICK_MS);
+        this.#pulse.begin();
         for (const wanted of this.#gathered())
             this.#subscribeAgain(wanted);
         for (const asked of this.#asked.values())
@@ -267,21 +263,8 @@ export class JsonClient extends Emitter {
         }
         return [...gathered.values()];
     }
-    /** What a platform does not notice by itself: a peer that is gone without a word. */
-    #tick() {
-        const now = Date.now();
-        if (this.#pinged && now - this.#pinged > PONG_WITHIN_MS)
-            return this.#connection.abandon('no answer in time');
-        if (this.#pinged || now - this.#heard < QUIET_MS)
-            return undefined;
-        this.#pinged = now;
-        this.#transmit('ping', {});
-        return undefined;
-    }
     #lost() {
-        clearInterval(this.#ticking);
-        this.#ticking = undefined;
-        this.#pinged = 0;
+        this.#pulse.end();
         this.#renewing = undefined;
         this.session = undefined;
         // The next connection asks for what is subscribed to then.

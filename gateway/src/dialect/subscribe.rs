@@ -14,6 +14,9 @@ pub struct Subscribe {
     pub wishes: Vec<Wish>,
     /// What nobody has to be asked about.
     pub settled: Settled,
+    /// The client said the same just before: that only asks whether it is heard, and is no sign that
+    /// somebody does something.
+    pub is_repeated: bool,
 }
 
 /// One thing to hear.

@@ -92,7 +92,7 @@ impl Attached {
                 fanout.spawn_catch_up(outbox.clone(), Feed::Broadcast, None);
             }
         }
-        if !outbox.is_by_queue() {
+        if outbox.hears_calls() {
             fanout.arrived_for_calls(outbox);
         }
         outbox.wake_if_queued();
@@ -191,6 +191,7 @@ impl Fanout {
             session,
             device,
             dialect: attachment.outbox.dialect.name(),
+            hears_calls: attachment.outbox.hears_calls(),
             node: self.settings.node.clone(),
             incarnation: self.settings.incarnation,
             max_sessions: self.settings.max_sessions,
@@ -261,7 +262,7 @@ impl Fanout {
             cursor = Position::START;
             walk = Walk::from(cursor);
         }
-        attachment.outbox.enter(Stage::Open);
+        attachment.outbox.enter_open();
         if attachment.outbox.is_by_queue() {
             attachment.outbox.open_queues(opened.queues);
         } else {

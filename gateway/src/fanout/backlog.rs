@@ -10,6 +10,7 @@ use shared::domain::{ConversationId, Position, Presence, Queue};
 
 use super::{
     addresses::Addresses,
+    beginning::Beginning,
     chosen::{Begun, Chosen, Notice},
     heard::Reads,
     item::{Happening, Item},
@@ -33,7 +34,8 @@ pub(super) struct Backlog {
     pub(super) lent: Lent,
     pub(super) took_entry: bool,
     takes: Takes,
-    pub(super) close: Option<CloseReason>,
+    /// Boxed, as it comes at the end.
+    pub(super) close: Option<Box<CloseReason>>,
     pub(super) stage: Stage,
     pub(super) client: Client,
     /// Feeds that are read for the socket, or have to be; of all feeds there are some thousand at most.
@@ -42,6 +44,8 @@ pub(super) struct Backlog {
     own: Track,
     broadcasts: Track,
     chosen: Option<Box<Chosen>>,
+    /// While it matters how the socket began to hear of calls.
+    pub(super) beginning: Option<Box<Beginning>>,
 }
 
 /// What a socket is given of its user's log and of conversations.
@@ -91,6 +95,7 @@ impl Backlog {
             own: Track::new(Feed::User, AckMode::Auto),
             broadcasts: Track::new(Feed::Broadcast, AckMode::Auto),
             chosen: None,
+            beginning: None,
         }
     }
 

@@ -4,19 +4,29 @@
 use std::sync::Arc;
 
 use shared::{
-    domain::{CallEvent, Device, SessionId, Topic, UserId},
-    redis::Party,
+    domain::{CallEvent, Device, Refusal, SessionId, Topic, UserId},
+    redis::{Party, StoreError},
 };
 
-use super::{Fanout, member::Member, outbox::Outbox};
+use super::{
+    Fanout,
+    item::{Happening, SharedSignal},
+    member::Member,
+    outbox::Outbox,
+    refusal::store_refusal,
+};
 
 /// Sees to the calls of this node. The application does. None of this may wait.
 pub trait CallListener: Send + Sync {
-    /// A socket hears of its user's calls from now on.
+    /// A socket hears of its user's calls from now on. It is told nothing of them before
+    /// [`Fanout::begin_calls`], which has to follow whatever happens.
     fn arrived(&self, party: Party);
 
     /// A socket is gone.
     fn left(&self, party: Party);
+
+    /// A socket hears of its user's calls no more.
+    fn went_deaf(&self, user: UserId);
 
     /// A user with a socket here was told something.
     fn heard(&self, user: UserId, event: &CallEvent);
@@ -35,8 +45,64 @@ impl Fanout {
     }
 
     pub(super) fn arrived_for_calls(&self, outbox: &Outbox) {
-        if let (Some(listener), Some(member)) = (self.calls.get(), outbox.member()) {
-            listener.arrived(party(member));
+        match (self.calls.get(), outbox.member()) {
+            (Some(listener), Some(member)) => listener.arrived(party(member)),
+            _ => outbox.begin_calls(&[]),
+        }
+    }
+
+    /// A socket that has arrived is told what it missed, and what it hears from now on.
+    pub fn begin_calls(&self, party: &Party, missed: Vec<CallEvent>) {
+        if let Some(outbox) = self.hub.member(Topic::User(party.user), party.session) {
+            let missed = missed.into_iter().map(Happening::Call);
+            let missed: Vec<_> = missed.map(SharedSignal::new).collect();
+            outbox.begin_calls(&missed);
+        }
+    }
+
+    /// A socket that has to ask for it wants to be told of its user's calls.
+    pub(super) async fn hear_calls(&self, outbox: &Outbox) -> Result<(), Refusal> {
+        let (heard, _) = outbox.address_calls();
+        if heard {
+            return Ok(());
+        }
+        let said = self.say_what_it_hears(outbox).await;
+        said.map_err(|error| store_refusal(&error))?;
+        // Not before: whoever calls from now on finds it, and who did before is found by this.
+        self.arrived_for_calls(outbox);
+        Ok(())
+    }
+
+    /// It wants so no more, or by fewer of its subscriptions.
+    pub(super) fn hear_no_calls(self: &Arc<Self>, outbox: &Arc<Outbox>) {
+        if outbox.address_calls() != (true, false) {
+            return;
+        }
+        let (fanout, outbox) = (self.clone(), outbox.clone());
+        self.lifecycle.spawn("hear no calls", async move {
+            if let Err(error) = fanout.say_what_it_hears(&outbox).await {
+                tracing::debug!(%error, "a user rings who hears nothing of it");
+            }
+            if let (Some(listener), Some(member)) = (fanout.calls.get(), outbox.member()) {
+                listener.went_deaf(member.user);
+            }
+        });
+    }
+
+    /// Tells Redis whether a socket is told of calls: who calls its user asks there. What changes
+    /// meanwhile is told again, as two that are under way may come in any order.
+    async fn say_what_it_hears(&self, outbox: &Outbox) -> Result<(), StoreError> {
+        let Some(member) = outbox.member() else {
+            return Ok(());
+        };
+        let mut told = None;
+        loop {
+            let hears = outbox.hears_calls();
+            if outbox.is_ended() || told.replace(hears) == Some(hears) {
+                return Ok(());
+            }
+            let (user, session) = (member.user, member.session);
+            self.store.session_hears(user, session, hears).await?;
         }
     }
 

@@ -58,7 +58,7 @@ impl SharedSignal {
         &self.what
     }
 
-    fn frame(&self, dialect: DialectId) -> &Bytes {
+    pub(super) fn frame(&self, dialect: DialectId) -> &Bytes {
         self.frames.of(dialect, || match &self.what {
             Happening::Typing(conversation, signal) => Told::Signal(*conversation, signal),
             Happening::Call(event) => Told::Call(event),

@@ -16,6 +16,7 @@ mod addresses;
 mod attach;
 mod audiences;
 mod backlog;
+mod beginning;
 mod broadcasts;
 mod calls;
 mod catch_up;

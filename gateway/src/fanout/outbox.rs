@@ -181,8 +181,8 @@ impl Outbox {
         if state.queue.capacity() > 8 {
             state.queue = VecDeque::new();
         }
-        if let Some(reason) = state.close {
-            return Poll::Ready(Taken::Close(reason));
+        if let Some(reason) = &state.close {
+            return Poll::Ready(Taken::Close(**reason));
         }
         match state.take_notice() {
             Some(notice) => Poll::Ready(Taken::Notice(notice)),
@@ -202,7 +202,8 @@ impl Outbox {
         let mut state = self.state.lock();
         state.woken = false;
         state.lent.take_back(batch);
-        state.close.map_or(Poll::Pending, Poll::Ready)
+        let reason = state.close.as_deref().copied();
+        reason.map_or(Poll::Pending, Poll::Ready)
     }
 
     /// How many entries were queued or sent and are not confirmed, of those that pongs confirm.
@@ -265,7 +266,7 @@ impl Outbox {
         if state.close.is_some() {
             return;
         }
-        state.close = Some(reason);
+        state.close = Some(Box::new(reason));
         if matches!(reason, CloseReason::Unauthorized | CloseReason::Banned) {
             state.queue.clear();
             state.bytes = 0;
@@ -382,28 +383,44 @@ impl Outbox {
     /// call, for one that has any. Without room it is lost: a call is set up now or not at all.
     pub(super) fn offer_signal(&self, signal: &Arc<SharedSignal>) -> Then {
         let mut state = self.state.lock();
-        let item = Item::Signal(signal.clone());
-        let bytes = item.frame(self.dialect).len();
         let is_taken = match signal.what() {
             Happening::Typing(conversation, _) => {
                 let mode = state.mode(Feed::Conversation(*conversation));
                 !matches!(mode, Mode::Opening | Mode::Gone)
                     && state.has_plenty_of_room(&self.limits)
+                    && self.push_signal(&mut state, signal)
             }
-            Happening::Call(_) => {
-                let hears = state.stage == Stage::Open && state.hears_calls();
-                let has_room = state.has_room_in_queue(&self.limits, bytes);
-                if hears && !has_room {
-                    metrics::CALLS_DROPPED.increment(1);
-                }
-                hears && has_room
+            Happening::Call(event) => {
+                state.stage == Stage::Open
+                    && state.hears_calls()
+                    && state.admits(signal, event)
+                    && self.tell_call(&mut state, signal)
             }
         };
-        if !is_taken || bytes == 0 || state.close.is_some() {
-            return Then::Nothing;
+        if is_taken {
+            then(&mut state)
+        } else {
+            Then::Nothing
         }
-        state.push(item, bytes);
-        then(&mut state)
+    }
+
+    /// Queues something about a call. False if there is no room for it, or no use.
+    pub(super) fn tell_call(&self, state: &mut Backlog, signal: &Arc<SharedSignal>) -> bool {
+        let bytes = signal.frame(self.dialect).len();
+        let has_room = state.has_room_in_queue(&self.limits, bytes);
+        if !has_room {
+            metrics::CALLS_DROPPED.increment(1);
+        }
+        has_room && self.push_signal(state, signal)
+    }
+
+    fn push_signal(&self, state: &mut Backlog, signal: &Arc<SharedSignal>) -> bool {
+        let bytes = signal.frame(self.dialect).len();
+        if bytes == 0 || state.close.is_some() {
+            return false;
+        }
+        state.push(Item::Signal(signal.clone()), bytes);
+        true
     }
 
     /// A command that the user's preferences keep from a socket that is live in the user's log.

@@ -60,6 +60,7 @@ impl Fanout {
                 device: member.device.clone(),
                 dialect: outbox.dialect.name(),
                 is_idle: outbox.is_idle(),
+                hears_calls: outbox.hears_calls(),
             })
             .collect();
         let settings = &self.settings;

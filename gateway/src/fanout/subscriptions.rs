@@ -35,7 +35,7 @@ impl Fanout {
     }
 
     /// Lets a socket hear that no more. What was queued of it is not sent.
-    pub fn unsubscribe(&self, outbox: &Arc<Outbox>, wish: &Wish) {
+    pub fn unsubscribe(self: &Arc<Self>, outbox: &Arc<Outbox>, wish: &Wish) {
         outbox.forget(wish.interest, wish.address.as_ref());
         match wish.interest {
             Interest::Queue(queue) => {
@@ -43,7 +43,7 @@ impl Fanout {
                     self.leave_queue(outbox, queue);
                 }
             }
-            Interest::Calls => outbox.address_calls(),
+            Interest::Calls => self.hear_no_calls(outbox),
             Interest::Conversation { id: Some(id), .. } | Interest::Typing(Some(id)) => {
                 self.reconsider(outbox, id);
             }
@@ -71,11 +71,7 @@ impl Fanout {
         }
         match wish.interest {
             Interest::Queue(queue) => self.begin_queue(outbox, user, queue, wish.acks).await,
-            Interest::Calls => {
-                outbox.address_calls();
-                self.arrived_for_calls(outbox);
-                Ok(())
-            }
+            Interest::Calls => self.hear_calls(outbox).await,
             Interest::Conversation { id: Some(id), .. } | Interest::Typing(Some(id)) => {
                 let right = self.rights()?.right(user, id, 0).await?;
                 self.listen(outbox, user, id, right).await

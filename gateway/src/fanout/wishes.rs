@@ -168,9 +168,33 @@ impl Outbox {
         state.chosen_mut().follow(queue, acks)
     }
 
-    /// Sees anew where frames about calls are addressed to.
-    pub(super) fn address_calls(&self) {
-        self.state.lock().chosen_mut().address_calls();
+    /// Sees anew where frames about calls are addressed to. Answers whether the socket was told of
+    /// calls before, and whether it is now.
+    pub(super) fn address_calls(&self) -> (bool, bool) {
+        let mut state = self.state.lock();
+        let heard = state.hears_calls();
+        state.chosen_mut().address_calls();
+        let hears = state.hears_calls();
+        match (heard, hears) {
+            (false, true) => state.hold_calls(),
+            (true, false) => state.beginning = None,
+            _ => {}
+        }
+        (heard, hears)
+    }
+
+    /// The session is open from now on. What it is told of calls has to begin.
+    pub(super) fn enter_open(&self) {
+        let mut state = self.state.lock();
+        if state.hears_calls() {
+            state.hold_calls();
+        }
+        state.stage = Stage::Open;
+    }
+
+    /// Whether the socket is told of its user's calls.
+    pub(super) fn hears_calls(&self) -> bool {
+        self.state.lock().hears_calls()
     }
 
     /// Sees anew where frames of a queue are addressed to. Answers whether anybody wants it.

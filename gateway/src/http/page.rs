@@ -38,7 +38,7 @@ macro_rules! client {
 }
 
 /// Path, content type and bytes.
-const ASSETS: [(&str, &str, &[u8]); 21] = [
+const ASSETS: [(&str, &str, &[u8]); 22] = [
     asset!("/", "text/html; charset=utf-8", "index.html"),
     client!("connection.js"),
     client!("contracts.js"),
@@ -47,6 +47,7 @@ const ASSETS: [(&str, &str, &[u8]); 21] = [
     client!("index.js"),
     client!("json.js"),
     client!("log.js"),
+    client!("pulse.js"),
     client!("signals.js"),
     script!("app.js"),
     script!("categories.js"),
@@ -110,4 +111,30 @@ pub(super) fn routes(allowed_origins: &[String], nodes: &[String]) -> Router {
                 get(move || async move { (headers, bytes).into_response() }),
             )
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_a_script_imports_is_served() {
+        let mut imported = 0;
+        for (path, _, bytes) in ASSETS {
+            let (folder, _) = path.rsplit_once('/').unwrap();
+            let text = String::from_utf8_lossy(bytes);
+            let from = text.lines().filter_map(|line| line.split_once(" from '"));
+            for (_, rest) in from {
+                let name = rest.split('\'').next().unwrap_or_default();
+                let wanted = match name.strip_prefix("./") {
+                    Some(beside) => format!("{folder}/{beside}"),
+                    None => name.to_owned(),
+                };
+                let is_it = |(path, ..): &(&str, &str, &[u8])| *path == wanted;
+                assert!(ASSETS.iter().any(is_it), "{path} imports {name}");
+                imported += 1;
+            }
+        }
+        assert!(imported > 10, "{imported}");
+    }
 }

@@ -237,9 +237,12 @@ impl<H: Host> Session<H> {
         said: Result<Incoming, Unreadable>,
         now: Instant,
     ) -> Result<(), CloseReason> {
-        self.times.said = now;
-        if std::mem::take(&mut self.times.is_idle) {
-            self.host.note_activity(&self.attachment, false);
+        let only_asks = matches!(&said, Ok(Incoming::Subscribe(it)) if it.is_repeated);
+        if !only_asks {
+            self.times.said = now;
+            if std::mem::take(&mut self.times.is_idle) {
+                self.host.note_activity(&self.attachment, false);
+            }
         }
         let verdict = match self.verdict.take() {
             Some(verdict) => verdict,

@@ -155,6 +155,8 @@ pub struct CallEvent {
     pub kind: CallEventKind,
     /// Which of the user's sockets are told.
     pub audience: Audience,
+    /// For a candidate of the caller, until the answer: which of them it is, from 1 on. Otherwise 0.
+    pub number: u32,
     /// What clients get: a [`CallPayload`] as JSON.
     pub body: Bytes,
 }
@@ -205,6 +207,8 @@ pub struct Call {
     pub caller_next: Option<SessionId>,
     /// The same of the callee.
     pub callee_next: Option<SessionId>,
+    /// Whether a socket of the callee was told of it.
+    pub rang: bool,
     /// When it began.
     pub at: Timestamp,
     /// When it was answered.
@@ -261,7 +265,7 @@ impl Call {
         match was {
             CallState::Active => told.extend(self.at_callee().map(|it| (self.callee, it))),
             // They were never told of it.
-            _ if by.is_none() && reason.is_before_ringing() => {}
+            _ if by.is_none() && !self.rang && reason.is_before_ringing() => {}
             _ => told.push((self.callee, by.map_or(Audience::All, Audience::Except))),
         }
         let is_asker = |audience| by.is_some_and(|by| audience == Audience::Only(by));
@@ -340,6 +344,7 @@ mod tests {
             callee_session: (was == CallState::Active).then_some(CALLEE),
             caller_next: None,
             callee_next: None,
+            rang: false,
             at: Timestamp(0),
             answered_at: None,
             end: Some(Ending { reason, was, by }),

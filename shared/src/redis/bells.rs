@@ -497,11 +497,13 @@ fn read_bell(topic: Topic, message: &Bytes) -> Option<BellEvent> {
     }
     if let Some(call) = header.strip_prefix("call ") {
         let (kind, rest) = call.split_once(' ')?;
-        let (call, audience) = rest.split_once(' ')?;
+        let (call, rest) = rest.split_once(' ')?;
+        let (audience, number) = rest.split_once(' ').unwrap_or((rest, "0"));
         let event = CallEvent {
             call: call.parse().ok()?,
             kind: kind.parse().ok()?,
             audience: audience.parse().ok()?,
+            number: number.parse().ok()?,
             body: message.slice((end + 1).min(message.len())..),
         };
         return Some(BellEvent::Call { topic, event });
@@ -544,9 +546,14 @@ pub(super) fn write_call(event: &CallEvent) -> Vec<u8> {
         call,
         kind,
         audience,
+        number,
         body,
     } = event;
-    let mut message = format!("1 call {kind} {call} {audience}\n").into_bytes();
+    let mut message = format!("1 call {kind} {call} {audience}").into_bytes();
+    if *number > 0 {
+        message.extend_from_slice(format!(" {number}").as_bytes());
+    }
+    message.push(b'\n');
     message.extend_from_slice(body);
     message
 }

@@ -18,9 +18,6 @@ use crate::domain::{
     Timestamp, Topic, UserId,
 };
 
-/// Most candidates of a party that are kept before the answer.
-const MAX_CANDIDATES: i64 = 64;
-
 /// Somebody calls.
 #[derive(Debug, Clone)]
 pub struct Offer<'a> {
@@ -76,7 +73,7 @@ pub enum CallVerdict {
     Ended,
     /// It is kept until the call is answered.
     Kept,
-    /// So much cannot be kept.
+    /// The socket, or its side of the call, has said too much.
     Full,
     /// The socket rings.
     Ring,
@@ -119,7 +116,7 @@ pub struct CallStep {
 pub struct Claim {
     /// How it came out.
     pub outcome: Claimed,
-    /// How many sessions the user has.
+    /// How many of the user's sessions are told of calls.
     pub sessions: u64,
 }
 
@@ -182,11 +179,10 @@ impl Store {
         self.step(offer.id, functions::CALL_OFFER, more).await
     }
 
-    /// The callee was told of the call.
-    pub async fn call_placed(&self, call: CallId) -> Result<(), StoreError> {
-        self.step(call, functions::CALL_PLACED, texts(["p"]))
-            .await?;
-        Ok(())
+    /// The callee was told of the call. Answers it: it may have ended before they were.
+    pub async fn call_placed(&self, call: CallId) -> Result<Option<Call>, StoreError> {
+        let placed = self.step(call, functions::CALL_PLACED, texts(["p"]));
+        Ok(placed.await?.call)
     }
 
     /// The caller was told of the answer.
@@ -213,7 +209,8 @@ impl Store {
     }
 
     /// A candidate: `Done` if the other party is to be told, `Kept` until the answer; `Full`,
-    /// `Elsewhere`, `Ended` or `Unknown` if it is refused. The latest socket of a device in the call
+    /// `Elsewhere`, `Ended` or `Unknown` if it is refused. `more` is its number among those of the
+    /// caller, until the answer. The latest socket of a device in the call
     /// takes over by this, as by an answer, and counts as there for `lease`.
     pub async fn call_ice(
         &self,
@@ -223,9 +220,7 @@ impl Store {
         candidate: &str,
         lease: Duration,
     ) -> Result<CallStep, StoreError> {
-        let mut more = texts([&user.to_string(), &session.to_string()]);
-        more.push(MAX_CANDIDATES.into());
-        more.extend(texts([candidate]));
+        let mut more = texts([&user.to_string(), &session.to_string(), candidate]);
         more.push(millis(lease));
         self.step(call, functions::CALL_ICE, more).await
     }
@@ -261,10 +256,10 @@ impl Store {
             .await
     }
 
-    /// A call that nobody was told of never was.
-    pub async fn call_forget(&self, call: CallId) -> Result<(), StoreError> {
-        self.step(call, functions::CALL_FORGET, Vec::new()).await?;
-        Ok(())
+    /// A call that nobody was told of never was. False if somebody was.
+    pub async fn call_forget(&self, call: CallId) -> Result<bool, StoreError> {
+        let step = self.step(call, functions::CALL_FORGET, Vec::new()).await?;
+        Ok(step.verdict != CallVerdict::Other)
     }
 
     /// Everybody was told that a call is over.
@@ -303,7 +298,8 @@ impl Store {
 
     /// A socket has come of a user who is in a call: `Ring`, then `more` is what is offered, what is
     /// to be transmitted or nothing, and candidates; `Done` if it took over, `Wait` if it may have to.
-    /// Then `more` is what was answered and candidates, if that is for this socket.
+    /// Then `more` is, once the call is answered, the latest candidates of the other party, for the
+    /// caller behind what was answered.
     pub async fn call_resume(
         &self,
         call: CallId,
@@ -366,7 +362,7 @@ impl Store {
         Ok(Claim { outcome, sessions })
     }
 
-    /// The call that a user is in, and how many sessions they have.
+    /// The call that a user is in, and how many of their sessions are told of calls.
     pub async fn claimed(&self, user: UserId) -> Result<(Option<CallId>, u64), StoreError> {
         let partition = self.partition_of(Topic::User(user));
         let args = texts([&keys::tag(partition), &user.to_string()]);
@@ -437,7 +433,7 @@ fn read_step(id: CallId, answer: Vec<Value>) -> Result<CallStep, StoreError> {
     let verdict = values.next().unwrap_or(Value::Null);
     let verdict = CallVerdict::parse(reply::text(&verdict)?)
         .ok_or_else(|| StoreError::unexpected("a verdict that is none"))?;
-    let facts: Vec<Value> = values.by_ref().take(13).collect();
+    let facts: Vec<Value> = values.by_ref().take(14).collect();
     let call = if facts.is_empty() {
         None
     } else {
@@ -466,6 +462,7 @@ fn read_call(id: CallId, facts: &[Value]) -> Result<Call, StoreError> {
         by,
         caller_next,
         callee_next,
+        told,
     ] = facts
     else {
         return Err(StoreError::unexpected("half a call"));
@@ -488,6 +485,7 @@ fn read_call(id: CallId, facts: &[Value]) -> Result<Call, StoreError> {
         callee_session: word(callee_session)?,
         caller_next: word(caller_next)?,
         callee_next: word(callee_next)?,
+        rang: !reply::text(told)?.is_empty(),
         at: Timestamp(reply::parse(begun)?),
         answered_at: word(answered)?.map(Timestamp),
         end,

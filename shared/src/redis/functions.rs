@@ -25,6 +25,7 @@ const PIECES: &[&str] = &[
     include_str!("../../lua/queue.lua"),
     include_str!("../../lua/session_keep.lua"),
     include_str!("../../lua/session_close.lua"),
+    include_str!("../../lua/session_hears.lua"),
     include_str!("../../lua/reap.lua"),
     include_str!("../../lua/presence_set.lua"),
     include_str!("../../lua/presence_settle.lua"),
@@ -83,6 +84,7 @@ pub(super) const ACK: Function = writes("tidegate_v1_ack");
 pub(super) const RECEIVE: Function = writes("tidegate_v1_receive");
 pub(super) const SESSION_OPEN: Function = writes("tidegate_v1_session_open");
 pub(super) const SESSION_KEEP: Function = writes("tidegate_v1_session_keep");
+pub(super) const SESSION_HEARS: Function = writes("tidegate_v1_session_hears");
 pub(super) const SESSION_CLOSE: Function = writes("tidegate_v1_session_close");
 pub(super) const REAP: Function = writes("tidegate_v1_reap");
 pub(super) const PRESENCE_SET: Function = writes("tidegate_v1_presence_set");

@@ -31,6 +31,8 @@ pub struct OpenSession {
     pub device: Device,
     /// What the client speaks, for administrators: a word without blanks.
     pub dialect: &'static str,
+    /// It is told of calls from the start, so it rings. See [`Store::session_hears`].
+    pub hears_calls: bool,
     /// On which node.
     pub node: NodeId,
     /// Of which life of the node; a later life has a higher number, below 2^53.
@@ -59,6 +61,8 @@ pub struct OpenHere {
     pub dialect: &'static str,
     /// Its client did nothing for long.
     pub is_idle: bool,
+    /// It is told of calls.
+    pub hears_calls: bool,
 }
 
 /// What ended with a session.
@@ -116,8 +120,9 @@ impl Store {
         ]);
         args.push(i64::from(open.page).into());
         args.push(PAGE_BYTES.into());
-        args.push(Value::from_static_str(if open.by_queue { "1" } else { "" }));
+        args.push(Value::from_static_str(flag(open.by_queue)));
         args.push(Value::from_static_str(open.dialect));
+        args.push(Value::from_static_str(flag(open.hears_calls)));
         let answer = self.call(partition, functions::SESSION_OPEN, args).await?;
         let mut parts = reply::list(answer)?.into_iter();
         let [
@@ -166,7 +171,8 @@ impl Store {
                     &it.session.to_string(),
                     it.device.as_str(),
                     it.dialect,
-                    if it.is_idle { "1" } else { "" },
+                    flag(it.is_idle),
+                    flag(it.hears_calls),
                 ]));
             }
             let answer = self.call(group[0].0, functions::SESSION_KEEP, args).await?;
@@ -176,6 +182,25 @@ impl Store {
             }
         }
         Ok(kept)
+    }
+
+    /// Whether a session is told of calls, from now on: without one that is, its user cannot be called.
+    /// False if it is not open.
+    pub async fn session_hears(
+        &self,
+        user: UserId,
+        session: SessionId,
+        hears_calls: bool,
+    ) -> Result<bool, StoreError> {
+        let partition = self.partition_of(Topic::User(user));
+        let args = texts([
+            &keys::tag(partition),
+            &user.to_string(),
+            &session.to_string(),
+            flag(hears_calls),
+        ]);
+        let answer = self.call(partition, functions::SESSION_HEARS, args).await?;
+        Ok(reply::number(&answer)? == 1)
     }
 
     /// Forgets a session, if it still belongs to this life of the node. `grace`: how long the user
@@ -313,6 +338,11 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// As functions take what is so or not.
+fn flag(is_so: bool) -> &'static str {
+    if is_so { "1" } else { "" }
 }
 
 /// Three positions, with blanks in between.

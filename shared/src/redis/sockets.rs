@@ -76,7 +76,7 @@ impl Store {
                 device: reply::parse_text(device)?,
                 since: Timestamp(reply::parse_text(since)?),
                 dialect: word().into(),
-                is_idle: word() == "idle",
+                is_idle: words.next_back() == Some("idle"),
             });
         }
         sessions.sort_unstable_by_key(|it| (it.since, it.session));

@@ -12,7 +12,7 @@ use crate::{
     proxy::Proxy,
     redis::{Redis, RedisOptions},
     sentinel::Sentinel,
-    socket::{Dialect, Socket, SocketOptions},
+    socket::{Dialect, Socket, SocketOptions, stomp},
     wait::{PATIENCE, eventually},
 };
 
@@ -308,13 +308,20 @@ impl Deployment {
             .await
     }
 
+    /// The socket hears what it wanted to from the start.
+    ///
     /// # Panics
     /// When the upgrade is refused.
     pub async fn connect_with(&self, gateway: usize, options: SocketOptions) -> (Socket, Value) {
-        let options = options.or_dialect(self.dialect);
+        let options = options.or_dialect(self.dialect).confirmed();
+        let awaits_queues = options.awaits_queues();
         let opened = Socket::open(self.address(gateway), options).await;
         let socket = opened.unwrap_or_else(|refused| panic!("upgrade refused: {refused:?}"));
         let connected = socket.expect("connected").await;
+        if awaits_queues {
+            let what = "the receipt of all queues";
+            socket.take(what, PATIENCE, stomp::is_subscribed).await;
+        }
         (socket, connected["payload"].clone())
     }
 

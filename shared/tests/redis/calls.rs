@@ -6,11 +6,15 @@ use shared::{
     calls,
     domain::{
         Audience, Call, CallEnd, CallEvent, CallEventKind, CallId, CallState, Digest, Durability,
+        PresenceStatus::{Away, Online},
         SessionId, Topic, UserId,
     },
-    redis::{BellEvent, CallStep, CallVerdict, Claimed, Offer, Party, Store},
+    redis::{
+        Activity, BellEvent, CallStep, CallVerdict, Claimed, Offer, OpenHere, OpenSession, Party,
+        Store,
+    },
 };
-use testkit::{Redis, cluster::Cluster};
+use testkit::{Redis, cluster::Cluster, resp::Reply};
 use uuid::Uuid;
 
 use super::support::{Heard, all_after, connect, session, user};
@@ -126,6 +130,16 @@ impl Scene {
     }
 
     async fn offer_by(&self, caller: &Party, ring: Duration, lease: Duration) -> CallStep {
+        self.offer_as(caller, b"offer", ring, lease).await
+    }
+
+    async fn offer_as(
+        &self,
+        caller: &Party,
+        what: &[u8],
+        ring: Duration,
+        lease: Duration,
+    ) -> CallStep {
         let offer = Offer {
             id: self.call,
             caller: caller.user,
@@ -134,7 +148,7 @@ impl Scene {
             device: &caller.device,
             ring,
             lease,
-            digest: Digest::of(b"offer"),
+            digest: Digest::of(what),
             sdp: "v=0",
             media: Some("{}"),
         };
@@ -443,13 +457,23 @@ async fn a_call_is_made_once_by_the_same_request() {
     assert!(again.more[0].is_empty(), "nobody was told");
     store.call_placed(scene.call).await.unwrap();
     assert_eq!(&scene.offer(LONG, LONG).await.more[0][..], b"1");
+    let laptop = || scene.laptop.clone();
     let stolen = Scene {
         call: scene.call,
         ..Scene::new(&store)
     };
-    let step = stolen.offer(LONG, LONG).await;
-    assert_eq!(step.verdict, CallVerdict::Other);
-    assert!(step.call.is_none(), "nothing is said of what is not theirs");
+    let of_another = Scene {
+        call: scene.call,
+        laptop: laptop(),
+        ..Scene::new(&store)
+    };
+    for other in [stolen, of_another] {
+        let step = other.offer(LONG, LONG).await;
+        assert_eq!(step.verdict, CallVerdict::Other);
+        assert!(step.call.is_none(), "nothing is said of what is not theirs");
+    }
+    let other = scene.offer_as(&scene.laptop, b"another", LONG, LONG).await;
+    assert_eq!(other.verdict, CallVerdict::Other);
     // One that was never begun can be begun.
     let vain = Scene::at(&store, State::Ringing).await;
     store.call_forget(vain.call).await.unwrap();
@@ -481,13 +505,11 @@ async fn candidates_are_kept_in_order_for_whom_they_concern() {
             CallVerdict::Done
         );
     }
-    assert_eq!(send(&scene.laptop, "{}").await, CallVerdict::Full);
     for n in 0..32 {
         for party in [&scene.phone, &scene.tablet] {
             assert_eq!(send(party, &format!("{n}")).await, CallVerdict::Kept);
         }
     }
-    assert_eq!(send(&scene.phone, "{}").await, CallVerdict::Full);
     let texts = |step: &CallStep| -> Vec<String> {
         let text = |it: &bytes::Bytes| String::from_utf8(it.to_vec()).unwrap();
         step.more.iter().map(text).collect()
@@ -510,11 +532,108 @@ async fn candidates_are_kept_in_order_for_whom_they_concern() {
         Vec::<String>::new(),
         "the caller has them"
     );
-    assert_eq!(
-        send(&scene.laptop, "{}").await,
-        CallVerdict::Done,
-        "none is kept any more"
-    );
+}
+
+#[tokio::test]
+async fn so_many_candidates_of_a_socket_and_of_a_side_are_taken() {
+    let redis = Redis::start().await;
+    let store = connect(&redis.url()).await;
+    let scene = Scene::at(&store, State::Ringing).await;
+    // How many are taken until one is too much.
+    let send = async |party: &Party| {
+        for count in 0..4096 {
+            let Party { user, session, .. } = *party;
+            let sent = store.call_ice(scene.call, user, session, "{}", LONG).await;
+            let verdict = sent.unwrap().verdict;
+            if !matches!(verdict, CallVerdict::Done | CallVerdict::Kept) {
+                return (count, verdict);
+            }
+        }
+        panic!("there is no end to it")
+    };
+    let other = party(scene.phone.user, "watch");
+    let rest = party(scene.phone.user, "car");
+    let full = |count| (count, CallVerdict::Full);
+    assert_eq!(send(&scene.laptop).await, full(64));
+    assert_eq!(send(&scene.tablet).await, full(64));
+    assert_eq!(send(&scene.phone).await, full(64), "of each device so many");
+    assert_eq!(send(&other).await, full(64));
+    assert_eq!(send(&rest).await, full(0), "and of all together");
+    scene.happens(Event::Answers(Who::Phone)).await;
+    assert_eq!(send(&scene.phone).await, full(512 - 64));
+    assert_eq!(send(&scene.laptop).await, full(512 - 64), "of each side");
+    for (number, taken) in [512, 512, 384].into_iter().enumerate() {
+        let again = party(scene.phone.user, "phone");
+        scene.resume_later(&scene.phone, &again).await;
+        let sent = send(&again).await;
+        assert_eq!(sent, full(taken), "socket {number} that took over");
+        let elsewhere = (0, CallVerdict::Elsewhere);
+        assert_eq!(send(&scene.phone).await, elsewhere);
+    }
+}
+
+#[tokio::test]
+async fn the_candidates_of_a_caller_are_numbered_until_the_answer() {
+    let redis = Redis::start().await;
+    let store = connect(&redis.url()).await;
+    let scene = Scene::at(&store, State::Ringing).await;
+    for number in ["1", "2", "3"] {
+        let sent = scene.happens(Event::Candidate(Who::Laptop)).await;
+        assert_eq!(sent.more, [number]);
+        let kept = scene.happens(Event::Candidate(Who::Phone)).await;
+        assert!(kept.more.is_empty());
+    }
+    scene.happens(Event::Answers(Who::Phone)).await;
+    for who in [Who::Laptop, Who::Phone] {
+        assert!(scene.happens(Event::Candidate(who)).await.more.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_callee_who_comes_back_is_told_the_latest_candidates() {
+    let redis = Redis::start().await;
+    let store = connect(&redis.url()).await;
+    for (state, verdict) in [
+        (State::CalleeAway, CallVerdict::Done),
+        (State::Active, CallVerdict::Wait),
+    ] {
+        let scene = Scene::at(&store, state).await;
+        let Party { user, session, .. } = scene.laptop;
+        for number in 0..100 {
+            let candidate = number.to_string();
+            let sent = store.call_ice(scene.call, user, session, &candidate, LONG);
+            assert_eq!(sent.await.unwrap().verdict, CallVerdict::Done);
+        }
+        let other = scene.happens(Event::Comes(Who::Tablet)).await;
+        assert!(other.more.is_empty(), "{state:?}: no business of theirs");
+        let back = scene.happens(Event::Comes(Who::PhoneAgain)).await;
+        assert_eq!(back.verdict, verdict, "{state:?}");
+        let latest: Vec<_> = (36..100).map(|it| it.to_string()).collect();
+        assert_eq!(back.more, latest, "{state:?}");
+    }
+}
+
+#[tokio::test]
+async fn whoever_rings_is_told_of_the_end_whatever_its_reason() {
+    let redis = Redis::start().await;
+    let store = connect(&redis.url()).await;
+    let told = |scene: &Scene, call: Option<Call>| scene.told(&call.unwrap());
+    // It was over before anybody was told of it, and they are told only now.
+    let scene = Scene::at(&store, State::Ringing).await;
+    let closed = store.call_close(scene.call, CallEnd::Offline, None).await;
+    assert_eq!(told(&scene, closed.unwrap().call), ["caller: laptop"]);
+    let placed = store.call_placed(scene.call).await.unwrap();
+    assert_eq!(told(&scene, placed), ["caller: laptop", "callee: all"]);
+
+    // A socket that came while it was looked for one rings.
+    let scene = Scene::at(&store, State::Ringing).await;
+    scene.happens(Event::Comes(Who::Tablet)).await;
+    let again = scene.offer(LONG, LONG).await;
+    assert!(again.more[0].is_empty(), "not everybody was told");
+    assert!(!store.call_forget(scene.call).await.unwrap());
+    let closed = store.call_close(scene.call, CallEnd::Offline, None).await;
+    let everybody = ["caller: laptop", "callee: all"];
+    assert_eq!(told(&scene, closed.unwrap().call), everybody);
 }
 
 #[tokio::test]
@@ -639,6 +758,81 @@ async fn a_user_is_in_one_call_at_a_time() {
 }
 
 #[tokio::test]
+async fn only_sessions_that_hear_calls_count_for_a_call() {
+    let redis = Redis::start().await;
+    let store = connect(&redis.url()).await;
+    let (ann, bob) = (user(), user());
+    let (deaf, other) = (
+        OpenSession {
+            dialect: "deaf",
+            hears_calls: false,
+            ..session(bob)
+        },
+        OpenSession {
+            device: "deaf".parse().unwrap(),
+            ..session(bob)
+        },
+    );
+    let call = store.new_call_id();
+    let hearing = async || {
+        let claimed = store.claim(bob, call, ann, LONG, None).await.unwrap();
+        let looked = store.claimed(bob).await.unwrap().1;
+        assert_eq!(claimed.sessions, looked);
+        looked
+    };
+    let hear = async |session: &OpenSession, hears| {
+        let heard = store.session_hears(bob, session.session, hears);
+        heard.await.unwrap()
+    };
+    let idle = async |is_idle| {
+        let (user, session) = (bob, deaf.session);
+        let activity = Activity {
+            user,
+            session,
+            is_idle,
+        };
+        store.note_activity(&[activity]).await.remove(0).unwrap();
+    };
+    assert!(!hear(&deaf, true).await, "it is not open");
+    store.session_open(deaf.clone()).await.unwrap();
+    assert_eq!(hearing().await, 0);
+    for is_idle in [true, false, true] {
+        idle(is_idle).await;
+        assert_eq!(hearing().await, 0, "what its client does is another matter");
+        let status = if is_idle { Away } else { Online };
+        assert_eq!(
+            store.presences(&[bob]).await[0].as_ref().unwrap().status,
+            status
+        );
+    }
+    assert!(hear(&deaf, true).await);
+    assert_eq!(hearing().await, 1);
+    assert_eq!(
+        store.presences(&[bob]).await[0].as_ref().unwrap().status,
+        Away
+    );
+    assert!(hear(&deaf, false).await);
+    assert_eq!(hearing().await, 0);
+    store.session_open(other.clone()).await.unwrap();
+    assert_eq!(hearing().await, 1, "a name is no sign");
+
+    // A node that was taken for dead says it anew.
+    let partition = Topic::User(bob).partition(store.partitions());
+    store.reap(partition, &deaf.node, 1, 10).await.unwrap();
+    assert_eq!(hearing().await, 0);
+    let here = [&deaf, &other].map(|it| OpenHere {
+        user: bob,
+        session: it.session,
+        device: it.device.clone(),
+        dialect: it.dialect,
+        is_idle: false,
+        hears_calls: it.hears_calls,
+    });
+    store.session_keep(&deaf.node, 1, 5, &here).await.unwrap();
+    assert_eq!(hearing().await, 1);
+}
+
+#[tokio::test]
 async fn an_end_that_was_not_told_is_found_and_told_once_more() {
     let redis = Redis::start().await;
     let store = connect(&redis.url()).await;
@@ -685,7 +879,9 @@ async fn an_end_that_was_not_told_is_found_and_told_once_more() {
     for user in [caller, callee] {
         assert_eq!(store.claimed(user).await.unwrap().0, None);
     }
-    assert_eq!(store.calls_due(partition, 10).await.unwrap(), []);
+    let due = format!("{{{partition}}}:calls");
+    let listed = redis.call(&["EXISTS", &due]).await;
+    assert_eq!(listed, Reply::Int(0), "nobody has to look at it again");
     let log = all_after(&store, callee, shared::domain::Position::START).await;
     let [(_, body)] = &log[..] else {
         panic!("one notification: {log:?}")

@@ -2,7 +2,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use shared::{
     domain::NodeId,
-    redis::{ConnectionsAfter, OpenSession, Store},
+    redis::{Activity, ConnectionsAfter, OpenSession, Store},
 };
 use testkit::{Redis, cluster::Cluster, eventually};
 
@@ -29,9 +29,20 @@ async fn lists_everybody_once(store: &Store) {
         for _ in 0..2 {
             let one = OpenSession {
                 node: nodes[number % 2].clone(),
+                hears_calls: number % 3 == 0,
                 ..session(owner)
             };
             store.session_open(one.clone()).await.unwrap();
+            let does_nothing = Activity {
+                user: owner,
+                session: one.session,
+                is_idle: true,
+            };
+            store
+                .note_activity(&[does_nothing])
+                .await
+                .remove(0)
+                .unwrap();
             open.push(one);
         }
     }
@@ -64,11 +75,13 @@ async fn lists_everybody_once(store: &Store) {
     assert_eq!(listed, all);
     assert_eq!(first.len() + rest.len(), 60);
 
+    for it in first.iter().chain(&rest) {
+        assert_eq!((&*it.dialect, it.is_idle), ("json", true));
+    }
     let it = &first[0];
     let opened = open.iter().find(|open| open.session == it.session).unwrap();
     assert_eq!((it.user, &it.device), (opened.user, &opened.device));
     assert_eq!(it.node, opened.node);
-    assert_eq!((&*it.dialect, it.is_idle), ("json", false));
     assert!(it.since.0 > 1_600_000_000_000);
 }
 
@@ -84,10 +97,22 @@ async fn the_sessions_of_a_user_are_theirs_alone() {
     let store = connect(&server.url()).await;
     let owner = user();
     assert_eq!(store.sessions_of(owner).await.unwrap(), []);
-    let (one, other) = (session(owner), session(owner));
+    let mut other = session(owner);
+    other.hears_calls = false;
+    let one = session(owner);
     for open in [&one, &session(user()), &other] {
         store.session_open(open.clone()).await.unwrap();
     }
+    let does_nothing = Activity {
+        user: owner,
+        session: other.session,
+        is_idle: true,
+    };
+    store
+        .note_activity(&[does_nothing])
+        .await
+        .remove(0)
+        .unwrap();
     let found = store.sessions_of(owner).await.unwrap();
     let mut ids: Vec<_> = found.iter().map(|it| it.session).collect();
     let mut expected = [one.session, other.session];
@@ -100,7 +125,8 @@ async fn the_sessions_of_a_user_are_theirs_alone() {
             (it.user, &it.node, &it.device),
             (owner, &one.node, &one.device)
         );
-        assert_eq!((&*it.dialect, it.is_idle), ("json", false));
+        let is_idle = it.session == other.session;
+        assert_eq!((&*it.dialect, it.is_idle), ("json", is_idle));
     }
 }
 

@@ -380,6 +380,7 @@ async fn what_a_dead_node_left_goes_and_who_lives_is_told_again() {
         device: of_anna.device.clone(),
         dialect: "json",
         is_idle: true,
+        hears_calls: true,
     };
     let kept = store.session_keep(&of_anna.node, 1, 5, &[here]).await;
     assert_eq!(kept.unwrap(), [true]);
@@ -452,6 +453,7 @@ async fn who_is_there_is_told_while_memory_is_full() {
         "who hides is hidden"
     );
     let here = OpenHere {
+        hears_calls: true,
         user: ben,
         session: of_ben.session,
         device: of_ben.device.clone(),

@@ -93,6 +93,7 @@ pub fn session(user: UserId) -> OpenSession {
         max_sessions: 5,
         after: None,
         dialect: "json",
+        hears_calls: true,
         by_queue: false,
         page: 100,
     }

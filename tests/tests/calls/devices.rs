@@ -183,7 +183,9 @@ async fn a_device_that_comes_back_goes_on_with_its_call_on_any_node() {
     told(&callee, "call.offer", &id).await;
     answer(&callee, &id).await;
     callee.close().await;
+    ice(&caller, &id, 7).await;
     let (callee, _) = tidegate.connect(0, &bob, "phone").await;
+    assert_eq!(candidates(&callee, &id, 1).await, numbered(7..8));
     testkit::eventually(
         "the new socket is in the call",
         testkit::wait::PATIENCE,

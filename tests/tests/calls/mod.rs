@@ -1,5 +1,6 @@
 //! Calls over two nodes: who is told what, from the offer to the end.
 
+mod deaf;
 mod devices;
 mod refused;
 mod unanswered;

@@ -3,8 +3,10 @@
 use serde_json::json;
 use testkit::Deployment;
 
-use super::{answer, call, hang_up, offer_to, told, try_answer, try_ice};
-use crate::support::assert_error;
+use super::{
+    answer, call, candidates, hang_up, ice, numbered, offer_to, told, try_answer, try_ice,
+};
+use crate::support::{assert_error, unlimited};
 
 #[tokio::test]
 async fn what_is_no_call_is_refused_by_name() {
@@ -133,4 +135,24 @@ async fn a_caller_may_name_the_call() {
     let next = call(&caller, &bob).await;
     told(&callee, "call.incoming", &next).await;
     assert_eq!(callee.count("call.incoming"), 0, "it rang once");
+}
+
+#[tokio::test]
+async fn nobody_names_candidates_without_end() {
+    let tidegate = Deployment::start_with(unlimited()).await;
+    let (ann, bob) = (tidegate.user("ann").await, tidegate.user("bob").await);
+    let (caller, _) = tidegate.connect(0, &ann, "laptop").await;
+    let (callee, _) = tidegate.connect(1, &bob, "phone").await;
+    let id = call(&caller, &bob).await;
+    told(&callee, "call.offer", &id).await;
+    for number in 0..64 {
+        ice(&callee, &id, number).await;
+    }
+    assert_error(&try_ice(&callee, &id, 64).await, "too_large");
+    // The call goes on, and so does the other party.
+    answer(&callee, &id).await;
+    ice(&callee, &id, 64).await;
+    assert_eq!(candidates(&caller, &id, 65).await, numbered(0..65));
+    ice(&caller, &id, 1).await;
+    assert_eq!(candidates(&callee, &id, 1).await, numbered(1..2));
 }

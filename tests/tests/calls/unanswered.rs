@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use testkit::{Deployment, Dialect, Plan, Socket, User, eventually, wait::PATIENCE};
 
-use super::{answer, call, ended, hang_up, told};
-use crate::support::in_each_dialect;
+use super::{answer, call, ended, hang_up, offer_to, told};
+use crate::support::{in_each_dialect, unlimited};
 
 /// What is kept of the calls that a user missed.
 async fn missed(socket: &Socket, call: &str, from: &User) -> Value {
@@ -134,6 +134,37 @@ async fn a_call_that_is_declined_or_given_up_ends(dialect: Dialect) {
     // Only the last was missed: the others were refused.
     missed(&phone, &id, &ann).await;
     assert_eq!(phone.count("notification"), 0);
+}
+
+#[tokio::test]
+async fn a_call_that_is_given_up_while_it_is_placed_does_not_ring_on() {
+    let tidegate = Deployment::start_with(unlimited()).await;
+    let (ann, bob) = (tidegate.user("ann").await, tidegate.user("bob").await);
+    let (caller, _) = tidegate.connect(0, &ann, "laptop").await;
+    let (again, _) = tidegate.connect(1, &ann, "laptop").await;
+    let (callee, _) = tidegate.connect(1, &bob, "phone").await;
+    for number in 0..100 {
+        let id = format!("01890a5d-ac96-774b-bcce-{number:012}");
+        let mut offer = offer_to(&bob);
+        offer["callId"] = id.as_str().into();
+        let offered = caller.request("call.offer", offer);
+        let given_up = eventually("the call is known", PATIENCE, || async {
+            let reply = again.request("call.hangup", json!({ "callId": id })).await;
+            (reply["type"] == "call.ended").then_some(())
+        });
+        tokio::join!(offered, given_up);
+        // What is told of the next one is behind what was told of this one.
+        let next = call(&caller, &bob).await;
+        told(&callee, "call.incoming", &next).await;
+        let heard = callee.waiting();
+        let is_of_first = |frame: &&Value| {
+            frame["payload"]["callId"] == id.as_str() && frame["type"] != "notification"
+        };
+        let last = heard.iter().rfind(is_of_first);
+        let last = last.expect("it was told of the end, at least");
+        assert_eq!(last["type"], "call.ended", "{:?}", callee.waiting());
+        hang_up(&caller, &next).await;
+    }
 }
 
 #[tokio::test]

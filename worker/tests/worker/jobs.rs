@@ -171,6 +171,7 @@ async fn sessions_of_a_dead_node_are_reaped_and_others_stay() {
         max_sessions: 10,
         after: None,
         dialect: "json",
+        hears_calls: true,
         by_queue: false,
         page: 1,
     };
@@ -227,6 +228,7 @@ async fn what_a_node_left_is_reaped_although_it_is_back() {
                 max_sessions: 10,
                 after: None,
                 dialect: "json",
+                hears_calls: true,
                 by_queue: false,
                 page: 1,
             })

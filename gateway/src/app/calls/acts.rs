@@ -62,9 +62,14 @@ impl Calls {
         } else {
             (call.caller, call.at_caller().collect())
         };
+        let number = step.more.first();
+        let number = number.and_then(|it| std::str::from_utf8(it).ok()?.parse().ok());
         let events: Vec<_> = audiences
             .into_iter()
-            .map(|audience| ice_event(call, to, audience, candidate))
+            .map(|audience| CallEvent {
+                number: number.unwrap_or_default(),
+                ..ice_event(call, to, audience, candidate)
+            })
             .collect();
         let told = self.store.tell_call(to, &events).await;
         told.map(drop).map_err(|error| store_refusal(&error))
@@ -98,9 +103,35 @@ pub(super) fn answer_events(
 ) -> Vec<CallEvent> {
     let (to, kind) = (call.caller, CallEventKind::Answer);
     let answer = calls::event(call, to, kind, audience, |payload| payload.sdp = Some(sdp));
-    let early = early.iter().filter_map(json);
-    let early = early.map(|candidate| ice_event(call, to, audience, &candidate));
+    let early = ice_events(call, to, audience, early);
     std::iter::once(answer).chain(early).collect()
+}
+
+/// What a party is told who comes back to a call that was answered: `kept` as Redis answers it.
+pub(super) fn missed(call: &Call, party: &Party, kept: &[Bytes]) -> Vec<CallEvent> {
+    let audience = Audience::Only(party.session);
+    if party.user == call.callee {
+        return ice_events(call, call.callee, audience, kept).collect();
+    }
+    let Some((sdp, sent)) = kept.split_first() else {
+        return Vec::new();
+    };
+    answer_events(call, audience, &String::from_utf8_lossy(sdp), sent)
+}
+
+/// Candidates as Redis has kept them, for one of the parties, in order and numbered.
+pub(super) fn ice_events(
+    call: &Call,
+    to: UserId,
+    audience: Audience,
+    kept: &[Bytes],
+) -> impl Iterator<Item = CallEvent> {
+    (1..).zip(kept).filter_map(move |(number, candidate)| {
+        Some(CallEvent {
+            number,
+            ..ice_event(call, to, audience, &json(candidate)?)
+        })
+    })
 }
 
 /// What a client wrote as JSON, as Redis has kept it.
@@ -131,10 +162,7 @@ fn accepted<'a>(step: &'a CallStep, good: &[CallVerdict]) -> Result<&'a Call, Re
         }
         (Some(_), CallVerdict::Elsewhere) => conflict("another device calls"),
         (Some(_), CallVerdict::Own) => conflict("it is the other one who answers"),
-        (Some(_), CallVerdict::Full) => Err(Refusal::new(
-            Code::RateLimited,
-            "too many candidates before the answer",
-        )),
+        (Some(_), CallVerdict::Full) => Err(Refusal::new(Code::TooLarge, "candidates: too many")),
         _ => Err(no_such_call()),
     }
 }

@@ -18,8 +18,8 @@ use parking_lot::Mutex;
 use shared::{
     calls::{self, LEASE},
     domain::{
-        Audience, Call, CallEnd, CallEvent, CallEventKind, CallId, CallState, Code, Durability,
-        Refusal, UserId,
+        Call, CallEnd, CallEvent, CallEventKind, CallId, CallState, Code, Durability, Refusal,
+        UserId,
     },
     lifecycle::Lifecycle,
     redis::{CallVerdict, Party, Store, StoreError},
@@ -209,31 +209,24 @@ impl Calls {
         Ok(())
     }
 
-    /// A socket came of a user who may be in a call.
-    async fn resume(&self, party: Party) -> Result<(), StoreError> {
+    /// A socket came of a user who may be in a call. Answers what it has to be told before anything
+    /// else of that: what was told until now may have reached nobody.
+    async fn resume(&self, party: &Party) -> Result<Vec<CallEvent>, StoreError> {
         let (Some(call), _) = self.store.claimed(party.user).await? else {
-            return Ok(());
+            return Ok(Vec::new());
         };
-        let resumed = self.store.call_resume(call, &party, LEASE).await?;
-        match (resumed.verdict, &resumed.call) {
+        let resumed = self.store.call_resume(call, party, LEASE).await?;
+        Ok(match (resumed.verdict, &resumed.call) {
             (CallVerdict::Ring, Some(call)) => {
-                let events = place::replayed(call, &party, &resumed.more);
-                self.store.tell_call(party.user, &events).await?;
                 self.legs.lock().ring(party.user, call.id, self.give_up());
+                place::replayed(call, party, &resumed.more)
             }
             (CallVerdict::Done | CallVerdict::Wait, Some(found)) => {
-                self.keep_leg(&party, call);
-                if let Some((sdp, sent)) = resumed.more.split_first() {
-                    // What was told before may have reached nobody.
-                    let sdp = String::from_utf8_lossy(sdp);
-                    let audience = Audience::Only(party.session);
-                    let events = acts::answer_events(found, audience, &sdp, sent);
-                    self.store.tell_call(party.user, &events).await?;
-                }
+                self.keep_leg(party, call);
+                acts::missed(found, party, &resumed.more)
             }
-            _ => {}
-        }
-        Ok(())
+            _ => Vec::new(),
+        })
     }
 
     /// When a call that rings now does so no more, whatever was heard of it.
@@ -248,8 +241,12 @@ impl CallListener for Calls {
             return;
         };
         self.lifecycle.spawn("resume a call", async move {
-            if let Err(error) = calls.resume(party).await {
+            let missed = calls.resume(&party).await.unwrap_or_else(|error| {
                 tracing::debug!(%error, "nobody can tell whether a user is called");
+                Vec::new()
+            });
+            if let Some(fanout) = calls.fanout.upgrade() {
+                fanout.begin_calls(&party, missed);
             }
         });
     }
@@ -281,6 +278,13 @@ impl CallListener for Calls {
                 Err(error) => tracing::debug!(%error, %call, "a worker has to end this call"),
             }
         });
+    }
+
+    fn went_deaf(&self, user: UserId) {
+        let mut legs = self.legs.lock();
+        if let Some(call) = legs.ringing(user) {
+            legs.look_at(Instant::now(), Due::Callee(user, call));
+        }
     }
 
     fn heard(&self, user: UserId, event: &CallEvent) {

@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use super::{
     Calls,
-    acts::{ice_event, json},
+    acts::{ice_events, json},
     legs::Due,
     metrics,
 };
@@ -118,7 +118,10 @@ impl Calls {
                 for user in [call.caller, call.callee] {
                     store.hold(user, id, Duration::ZERO).await?;
                 }
-                store.call_forget(id).await?;
+                if !store.call_forget(id).await? {
+                    // A socket came meanwhile, and rings.
+                    self.close(id, CallEnd::Hangup, None).await?;
+                }
                 let message = "you are in another call";
                 Ok(Err(Refusal::new(Code::Conflict, message)))
             }
@@ -155,7 +158,11 @@ impl Calls {
             // Sessions of nodes that are gone.
             return Ok(Err(Vain::Because(CallEnd::Offline)));
         }
-        self.store.call_placed(call.id).await?;
+        let placed = self.store.call_placed(call.id).await?;
+        if let Some(call) = placed.filter(|it| it.state == CallState::Ended) {
+            // It was over before they were told, so they may have heard that first.
+            calls::settle(&self.store, &call, self.durability).await?;
+        }
         Ok(Ok(()))
     }
 
@@ -215,7 +222,6 @@ pub(super) fn replayed(call: &Call, party: &Party, kept: &[Bytes]) -> Vec<CallEv
     let audience = Audience::Only(party.session);
     let (sdp, media) = (String::from_utf8_lossy(sdp), json(media));
     let mut events = offer_events(call, audience, &sdp, media.as_deref()).to_vec();
-    let candidates = candidates.iter().filter_map(json);
-    events.extend(candidates.map(|it| ice_event(call, call.callee, audience, &it)));
+    events.extend(ice_events(call, call.callee, audience, candidates));
     events
 }

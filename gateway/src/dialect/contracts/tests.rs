@@ -332,6 +332,7 @@ fn calls_are_written_as_declared() {
     told.extend(ends.map(|payload| (CallEventKind::Ended, payload)));
     for (kind, payload) in told {
         let event = CallEvent {
+            number: 0,
             call: payload.call_id,
             kind,
             audience: Audience::All,

@@ -19,6 +19,8 @@ use crate::dialect::{
 pub(super) struct Events {
     /// What it hears.
     heard: Vec<Interest>,
+    /// A digest of what it wanted to hear last.
+    wanted: Option<u64>,
     /// The rest of what was said: what to hear besides, once the rest is heard no more. Boxed, as it
     /// is seldom there.
     next: Option<Box<Subscribe>>,
@@ -35,6 +37,8 @@ impl Events {
     /// that makes room for the rest. The rest is wished for even if it is nothing, for its answer is
     /// what tells the client that all of it is in force.
     fn replace(&mut self, id: Option<ClientId>, wanted: Wanted) -> Incoming {
+        let digest = wanted.digest();
+        let is_repeated = self.wanted.replace(digest) == Some(digest);
         let Wanted { interests, settled } = wanted;
         let gone = self.heard.iter().filter(|it| !interests.contains(it));
         let gone: Vec<_> = gone.copied().map(topics::wish).collect();
@@ -44,6 +48,7 @@ impl Events {
             id: id.clone(),
             wishes: new,
             settled,
+            is_repeated,
         };
         if gone.is_empty() {
             return self.begin(subscribe);
@@ -53,6 +58,7 @@ impl Events {
             id,
             wishes: gone,
             settled: Settled::default(),
+            is_repeated,
         })
     }
 

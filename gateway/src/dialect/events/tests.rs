@@ -314,6 +314,16 @@ fn of_what_the_dialect_has_no_event_for_nothing_is_told() {
         let frames = told(&Told::Entry(&entry(kind, &body)));
         assert_eq!(frames, Vec::<Value>::new(), "{kind}");
     }
+    for kind in CallEventKind::ALL {
+        let call = CallEvent {
+            call: CallId(uuid(4)),
+            kind: *kind,
+            audience: Audience::All,
+            number: 0,
+            body: "{}".into(),
+        };
+        assert_eq!(told(&Told::Call(&call)), Vec::<Value>::new(), "{kind}");
+    }
     // Nor of what cannot be read.
     let broken = told(&Told::Entry(&entry(Kind::MessageNew, &json!({}))));
     assert_eq!(broken, Vec::<Value>::new());

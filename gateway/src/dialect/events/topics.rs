@@ -1,6 +1,8 @@
 //! What a client wants to hear: always everything at once, so that what it does not name any more is
 //! heard no more.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
 use serde::Deserialize;
 use shared::domain::{Code, Refusal};
 
@@ -30,6 +32,18 @@ pub(super) struct Wanted {
     pub(super) interests: Vec<Interest>,
     /// What does not exist.
     pub(super) settled: Settled,
+}
+
+impl Wanted {
+    /// The same for the same topics in the same order.
+    pub(super) fn digest(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.interests.hash(&mut hasher);
+        for (name, _) in &self.settled.refused {
+            name.hash(&mut hasher);
+        }
+        hasher.finish()
+    }
 }
 
 pub(super) fn read(Subscribe { topics }: Subscribe) -> Result<Wanted, Refusal> {

@@ -107,6 +107,7 @@ pub(super) fn read(id: Option<ClientId>, body: &Body) -> Result<Subscribe, Unrea
         id,
         wishes,
         settled,
+        is_repeated: false,
     })
 }
 

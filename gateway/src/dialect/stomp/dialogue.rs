@@ -224,6 +224,7 @@ impl Stomp {
                 id: None,
                 wishes: vec![wish],
                 settled: Settled::default(),
+                is_repeated: false,
             })
         }))
     }
@@ -237,6 +238,7 @@ impl Stomp {
                 id: None,
                 wishes: vec![wish],
                 settled: Settled::default(),
+                is_repeated: false,
             })
         }))
     }

@@ -413,9 +413,7 @@ fn who_does_not_wish_it_any_more_is_not_brought_in() {
     let (watches, outbox) = (Watches::default(), socket());
     outbox.forget(Interest::Presence(None), None);
     assert!(!watches.join(ANNA, &outbox));
-    outbox
-        .wish(Interest::Presence(Some(BEN)), None)
-        .unwrap();
+    outbox.wish(Interest::Presence(Some(BEN)), None).unwrap();
     assert!(!watches.join(ANNA, &outbox));
     assert!(watches.join(BEN, &outbox));
     assert_eq!(outbox.watched(), [BEN]);

@@ -1,6 +1,7 @@
 //! The fan-out without servers: queues, and topics against a model of the log.
 
 mod audiences;
+mod beginnings;
 mod outbox;
 mod topics;
 mod wishes;

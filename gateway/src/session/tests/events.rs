@@ -108,3 +108,34 @@ async fn a_node_that_goes_away_says_so_by_its_close_code_only() {
         .request_close(fanout::CloseReason::Draining { reconnect_after });
     assert_eq!(client.next().await, Got::Close(1012));
 }
+
+#[tokio::test]
+async fn who_only_repeats_a_subscription_does_nothing() {
+    let scene = Scene::events(|settings| {
+        settings.away_after = Duration::from_millis(100);
+        settings.frame_rate = FrameRate {
+            per_second: 1_000_000,
+            burst: 1_000_000,
+        };
+    });
+    let mut client = scene.silent(Duration::from_hours(1)).await;
+    let told = || scene.host.activities.lock().clone();
+    // One topic is refused each time: that is no news, either.
+    let subscribe = |user: u128| {
+        let topics = [Uuid::from_u128(user), FOREIGN.0]
+            .map(|id| serde_json::json!({"kind": "conversation", "id": id}));
+        let data = serde_json::json!({"topics": topics});
+        serde_json::json!({"type": "client.system.subscribe", "data": data}).to_string()
+    };
+    let mut asked = 0;
+    while told().is_empty() {
+        client.send(&subscribe(1)).await;
+        while client.text().await["type"] != "server.presence.batch" {}
+        asked += 1;
+        assert!(asked < 50_000, "who repeats it is never away");
+    }
+    assert!(asked > 1);
+    client.send(&subscribe(1)).await;
+    client.send(OPEN).await;
+    eventually("another one is news", || told() == [true, false]).await;
+}

@@ -37,6 +37,7 @@ fn bells_of_any_kind_are_understood_or_passed_over() {
         b"1 signal typing.start 01890a5d-ac96-774b-bcce-b302099a8057 -",
         b"1 signal typing.stop 01890a5d-ac96-774b-bcce-b302099a8057 01890a5d-ac96-774b-bcce-b302099a8058",
         b"1 call call.offer 01890a5d-ac96-774b-bcce-b302099a8056 *\n{\"sdp\":\"v=0\"}",
+        b"1 call call.ice 01890a5d-ac96-774b-bcce-b302099a8056 * 7\n{}",
         b"1 call call.ice 01890a5d-ac96-774b-bcce-b302099a8056 =01890a5d-ac96-774b-bcce-b302099a8057\n{}",
         b"1 call call.ended 01890a5d-ac96-774b-bcce-b302099a8056 !01890a5d-ac96-774b-bcce-b302099a8057\n{}",
     ];

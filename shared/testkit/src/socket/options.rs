@@ -22,6 +22,7 @@ pub struct SocketOptions {
     greets: bool,
     connect_headers: Vec<(String, String)>,
     queues: &'static [&'static str],
+    confirms_queues: bool,
 }
 
 /// What a socket speaks.
@@ -62,6 +63,7 @@ impl Default for SocketOptions {
             greets: true,
             connect_headers: Vec::new(),
             queues: stomp::QUEUES,
+            confirms_queues: false,
         }
     }
 }
@@ -148,6 +150,18 @@ impl SocketOptions {
         self
     }
 
+    /// A STOMP socket asks for a receipt of its last queue: [`stomp::is_subscribed`].
+    #[must_use]
+    pub(crate) fn confirmed(mut self) -> Self {
+        self.confirms_queues = true;
+        self
+    }
+
+    /// Whether it asks for that receipt.
+    pub(crate) fn awaits_queues(&self) -> bool {
+        self.confirms_queues && !self.queues.is_empty() && self.greeting().is_some()
+    }
+
     /// A STOMP socket says nothing by itself, not even CONNECT.
     #[must_use]
     pub fn without_greeting(mut self) -> Self {
@@ -158,7 +172,7 @@ impl SocketOptions {
     /// What a socket of this dialect says first.
     pub(super) fn greeting(&self) -> Option<Vec<u8>> {
         (self.dialect == Some(Dialect::Stomp) && self.greets)
-            .then(|| stomp::greeting(&self.connect_headers, self.queues))
+            .then(|| stomp::greeting(&self.connect_headers, self.queues, self.confirms_queues))
     }
 
     #[must_use]

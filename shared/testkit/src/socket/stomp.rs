@@ -16,6 +16,8 @@ pub const QUEUES: &[&str] = &[
 ];
 /// Begins the receipts of subscriptions that a scenario asked for.
 const SUBSCRIBED: &str = "subscribed/";
+/// The receipt of the last queue that a socket begins with.
+const ALL_QUEUES: &str = "queues";
 
 /// A frame as version 1.2 writes it.
 #[must_use]
@@ -36,17 +38,30 @@ pub fn frame(command: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// What a socket begins with: CONNECT, and SUBSCRIBE for each queue.
-pub(super) fn greeting(connect: &[(String, String)], queues: &[&str]) -> Vec<u8> {
+/// What a socket begins with: CONNECT, and SUBSCRIBE for each queue; the last with a receipt if it
+/// is to be known when all are heard.
+pub(super) fn greeting(
+    connect: &[(String, String)],
+    queues: &[&str],
+    is_confirmed: bool,
+) -> Vec<u8> {
     let mut headers = vec![("accept-version", "1.2"), ("host", "tidegate")];
     headers.extend(connect.iter().map(|(name, value)| (&**name, &**value)));
     let mut bytes = frame("CONNECT", &headers, b"");
     for queue in queues {
         let destination = format!("/user/queue/{queue}");
-        let headers = [("id", *queue), ("destination", &destination)];
+        let mut headers = vec![("id", *queue), ("destination", &*destination)];
+        if is_confirmed && queues.last() == Some(queue) {
+            headers.push(("receipt", ALL_QUEUES));
+        }
         bytes.extend(frame("SUBSCRIBE", &headers, b""));
     }
     bytes
+}
+
+/// Whether a frame says that all queues are heard.
+pub(crate) fn is_subscribed(frame: &Value) -> bool {
+    frame["type"] == "receipt" && frame["payload"]["id"] == ALL_QUEUES
 }
 
 /// A frame of the JSON dialect as one of this.
