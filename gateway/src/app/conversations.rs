@@ -88,13 +88,14 @@ impl Conversations {
 
     /// Reads who takes part. Many requests for the same conversation ask once.
     async fn learn(&self, id: ConversationId) -> Result<Arc<Members>, Refusal> {
-        let read = Box::pin(async {
-            match self.postgres.conversation_members(id).await {
+        let read = async {
+            // Boxed in here: of all who wait only one reads.
+            match Box::pin(self.postgres.conversation_members(id)).await {
                 Ok(Some(members)) => Ok(Arc::new(members)),
                 Ok(None) => Err(no_such_conversation()),
                 Err(error) => Err(postgres_refusal(&error)),
             }
-        });
+        };
         self.known
             .try_get_with(id, read)
             .await

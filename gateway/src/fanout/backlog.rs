@@ -11,7 +11,7 @@ use shared::domain::{ConversationId, Position, Presence, Queue};
 use super::{
     addresses::Addresses,
     beginning::Beginning,
-    chosen::{Begun, Chosen, Notice},
+    chosen::{Begun, Chosen, Listening, Notice},
     heard::Reads,
     item::{Happening, Item},
     line::{Lent, Written},
@@ -128,7 +128,7 @@ impl Backlog {
                 Some(&following.track)
             }
             Feed::Conversation(id) => {
-                let listening = self.chosen.as_ref()?.conversations.get(&id)?;
+                let listening = self.chosen.as_ref()?.conversations.get(id)?;
                 Some(&listening.track)
             }
         }
@@ -143,7 +143,7 @@ impl Backlog {
                 Some(&mut following.track)
             }
             Feed::Conversation(id) => {
-                let listening = self.chosen.as_mut()?.conversations.get_mut(&id)?;
+                let listening = self.chosen.as_mut()?.conversations.get_mut(id)?;
                 Some(&mut listening.track)
             }
         }
@@ -190,7 +190,7 @@ impl Backlog {
         let Feed::Conversation(id) = feed else {
             return None;
         };
-        let listening = self.chosen()?.conversations.get(&id)?;
+        let listening = self.chosen()?.conversations.get(id)?;
         Some(listening.begun)
     }
 
@@ -225,7 +225,7 @@ impl Backlog {
         let Some(chosen) = self.chosen() else {
             return Vec::new();
         };
-        let all = chosen.conversations.keys().copied();
+        let all = chosen.conversations.ids();
         all.filter(|id| chosen.wants(*id).entries.is_none())
             .collect()
     }
@@ -319,7 +319,7 @@ impl Backlog {
                 && let Feed::Conversation(conversation) = feed
                 && let Some(chosen) = &mut self.chosen
             {
-                let listening = chosen.conversations.get(&conversation);
+                let listening = chosen.conversations.get(conversation);
                 let reads = Reads {
                     conversation,
                     joined: listening.map_or(0, |it| it.begun.joined),
@@ -367,10 +367,10 @@ impl Backlog {
         let chosen = self.chosen.as_mut()?;
         let notice = chosen.take_notice()?;
         if let Notice::Unsubscribed { conversation, .. } = notice
-            && let Some(listening) = chosen.conversations.get(&conversation)
+            && let Some(listening) = chosen.conversations.get(conversation)
             && listening.track.place.mode == Mode::Gone
         {
-            chosen.conversations.remove(&conversation);
+            chosen.conversations.remove(conversation);
         }
         Some(notice)
     }
@@ -400,12 +400,12 @@ impl Backlog {
                 // Broadcasts come with the queue that all other commands are in.
                 Feed::Broadcast => chosen.following(Queue::Commands).map(|it| &it.to),
                 Feed::Queue(queue) => chosen.following(queue).map(|it| &it.to),
-                Feed::Conversation(id) => chosen.conversations.get(&id).map(|it| it.to()),
+                Feed::Conversation(id) => chosen.conversations.get(id).map(Listening::to),
             },
             Item::Signal(signal) => match signal.what() {
                 Happening::Typing(conversation, _) => {
-                    let listening = chosen.conversations.get(conversation);
-                    listening.map(|it| it.typing_to())
+                    let listening = chosen.conversations.get(*conversation);
+                    listening.map(Listening::typing_to)
                 }
                 Happening::Call(_) if !self.is_by_queue() => Some(&Addresses::WHOLE),
                 Happening::Call(_) => Some(&chosen.calls_to),
@@ -637,7 +637,7 @@ impl Backlog {
         {
             let listening = chosen.conversations.iter();
             let behind = listening.filter(|(_, it)| is_due(&it.track));
-            due.extend(behind.map(|(id, _)| Feed::Conversation(*id)));
+            due.extend(behind.map(|(id, _)| Feed::Conversation(id)));
         }
         for feed in &due {
             self.set_mode(*feed, Mode::CatchingUp);

@@ -1,12 +1,14 @@
 //! What a socket asked to hear, besides what it always hears. Most sockets have none of this.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 use shared::domain::{Code, ConversationId, MessageId, Position, Queue, Refusal, UserId};
 use uuid::Uuid;
 
-use super::{addresses::Addresses, heard::Heard, presence::Watching, track::Track};
+use super::{
+    addresses::Addresses, heard::Heard, listened::Listened, presence::Watching, track::Track,
+};
 use crate::dialect::{AckMode, Feed, Interest, Messages};
 
 /// Most wishes of a socket.
@@ -171,8 +173,7 @@ impl Begun {
 pub(super) struct Chosen {
     wishes: Vec<Wished>,
     queues: Option<Box<Queues>>,
-    /// Boxed, for the room that the map keeps free would be of the same size.
-    pub(super) conversations: HashMap<ConversationId, Box<Listening>>,
+    pub(super) conversations: Listened,
     /// The addresses of frames about calls.
     pub(super) calls_to: Addresses,
     /// What it was given of them, and has not confirmed.
@@ -267,7 +268,7 @@ impl Chosen {
                 interest.is_everything() || matches!(interest, Interest::Typing(_))
             }),
         };
-        if let Some(listening) = self.conversations.get_mut(&conversation) {
+        if let Some(listening) = self.conversations.get_mut(conversation) {
             listening.to = (to != Destinations::WHOLE).then(|| Box::new(to));
         }
     }

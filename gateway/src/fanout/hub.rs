@@ -35,11 +35,14 @@ const SHARDS: usize = 64;
 /// How many parts [`Hub::members_of_part`] knows.
 pub(super) const PARTS: usize = SHARDS;
 
+/// A part of the topics. Boxed, for the room that a map keeps free would be of the same size.
+type Shard = Mutex<HashMap<Topic, Box<TopicState>>>;
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Hub {
     hasher: RandomState,
-    shards: Vec<Mutex<HashMap<Topic, TopicState>>>,
+    shards: Vec<Shard>,
     broadcasts: Mutex<TopicState>,
     revealing: Revealing,
 }
@@ -79,7 +82,7 @@ impl Hub {
         &self.revealing
     }
 
-    fn shard(&self, topic: Topic) -> &Mutex<HashMap<Topic, TopicState>> {
+    fn shard(&self, topic: Topic) -> &Shard {
         &self.shards[self.hasher.hash_one(topic) as usize % SHARDS]
     }
 
@@ -87,7 +90,10 @@ impl Hub {
         if topic == Topic::Broadcast {
             return Some(act(&mut self.broadcasts.lock()));
         }
-        self.shard(topic).lock().get_mut(&topic).map(act)
+        self.shard(topic)
+            .lock()
+            .get_mut(&topic)
+            .map(|state| act(state))
     }
 
     /// Applies what the subscriber heard, in order.
@@ -129,7 +135,7 @@ impl Hub {
         let mut shard = self.shard(topic).lock();
         shard
             .entry(topic)
-            .or_insert_with(|| TopicState::of(topic))
+            .or_insert_with(|| TopicState::of(topic).into())
             .join(outbox);
     }
 
@@ -159,7 +165,7 @@ impl Hub {
         let mut shard = self.shard(topic).lock();
         let is_new = shard
             .entry(topic)
-            .or_insert_with(|| TopicState::of(topic))
+            .or_insert_with(|| TopicState::of(topic).into())
             .listen(outbox, conversation);
         drop(shard);
         self.forget_if_unused(topic);
@@ -207,7 +213,9 @@ impl Hub {
     /// Keeps a topic without sockets. That of broadcasts is always kept.
     pub(super) fn pin(&self, topic: Topic) {
         let mut shard = self.shard(topic).lock();
-        shard.entry(topic).or_insert_with(|| TopicState::of(topic));
+        shard
+            .entry(topic)
+            .or_insert_with(|| TopicState::of(topic).into());
     }
 
     /// Removes a socket, if it is here.
@@ -233,7 +241,7 @@ impl Hub {
         }
         let mut shard = self.shard(topic).lock();
         let is_over = |state: &TopicState| state.is_unused() && matches!(state.follow, Follow::No);
-        if shard.get(&topic).is_some_and(is_over) {
+        if shard.get(&topic).is_some_and(|it| is_over(it)) {
             shard.remove(&topic);
         }
     }
@@ -428,8 +436,8 @@ impl Hub {
     /// user stand together.
     pub(super) fn members_of_part(&self, part: usize) -> Vec<Arc<Outbox>> {
         let shard = self.shards[part].lock();
-        let of_topic = |state: &TopicState| state.members().to_vec();
-        shard.values().flat_map(of_topic).collect()
+        let members = shard.values().flat_map(|state| state.members());
+        members.cloned().collect()
     }
 
     /// The sockets of a session, wherever it is; walks through all of them.
@@ -444,7 +452,7 @@ impl Hub {
 
     /// All topics whose position is known.
     pub(super) fn topics(&self) -> Vec<Topic> {
-        let known = |shard: &Mutex<HashMap<Topic, TopicState>>| {
+        let known = |shard: &Shard| {
             let shard = shard.lock();
             let known = shard.iter().filter(|(_, state)| state.position().is_some());
             known.map(|(topic, _)| *topic).collect::<Vec<_>>()

@@ -35,6 +35,7 @@ mod hub;
 mod item;
 mod line;
 mod linger;
+mod listened;
 mod listeners;
 mod listening;
 mod member;

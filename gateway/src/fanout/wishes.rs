@@ -46,7 +46,7 @@ impl Outbox {
     /// The conversations that the socket listens to.
     pub(super) fn conversations(&self) -> Vec<ConversationId> {
         let state = self.state.lock();
-        let ids = state.chosen().map(|it| it.conversations.keys().copied());
+        let ids = state.chosen().map(|it| it.conversations.ids());
         ids.into_iter().flatten().collect()
     }
 
@@ -66,25 +66,25 @@ impl Outbox {
         let chosen = state.chosen_mut();
         if is_new {
             let listening = Listening::new(conversation, free);
-            chosen.conversations.insert(conversation, listening.into());
+            chosen.conversations.insert(conversation, listening);
             chosen.withdraw(conversation);
         }
         chosen.address(conversation);
-        let seat = chosen.conversations.get(&conversation)?.seat;
+        let seat = chosen.conversations.get(conversation)?.seat;
         Some((seat, chosen.wants(conversation), is_new))
     }
 
     /// Where it sits. Under the topic's lock.
     pub(super) fn seat_in(&self, conversation: ConversationId) -> Option<usize> {
         let state = self.state.lock();
-        let listening = state.chosen()?.conversations.get(&conversation)?;
+        let listening = state.chosen()?.conversations.get(conversation)?;
         (listening.track.place.mode != Mode::Gone).then_some(listening.seat)
     }
 
     /// Somebody left, and it takes their seat. Under the topic's lock.
     pub(super) fn set_seat(&self, conversation: ConversationId, seat: usize) {
         let mut state = self.state.lock();
-        if let Some(listening) = state.chosen_mut().conversations.get_mut(&conversation) {
+        if let Some(listening) = state.chosen_mut().conversations.get_mut(conversation) {
             listening.seat = seat;
         }
     }
@@ -101,14 +101,14 @@ impl Outbox {
     /// How it began to listen to a conversation.
     pub(super) fn begun(&self, conversation: ConversationId) -> Option<Begun> {
         let state = self.state.lock();
-        let listening = state.chosen()?.conversations.get(&conversation)?;
+        let listening = state.chosen()?.conversations.get(conversation)?;
         Some(listening.begun)
     }
 
     /// It begins to listen to a conversation like this.
     pub(super) fn set_begun(&self, conversation: ConversationId, begun: Begun) {
         let mut state = self.state.lock();
-        if let Some(listening) = state.chosen_mut().conversations.get_mut(&conversation) {
+        if let Some(listening) = state.chosen_mut().conversations.get_mut(conversation) {
             listening.begun = begun;
         }
     }
@@ -143,7 +143,7 @@ impl Outbox {
         if state.mode(Feed::Conversation(conversation)) == Mode::Gone {
             // Should it listen again, it begins with what it has not confirmed.
             state.drop_conversation(self.dialect, conversation);
-            state.chosen_mut().conversations.remove(&conversation);
+            state.chosen_mut().conversations.remove(conversation);
         }
     }
 

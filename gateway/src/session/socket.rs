@@ -46,7 +46,7 @@ const BATCH: usize = 32;
 const SCRATCH: usize = 16 * 1024;
 /// What tungstenite keeps per socket for the start of the next frame. It grows for long
 /// frames; see [`Socket::shrink`].
-const READ_BUFFER: usize = 128;
+const READ_BUFFER: usize = 64;
 /// From this length on a message does not fit there with its header, and leaves a longer buffer behind.
 const BULKY: usize = READ_BUFFER - 14;
 
