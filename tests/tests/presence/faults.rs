@@ -65,6 +65,11 @@ async fn whoever_is_back_in_time_never_went() {
             (state["users"][0]["devices"] == 0).then_some(())
         })
         .await;
+        // Now and then the user takes some of the time they have.
+        for _ in 0..if n % 10 == 9 { 200 } else { 0 } {
+            let state = query(&watcher, &[&bob]).await;
+            assert_eq!(state["users"][0]["status"], "online", "{state}");
+        }
         socket = tidegate.connect(n % 2, &bob, "phone").await.0;
     }
     let told: Vec<Value> = watcher.waiting().into_iter().filter(is_presence).collect();

@@ -27,13 +27,18 @@ impl Activities {
         self.news.notify_one();
     }
 
-    /// Some of those that did not end meanwhile.
+    /// Some of those that did not end meanwhile; none if there are no others.
     fn take(&self) -> Vec<Arc<Outbox>> {
         let mut changes = self.changes.lock();
-        changes.retain(|_, outbox| !outbox.is_ended());
-        let sessions: Vec<SessionId> = changes.keys().take(BATCH).copied().collect();
-        let taken = sessions.iter().filter_map(|it| changes.remove(it));
-        taken.collect()
+        while !changes.is_empty() {
+            let sessions: Vec<SessionId> = changes.keys().take(BATCH).copied().collect();
+            let taken = sessions.iter().filter_map(|it| changes.remove(it));
+            let open: Vec<_> = taken.filter(|outbox| !outbox.is_ended()).collect();
+            if !open.is_empty() {
+                return open;
+            }
+        }
+        Vec::new()
     }
 }
 
@@ -97,5 +102,40 @@ impl Fanout {
         failed
             .map(|((activity, outbox), _)| (activity.session, outbox))
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{
+        dialect::DialectId,
+        fanout::{OutboxLimits, backlog::Stage},
+    };
+
+    #[test]
+    fn of_each_socket_that_is_still_there_something_is_told_once() {
+        let activities = Activities::default();
+        let count = BATCH as u128 * 2 + 1;
+        let outboxes: Vec<Arc<Outbox>> = (0..count)
+            .map(|_| Outbox::new(OutboxLimits::default(), DialectId::Json))
+            .collect();
+        for _ in 0..2 {
+            for (number, outbox) in outboxes.iter().enumerate() {
+                let session = SessionId(Uuid::from_u128(number as u128));
+                activities.push(session, outbox.clone());
+            }
+        }
+        // More of them than are taken at once.
+        for outbox in &outboxes[1..] {
+            outbox.enter(Stage::Ended);
+        }
+        let taken = activities.take();
+        assert_eq!(taken.len(), 1);
+        assert!(Arc::ptr_eq(&taken[0], &outboxes[0]));
+        assert!(activities.take().is_empty());
+        assert!(activities.changes.lock().len() < outboxes.len());
     }
 }
