@@ -101,6 +101,16 @@ impl Incoming {
             Self::Nack { .. } | Self::Settled | Self::Leave => None,
         }
     }
+
+    /// Whether it only asks whether it is heard, as clients do by themselves: no sign that somebody
+    /// does something.
+    pub fn only_asks(&self) -> bool {
+        match self {
+            Self::Subscribe(wanted) => wanted.is_repeated,
+            Self::Request(request) => matches!(&*request.name, "ping" | "heartbeat"),
+            _ => false,
+        }
+    }
 }
 
 /// How much a confirmation is about.

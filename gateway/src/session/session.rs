@@ -237,8 +237,7 @@ impl<H: Host> Session<H> {
         said: Result<Incoming, Unreadable>,
         now: Instant,
     ) -> Result<(), CloseReason> {
-        let only_asks = matches!(&said, Ok(Incoming::Subscribe(it)) if it.is_repeated);
-        if !only_asks {
+        if !said.as_ref().is_ok_and(Incoming::only_asks) {
             self.times.said = now;
             if std::mem::take(&mut self.times.is_idle) {
                 self.host.note_activity(&self.attachment, false);

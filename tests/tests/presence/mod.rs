@@ -180,10 +180,11 @@ async fn who_does_nothing_is_away_although_the_socket_lives() {
     expect_told(&ann_socket, &bob, "presence.update", "away").await;
     assert!(phone.pings() > 0, "pongs are no sign of a person");
     phone.request("ping", json!({})).await;
+    phone.request("preferences.get", json!({})).await;
     expect_told(&ann_socket, &bob, "presence.update", "online").await;
     let (tablet, _) = tidegate.connect(0, &bob, "tablet").await;
     expect_told(&ann_socket, &bob, "presence.update", "away").await;
-    tablet.request("ping", json!({})).await;
+    tablet.request("preferences.get", json!({})).await;
     expect_told(&ann_socket, &bob, "presence.update", "online").await;
     tablet.close().await;
     expect_told(&ann_socket, &bob, "presence.update", "away").await;

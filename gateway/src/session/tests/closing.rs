@@ -54,6 +54,8 @@ async fn who_only_answers_pings_does_nothing_until_they_say_something() {
                 panic!()
             };
             client.pong(&payload).await;
+            client.send(r#"{"type":"ping"}"#).await;
+            client.send(r#"{"type":"heartbeat"}"#).await;
         }
         client.send(r#"{"type":"x"}"#).await;
         while told().len() < turn * 2 {
