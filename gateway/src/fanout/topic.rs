@@ -92,7 +92,7 @@ pub(super) struct TopicState {
     chosen_at: Position,
     sockets: Sockets,
     /// How many feeds of sockets are not live.
-    not_live: usize,
+    not_live: u32,
     /// Except of broadcasts, only while some socket is not live.
     recent: Option<Box<Recent>>,
 }
@@ -195,7 +195,7 @@ impl TopicState {
     /// Adds a socket to its user's topic; nobody brings it entries yet.
     pub(super) fn join(&mut self, outbox: Arc<Outbox>) {
         if let Sockets::Own(members) = &mut self.sockets {
-            self.not_live += outbox.feeds_of_user().len();
+            self.not_live += outbox.feeds_of_user().len() as u32;
             members.push(outbox);
         }
     }
@@ -233,7 +233,7 @@ impl TopicState {
             return false;
         };
         let is_new = listeners.seat(outbox, conversation);
-        self.not_live += usize::from(is_new);
+        self.not_live += u32::from(is_new);
         is_new
     }
 
@@ -507,7 +507,7 @@ impl TopicState {
         match &self.sockets {
             Sockets::Own(members) if self.is_kept(&entry) => {
                 let keep = |outbox: &&Arc<Outbox>| !outbox.keep_live(&entry);
-                fell_behind += members.iter().filter(keep).count();
+                fell_behind += members.iter().filter(keep).count() as u32;
             }
             Sockets::Own(members) => members.iter().for_each(&mut offer),
             Sockets::Listening(listeners) => listeners.who_want(&entry).for_each(&mut offer),

@@ -1,6 +1,6 @@
 //! Conversations: who takes part, what is said, and what changed.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, num::NonZeroU64, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -319,8 +319,9 @@ pub struct Member {
     pub role: ParticipantRole,
     /// The version of the conversation from which on they take part.
     pub joined: u64,
-    /// The version from which on they do not.
-    pub left: Option<u64>,
+    /// The version from which on they do not. Versions count from 1; so it takes half the room, and
+    /// every node keeps many of these.
+    pub left: Option<NonZeroU64>,
     /// They may not write until then.
     pub muted_until: Option<Timestamp>,
 }
@@ -339,8 +340,9 @@ impl Members {
 
     /// Everybody who took part when the conversation had this version.
     pub fn at(&self, version: u64) -> impl Iterator<Item = &Member> {
-        let took_part =
-            move |it: &&Member| it.joined <= version && it.left.is_none_or(|left| left > version);
+        let took_part = move |it: &&Member| {
+            it.joined <= version && it.left.is_none_or(|left| left.get() > version)
+        };
         self.all.iter().filter(took_part)
     }
 }
@@ -366,7 +368,7 @@ mod tests {
             is_archived: false,
             all: vec![
                 member(1, 1, None),
-                member(2, 1, Some(3)),
+                member(2, 1, NonZeroU64::new(3)),
                 member(3, 2, None),
             ],
         };

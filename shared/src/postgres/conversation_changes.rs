@@ -3,7 +3,7 @@
 //! A change is one transaction that raises the version and leaves a note of what Redis has to be
 //! told. Who made it tells it and removes the note; a worker tells what was left.
 
-use std::time::Duration;
+use std::{num::NonZeroU64, time::Duration};
 
 use sqlx::{PgConnection, Row};
 use uuid::Uuid;
@@ -288,7 +288,7 @@ fn apply(
             }
         }
         ConversationChange::Left { user_id } | ConversationChange::Removed { user_id } => {
-            present(members, *user_id)?.left = Some(version);
+            present(members, *user_id)?.left = NonZeroU64::new(version);
         }
         ConversationChange::Renamed { title: new } => {
             if title.as_ref() == Some(new) {
@@ -416,7 +416,7 @@ pub(super) async fn keep_members(
     .bind(members.iter().map(|it| it.user.0).collect::<Vec<_>>())
     .bind(members.iter().map(|it| it.role.as_str()).collect::<Vec<_>>())
     .bind(members.iter().map(|it| it.joined as i64).collect::<Vec<_>>())
-    .bind(members.iter().map(|it| it.left.map(|at| at as i64)).collect::<Vec<_>>())
+    .bind(members.iter().map(|it| it.left.map(|at| at.get() as i64)).collect::<Vec<_>>())
     .bind(members.iter().map(|it| it.muted_until.map(Timestamp::to_datetime)).collect::<Vec<_>>())
     .bind(version as i64)
     .execute(connection)

@@ -1,5 +1,7 @@
 //! Conversations: made, and who takes part.
 
+use std::num::NonZeroU64;
+
 use sqlx::{PgConnection, Row, postgres::PgRow};
 use uuid::Uuid;
 
@@ -266,7 +268,7 @@ fn member(row: &PgRow, user: UserId) -> Result<Member, PgError> {
         user,
         role: role(row)?,
         joined: row.try_get::<i64, _>("joined")? as u64,
-        left: left.map(|version| version as u64),
+        left: left.and_then(|version| NonZeroU64::new(version as u64)),
         muted_until: rows::time(row, "muted_until")?,
     })
 }

@@ -10,9 +10,11 @@ use crate::{
     dialect::{DialectId, Feed},
     fanout::{
         Batch, CloseReason, Outbox, OutboxLimits, Reach, SharedEntry, Taken,
+        chosen::{Chosen, Listening},
         line::Written,
         outbox::{Offered, Then},
         place::Mode,
+        topic::TopicState,
     },
 };
 
@@ -54,8 +56,15 @@ fn frames(outbox: &Outbox) -> usize {
 }
 
 #[test]
-fn an_idle_outbox_is_small() {
-    assert!(size_of::<Outbox>() <= 432, "{}", size_of::<Outbox>());
+fn an_idle_outbox_is_small_and_so_is_a_subscription() {
+    assert!(size_of::<Outbox>() <= 400, "{}", size_of::<Outbox>());
+    assert!(size_of::<Chosen>() <= 112, "{}", size_of::<Chosen>());
+    assert!(size_of::<Listening>() <= 128, "{}", size_of::<Listening>());
+    assert!(
+        size_of::<TopicState>() <= 128,
+        "{}",
+        size_of::<TopicState>()
+    );
 }
 
 #[test]
