@@ -108,8 +108,9 @@ export class EventsClient extends Emitter<EventsTold> {
 
   #opened(asked: EventTopic[]): void {
     this.#greeting = undefined;
-    this.#connection.opened();
+    // Before anybody is told, who may close at once.
     this.#pulse.begin();
+    this.#connection.opened();
     // Somebody wanted something else meanwhile.
     if (this.#topics !== asked) this.#say('client.system.subscribe', { topics: this.#topics });
     for (const text of this.#signals.drain()) this.#connection.send(text);

@@ -292,8 +292,9 @@ export class JsonClient extends Emitter<JsonTold> {
   #opened(session: Connected): void {
     this.session = session;
     this.#log.resume(session.resumed);
-    this.#connection.opened();
+    // Before anybody is told, who may close at once.
     this.#pulse.begin();
+    this.#connection.opened();
     for (const wanted of this.#gathered()) this.#subscribeAgain(wanted);
     for (const asked of this.#asked.values()) if (!asked.isSent) this.#ask(asked);
     for (const text of this.#signals.drain()) this.#connection.send(text);

@@ -261,6 +261,18 @@ test('a node of events that is silent is asked for a sign, which is no news', as
   assert.equal(socket.sent.length, 6);
 });
 
+test('a client that is closed as soon as it is open stays closed', async (t) => {
+  const { client, id, pass, socket } = await beganEvents(t);
+  client.on('state', ({ phase }) => {
+    if (phase === 'open') client.close();
+  });
+  const opened = FakeSocket.all.length;
+  socket.tell('server.presence.batch', { users: [] }, id);
+  await pass(60);
+  assert.equal(client.state.phase, 'idle');
+  assert.equal(FakeSocket.all.length, opened, 'it does not connect again');
+});
+
 test('a node of events that gives no sign is given up, and another one tried', async (t) => {
   const { client, id, open, pass, socket } = await beganEvents(t);
   const states = [];

@@ -238,8 +238,9 @@ export class JsonClient extends Emitter {
     #opened(session) {
         this.session = session;
         this.#log.resume(session.resumed);
-        this.#connection.opened();
+        // Before anybody is told, who may close at once.
         this.#pulse.begin();
+        this.#connection.opened();
         for (const wanted of this.#gathered())
             this.#subscribeAgain(wanted);
         for (const asked of this.#asked.values())
