@@ -12,7 +12,12 @@ redis.register_function{
     for i = 4, #a, 7 do
       local tag, user, session = a[i], a[i + 1], a[i + 2]
       local sessions, kept = key(tag, 'sess', user), 1
-      if redis.call('HEXISTS', sessions, session) == 0 then
+      local record = redis.call('HGET', sessions, session)
+      if record then
+        -- What it is told of may be what a failover lost.
+        local changed = ending_so(record, a[i + 6] ~= '1', is_idle(record))
+        if changed and changed ~= record then redis.call('HSET', sessions, session, changed) end
+      else
         local open = redis.call('HLEN', sessions)
         if open < most then
           local record = {node, incarnation, a[i + 3], int(now), a[i + 4]}

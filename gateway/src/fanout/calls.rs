@@ -91,7 +91,7 @@ impl Fanout {
 
     /// Tells Redis whether a socket is told of calls: who calls its user asks there. What changes
     /// meanwhile is told again, as two that are under way may come in any order.
-    async fn say_what_it_hears(&self, outbox: &Outbox) -> Result<(), StoreError> {
+    pub(super) async fn say_what_it_hears(&self, outbox: &Outbox) -> Result<(), StoreError> {
         let Some(member) = outbox.member() else {
             return Ok(());
         };

@@ -80,7 +80,14 @@ impl Fanout {
                 self.closer.close(member.user, member.session);
             }
         }
-        for (outbox, kept) in outboxes.iter().zip(kept?) {
+        let kept = kept?;
+        for (outbox, told) in outboxes.iter().zip(&sessions) {
+            if outbox.hears_calls() != told.hears_calls {
+                // It was told meanwhile that this has changed, and this may have come behind.
+                self.say_what_it_hears(outbox).await?;
+            }
+        }
+        for (outbox, kept) in outboxes.iter().zip(kept) {
             if !kept && !outbox.is_ended() {
                 metrics::DISPLACED_UNHEARD.increment(1);
                 outbox.request_close(CloseReason::Displaced);

@@ -830,6 +830,13 @@ async fn only_sessions_that_hear_calls_count_for_a_call() {
     });
     store.session_keep(&deaf.node, 1, 5, &here).await.unwrap();
     assert_eq!(hearing().await, 1);
+
+    // And so where it has become otherwise, which a failover may have lost.
+    for (hears_calls, count) in [(true, 2), (true, 2), (false, 0)] {
+        let here = here.clone().map(|it| OpenHere { hears_calls, ..it });
+        store.session_keep(&deaf.node, 1, 5, &here).await.unwrap();
+        assert_eq!(hearing().await, count);
+    }
 }
 
 #[tokio::test]
