@@ -92,8 +92,9 @@ impl Outbox {
     /// The socket is told this, and then what was held back meanwhile.
     pub(super) fn begin_calls(&self, missed: &[Arc<SharedSignal>]) {
         let mut state = self.state.lock();
-        let Some(Beginning::Held(held)) = state.beginning.take().map(|it| *it) else {
-            // It hears no calls any more, or has begun anew.
+        let is_held = |it: &mut Box<Beginning>| matches!(**it, Beginning::Held(_));
+        let Some(Beginning::Held(held)) = state.beginning.take_if(is_held).map(|it| *it) else {
+            // It hears no calls any more, or was told already.
             return;
         };
         for signal in missed {
