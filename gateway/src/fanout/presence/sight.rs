@@ -152,7 +152,8 @@ impl Fanout {
         }
     }
 
-    /// Asks until there is an answer.
+    /// Asks until there is an answer, or for long enough: the others are looked at, too, and these again
+    /// in the next round.
     async fn look_for_loss(&self, pairs: &[(UserId, UserId)]) {
         let Some(sight) = self.presences.sight.get() else {
             return;
@@ -161,10 +162,14 @@ impl Fanout {
         let may = loop {
             match sight.permitted(pairs).await {
                 Ok(may) => break may,
+                Err(refusal) if retry > LAST_RETRY => {
+                    let pairs = pairs.len();
+                    return tracing::warn!(%refusal, pairs, "rights are looked at later");
+                }
                 Err(refusal) => tracing::debug!(%refusal, "rights cannot be looked at now"),
             }
             tokio::time::sleep(retry).await;
-            retry = (retry * 2).min(LAST_RETRY);
+            retry *= 2;
         };
         for (user, _) in pairs.iter().filter(|pair| !may.contains(pair)) {
             self.look_at_sight_of(*user);

@@ -286,12 +286,13 @@ impl Watches {
         }
     }
 
-    /// Users who are heard of, and by which version they are known.
+    /// Users who are heard of, or are about to be, and by which version they are known.
     pub(super) fn known(&self) -> Vec<(UserId, u64)> {
         let known = |part: &Mutex<Part>| {
             let part = part.lock();
             let heard = part.users.iter();
-            let heard = heard.filter(|(_, it)| matches!(it.link, Link::Up));
+            // Who is being asked for, too: what was missed may be newer than that answer.
+            let heard = heard.filter(|(_, it)| !matches!(it.link, Link::Down));
             let known = heard.map(|(user, it)| (*user, it.known.version));
             known.collect::<Vec<_>>()
         };
