@@ -25,8 +25,10 @@ impl Listened {
         match self.place(id) {
             Ok(index) => *self.0[index].1 = listening,
             Err(index) => {
-                // No room to spare for few, and some for many.
-                self.0.reserve_exact(1 + self.0.len() / 8);
+                if self.0.len() == self.0.capacity() {
+                    // No room to spare for few, and some for many.
+                    self.0.reserve_exact(1 + self.0.len() / 8);
+                }
                 self.0.insert(index, (id, Box::new(listening)));
             }
         }
