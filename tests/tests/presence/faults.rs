@@ -236,7 +236,7 @@ async fn clocks_of_nodes_that_are_an_hour_off_change_nothing() {
         let (bob_socket, _) = tidegate.connect(node, &bob, "phone").await;
         expect_told(&watcher, &bob, "presence.online", "online").await;
         expect_told(&watcher, &bob, "presence.update", "away").await;
-        bob_socket.request("ping", json!({})).await;
+        bob_socket.request("preferences.get", json!({})).await;
         expect_told(&watcher, &bob, "presence.update", "online").await;
         bob_socket.close().await;
         let gone = expect_told(&watcher, &bob, "presence.offline", "offline").await;
