@@ -10,14 +10,13 @@ use shared::{
         SessionId, Topic, UserId,
     },
     redis::{
-        Activity, BellEvent, CallStep, CallVerdict, Claimed, Offer, OpenHere, OpenSession, Party,
-        Store,
+        BellEvent, CallStep, CallVerdict, Claimed, Offer, OpenHere, OpenSession, Party, Store,
     },
 };
 use testkit::{Redis, cluster::Cluster, resp::Reply};
 use uuid::Uuid;
 
-use super::support::{Heard, all_after, connect, session, user};
+use super::support::{Heard, all_after, connect, idle, session, user};
 
 const LONG: Duration = Duration::from_secs(60);
 /// Too late at once.
@@ -784,20 +783,11 @@ async fn only_sessions_that_hear_calls_count_for_a_call() {
         let heard = store.session_hears(bob, session.session, hears);
         heard.await.unwrap()
     };
-    let idle = async |is_idle| {
-        let (user, session) = (bob, deaf.session);
-        let activity = Activity {
-            user,
-            session,
-            is_idle,
-        };
-        store.note_activity(&[activity]).await.remove(0).unwrap();
-    };
     assert!(!hear(&deaf, true).await, "it is not open");
     store.session_open(deaf.clone()).await.unwrap();
     assert_eq!(hearing().await, 0);
     for is_idle in [true, false, true] {
-        idle(is_idle).await;
+        idle(&store, &deaf, is_idle).await;
         assert_eq!(hearing().await, 0, "what its client does is another matter");
         let status = if is_idle { Away } else { Online };
         assert_eq!(

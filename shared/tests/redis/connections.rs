@@ -2,11 +2,11 @@ use std::{collections::BTreeSet, time::Duration};
 
 use shared::{
     domain::NodeId,
-    redis::{Activity, ConnectionsAfter, OpenSession, Store},
+    redis::{ConnectionsAfter, OpenSession, Store},
 };
 use testkit::{Redis, cluster::Cluster, eventually};
 
-use super::support::{connect, session, user};
+use super::support::{connect, idle, session, user};
 
 async fn pages(store: &Store, nodes: &[NodeId], limit: u32) -> Vec<String> {
     let (mut seen, mut after) = (Vec::new(), ConnectionsAfter::START);
@@ -33,16 +33,7 @@ async fn lists_everybody_once(store: &Store) {
                 ..session(owner)
             };
             store.session_open(one.clone()).await.unwrap();
-            let does_nothing = Activity {
-                user: owner,
-                session: one.session,
-                is_idle: true,
-            };
-            store
-                .note_activity(&[does_nothing])
-                .await
-                .remove(0)
-                .unwrap();
+            idle(store, &one, true).await;
             open.push(one);
         }
     }
@@ -103,16 +94,7 @@ async fn the_sessions_of_a_user_are_theirs_alone() {
     for open in [&one, &session(user()), &other] {
         store.session_open(open.clone()).await.unwrap();
     }
-    let does_nothing = Activity {
-        user: owner,
-        session: other.session,
-        is_idle: true,
-    };
-    store
-        .note_activity(&[does_nothing])
-        .await
-        .remove(0)
-        .unwrap();
+    idle(&store, &other, true).await;
     let found = store.sessions_of(owner).await.unwrap();
     let mut ids: Vec<_> = found.iter().map(|it| it.session).collect();
     let mut expected = [one.session, other.session];

@@ -1,12 +1,12 @@
 use std::time::Duration;
 
 use shared::{
-    domain::{Device, NodeId, Position, SessionId, Topic},
+    domain::{Device, NodeId, Position, SessionId, Timestamp, Topic},
     redis::{Ack, BellEvent, OpenSession, Page, Store},
 };
 use testkit::{HostClock, Redis, RedisOptions};
 
-use super::support::{Heard, append, connect, entries, entry, eventually, session, user};
+use super::support::{Heard, append, connect, entries, entry, session, time_is_past, user};
 
 fn device(name: &str) -> Device {
     name.parse().unwrap()
@@ -123,11 +123,7 @@ async fn the_oldest_session_beyond_the_limit_is_displaced_and_told() {
                 .displaced
                 .is_empty()
         );
-        let opened_at = store.time().await.unwrap();
-        super::support::eventually("the clock goes on", || async {
-            store.time().await.unwrap() > opened_at
-        })
-        .await;
+        time_is_past(&store, store.time().await.unwrap()).await;
     }
     let opened = store.session_open(sessions[2].clone()).await.unwrap();
     assert_eq!(opened.displaced, [sessions[0].session]);
@@ -261,12 +257,7 @@ async fn a_lease_has_one_owner_and_a_rising_token() {
     assert!(next > token);
     server.call(&["flushall"]).await;
     // After a loss the token begins at the time in ms, and no server is lost and back within one.
-    eventually("a millisecond has passed", || async {
-        let time = server.call(&["time"]).await;
-        let part = |n: usize| time.list()[n].text().unwrap().parse::<u64>().unwrap();
-        part(0) * 1000 + part(1) / 1000 > next
-    })
-    .await;
+    time_is_past(&store, Timestamp(next as i64)).await;
     assert!(
         store.lease("p1", &one, minute).await.unwrap().unwrap() > next,
         "also after a loss"

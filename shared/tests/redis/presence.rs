@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use shared::{
-    domain::{Partition, Persist, Presence, PresenceStatus, Topic, UserId},
-    redis::{Activity, BellEvent, Closed, OpenHere, OpenSession, Store},
+    domain::{Partition, Persist, Presence, PresenceStatus, Timestamp, Topic, UserId},
+    redis::{BellEvent, Closed, OpenHere, OpenSession, Store},
 };
 use testkit::{Redis, cluster::Cluster};
 
-use super::support::{Heard, connect, session, user};
+use super::support::{Heard, activity, connect, idle, session, time_is_past, user};
 use PresenceStatus::{Away, Busy, Offline, Online};
 
 const NOW: Duration = Duration::ZERO;
@@ -50,15 +50,6 @@ async fn ttl(server: &Redis, key: &str) -> i64 {
 async fn appears(store: &Store, user: UserId) -> (PresenceStatus, u32, Option<String>) {
     let it = presence_of(store, user).await;
     (it.status, it.devices, it.text.map(|text| text.to_string()))
-}
-
-async fn idle(store: &Store, it: &OpenSession, is_idle: bool) {
-    let activity = Activity {
-        user: it.user,
-        session: it.session,
-        is_idle,
-    };
-    store.note_activity(&[activity]).await.remove(0).unwrap();
 }
 
 async fn say(
@@ -157,6 +148,8 @@ async fn who_was_forgotten_comes_back_with_a_version_that_is_news() {
     let left: i64 = ttl(&server, &key).await;
     assert!(left > 0, "who is gone is forgotten some time");
     server.call(&["del", &key]).await;
+    // It begins at the time in ms, and nobody is forgotten that soon.
+    time_is_past(&store, Timestamp(before.version as i64)).await;
     store.session_open(one).await.unwrap();
     assert!(presence_of(&store, anna).await.version > before.version);
 }
@@ -401,16 +394,9 @@ async fn users_of_a_cluster_are_asked_for_and_settled_too() {
     assert!(found.iter().all(|it| it.status == Online));
     let order: Vec<UserId> = found.iter().map(|it| it.user).collect();
     assert_eq!(order, users);
-    let all: Vec<Activity> = sessions
-        .iter()
-        .map(|it| Activity {
-            user: it.user,
-            session: it.session,
-            is_idle: true,
-        })
-        .collect();
     // Of every other user, so that nobody is taken for somebody else.
-    let some: Vec<Activity> = all.into_iter().step_by(2).collect();
+    let some = sessions.iter().step_by(2).map(|it| activity(it, true));
+    let some: Vec<_> = some.collect();
     let told = store.note_activity(&some).await;
     assert_eq!(told.len(), some.len());
     assert!(told.iter().all(Result::is_ok), "{told:?}");
@@ -488,14 +474,7 @@ async fn a_shard_that_is_away_fails_its_own_users_only() {
     let owner = cluster.owner_of(cluster.slot_of(&tag).await).await;
     cluster.nodes()[owner].pause();
 
-    let activities: Vec<Activity> = sessions
-        .iter()
-        .map(|it| Activity {
-            user: it.user,
-            session: it.session,
-            is_idle: true,
-        })
-        .collect();
+    let activities: Vec<_> = sessions.iter().map(|it| activity(it, true)).collect();
     let told = store.note_activity(&activities).await;
     let found = store.presences(&users).await;
     for ((user, told), found) in users.iter().zip(told).zip(found) {

@@ -5,11 +5,12 @@ use std::{future::Future, time::Duration};
 use bytes::Bytes;
 use shared::{
     domain::{
-        ConversationId, Digest, Durability, Kind, MessageId, Position, SessionId, Topic, UserId,
+        ConversationId, Digest, Durability, Kind, MessageId, Position, SessionId, Timestamp, Topic,
+        UserId,
     },
     redis::{
-        Append, Appended, Author, BellEvent, Copier, IdempotencyKey, OpenSession, Page, Store,
-        StoreSettings,
+        Activity, Append, Appended, Author, BellEvent, Copier, IdempotencyKey, OpenSession, Page,
+        Store, StoreSettings,
     },
 };
 use tokio::{sync::mpsc, time::timeout};
@@ -99,6 +100,21 @@ pub fn session(user: UserId) -> OpenSession {
     }
 }
 
+/// That a session's client does nothing, or does something again.
+pub fn activity(of: &OpenSession, is_idle: bool) -> Activity {
+    Activity {
+        user: of.user,
+        session: of.session,
+        is_idle,
+    }
+}
+
+/// The same, and the store is told.
+pub async fn idle(store: &Store, it: &OpenSession, is_idle: bool) {
+    let told = store.note_activity(&[activity(it, is_idle)]).await;
+    told.into_iter().for_each(Result::unwrap);
+}
+
 /// Appends and answers the place of what is new.
 pub async fn append(store: &Store, entry: Append) -> (MessageId, Position, String) {
     match store.append(entry).await.unwrap() {
@@ -166,6 +182,14 @@ pub async fn eventually<F: Future<Output = bool>>(what: &str, mut holds: impl Fn
         timeout(Duration::from_secs(15), tries).await.is_ok(),
         "never happened: {what}"
     );
+}
+
+/// Waits until the clock of Redis is past this: what begins at the time is greater from then on.
+pub async fn time_is_past(store: &Store, time: Timestamp) {
+    eventually("the clock goes on", || async {
+        store.time().await.unwrap() > time
+    })
+    .await;
 }
 
 /// What the subscriber hears, one by one.
