@@ -51,7 +51,7 @@ pub use error::StoreError;
 pub use limits::{Limit, LimitOwner, LimitStep, Tokens};
 pub use persist::{PersistPage, TrimStep};
 pub use preferences::Known;
-pub use presence::{Activity, MOST_SETTLED, Settled};
+pub use presence::{Activity, Settled};
 pub use probe::Echo;
 pub use queues::Refused;
 pub use read::Page;

@@ -11,14 +11,14 @@ use super::{
     error::StoreError,
     functions::{self, Function},
     keys, reply,
-    store::{Store, texts},
+    store::{Store, flag, texts},
 };
 use crate::domain::{Partition, Presence, PresenceStatus, SessionId, Topic, UserId};
 
 /// Partitions of a shard asked at a time.
 const AT_ONCE: usize = 16;
 /// Most users who are settled in one call; so many may have left others.
-pub const MOST_SETTLED: usize = 256;
+const MOST_SETTLED: usize = 256;
 
 /// Users whom one call may be about: the partition of each, and its place in the list.
 type Group = Vec<(Partition, usize)>;
@@ -108,7 +108,7 @@ impl Store {
                     &keys::tag(*partition),
                     &it.user.to_string(),
                     &it.session.to_string(),
-                    if it.is_idle { "1" } else { "" },
+                    flag(it.is_idle),
                 ])
             });
             args.collect()

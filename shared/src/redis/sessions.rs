@@ -11,7 +11,7 @@ use super::{
     preferences::{self, Known},
     read::{PAGE_BYTES, Page, page},
     reply,
-    store::{Store, texts},
+    store::{Store, flag, texts},
 };
 use crate::domain::{Device, NodeId, Partition, Position, SessionId, Topic, UserId};
 
@@ -338,11 +338,6 @@ impl Store {
         }
         Ok(())
     }
-}
-
-/// As functions take what is so or not.
-fn flag(is_so: bool) -> &'static str {
-    if is_so { "1" } else { "" }
 }
 
 /// Three positions, with blanks in between.

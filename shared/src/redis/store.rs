@@ -535,6 +535,11 @@ async fn keep_clock(store: std::sync::Weak<Inner>) {
     }
 }
 
+/// As functions take what is so or not.
+pub(super) fn flag(is_so: bool) -> &'static str {
+    if is_so { "1" } else { "" }
+}
+
 /// Arguments from texts.
 pub(super) fn texts<const N: usize>(args: [&str; N]) -> Vec<Value> {
     args.into_iter()
