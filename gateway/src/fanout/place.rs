@@ -46,15 +46,28 @@ impl Default for Place {
     }
 }
 
-/// Broadcasts that are queued or sent, and not confirmed, in order. Idle sockets keep nothing.
-#[derive(Debug, Default)]
+/// What is known of single entries of a log until something is confirmed behind them, in order. Idle
+/// sockets keep nothing.
+#[derive(Debug)]
 #[expect(
     clippy::box_collection,
     reason = "a list takes 24 bytes in each feed, and few sockets have one"
 )]
-pub(super) struct Receipts(Option<Box<Vec<(Position, MessageId)>>>);
+pub(super) struct Marks<T>(Option<Box<Vec<(Position, T)>>>);
 
-impl Receipts {
+/// Broadcasts that are queued or sent, and not confirmed.
+pub(super) type Receipts = Marks<MessageId>;
+
+/// Entries that were kept from the user and lie behind what is confirmed.
+pub(super) type Skipped = Marks<()>;
+
+impl<T> Default for Marks<T> {
+    fn default() -> Self {
+        Self(None)
+    }
+}
+
+impl<T> Marks<T> {
     pub(super) fn count(&self) -> u32 {
         self.0.as_ref().map_or(0, |all| all.len() as u32)
     }
@@ -63,53 +76,20 @@ impl Receipts {
         self.0.as_ref()?.first().map(|(at, _)| *at)
     }
 
-    pub(super) fn push(&mut self, position: Position, id: MessageId) {
-        self.0.get_or_insert_default().push((position, id));
+    pub(super) fn last(&self) -> Option<Position> {
+        self.0.as_ref()?.last().map(|(at, _)| *at)
+    }
+
+    pub(super) fn push(&mut self, position: Position, what: T) {
+        self.0.get_or_insert_default().push((position, what));
     }
 
     /// Takes out everything up to `position`.
-    pub(super) fn confirm(&mut self, position: Position) -> Vec<MessageId> {
+    pub(super) fn confirm(&mut self, position: Position) -> Vec<(Position, T)> {
         let Some(all) = &mut self.0 else {
             return Vec::new();
         };
         let upto = all.partition_point(|(at, _)| *at <= position);
-        let ids = all.drain(..upto).map(|(_, id)| id);
-        // What is no command needs no receipt.
-        let ids = ids.filter(|id| !id.0.is_nil()).collect();
-        if all.is_empty() {
-            self.0 = None;
-        }
-        ids
-    }
-}
-
-/// Entries that were kept from the user and lie behind what is confirmed, in order.
-#[derive(Debug, Default)]
-#[expect(
-    clippy::box_collection,
-    reason = "a list takes 24 bytes in each feed, and few sockets have one"
-)]
-pub(super) struct Skipped(Option<Box<Vec<Position>>>);
-
-impl Skipped {
-    pub(super) fn count(&self) -> u32 {
-        self.0.as_ref().map_or(0, |all| all.len() as u32)
-    }
-
-    pub(super) fn push(&mut self, position: Position) {
-        self.0.get_or_insert_default().push(position);
-    }
-
-    pub(super) fn last(&self) -> Option<Position> {
-        self.0.as_ref()?.last().copied()
-    }
-
-    /// Takes out everything up to `position`.
-    pub(super) fn confirm(&mut self, position: Position) -> Vec<Position> {
-        let Some(all) = &mut self.0 else {
-            return Vec::new();
-        };
-        let upto = all.partition_point(|at| *at <= position);
         let confirmed = all.drain(..upto).collect();
         if all.is_empty() {
             self.0 = None;

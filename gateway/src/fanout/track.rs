@@ -146,7 +146,7 @@ impl Track {
     /// An entry is kept from the user.
     pub(super) fn skip(&mut self, position: Position) {
         self.place.sent = position;
-        self.skipped.push(position);
+        self.skipped.push(position, ());
     }
 
     /// Takes out what is confirmed; what was not sent yet cannot be.
@@ -159,7 +159,11 @@ impl Track {
         };
         match &mut self.unconfirmed {
             Unconfirmed::Window(window) => window.confirm(upto),
-            Unconfirmed::Receipts(receipts) => confirmed.commands = receipts.confirm(upto),
+            Unconfirmed::Receipts(receipts) => {
+                let ids = receipts.confirm(upto).into_iter().map(|(_, id)| id);
+                // What is no command needs no receipt.
+                confirmed.commands = ids.filter(|id| !id.0.is_nil()).collect();
+            }
             Unconfirmed::Acks(acks) => {
                 acks.done_up_to(upto);
                 confirmed = acks.settle().unwrap_or_default();
@@ -191,11 +195,17 @@ impl Track {
             confirmed.upto = confirmed.upto.max(last);
             self.place.handed = self.place.handed.max(last);
         }
-        let skipped = self.skipped.confirm(confirmed.upto);
+        let skipped = self.skipped_up_to(confirmed.upto);
         let moved = moved || !skipped.is_empty();
         confirmed.skipped.extend(skipped);
         confirmed.skipped.sort_unstable();
         moved.then_some(confirmed)
+    }
+
+    /// Takes out what was kept from the user up to there.
+    fn skipped_up_to(&mut self, upto: Position) -> Vec<Position> {
+        let skipped = self.skipped.confirm(upto).into_iter();
+        skipped.map(|(at, ())| at).collect()
     }
 
     /// What the client confirms by itself; `None` if the transport does.
@@ -213,7 +223,7 @@ impl Track {
             mode: std::mem::replace(&mut self.place.mode, Mode::Gone),
             is_settled: self.unconfirmed() == 0,
             handed: self.place.handed,
-            skipped: std::mem::take(&mut self.skipped).confirm(Position::END),
+            skipped: self.skipped_up_to(Position::END),
         }
     }
 }
