@@ -1,13 +1,9 @@
 //! The topics that somebody on this node follows, and their sockets. Synchronous: every
-//! method locks one shard of the map for a moment; whatever waits happens elsewhere. The log of
-//! broadcasts has a lock of its own, which may be taken while a shard is locked, never the
+//! method locks one part of the map for a moment; whatever waits happens elsewhere. The log of
+//! broadcasts has a lock of its own, which may be taken while a part is locked, never the
 //! other way round.
 
-use std::{
-    collections::{HashMap, hash_map::RandomState},
-    hash::BuildHasher,
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use parking_lot::Mutex;
 use shared::{
@@ -22,6 +18,7 @@ use super::{
     completed::Missed,
     item::{Happening, SharedSignal},
     outbox::{CloseReason, Outbox},
+    parts::{PARTS, Parts},
     reveal::Revealing,
     shared_entry::SharedEntry,
     topic::{Advance, Effects, Follow, TopicState, revokes},
@@ -29,20 +26,13 @@ use super::{
 };
 use crate::dialect::{AckMode, Feed};
 
-/// Locks of the map. A power of two, well above the number of threads.
-const SHARDS: usize = 64;
-
-/// How many parts [`Hub::members_of_part`] knows.
-pub(super) const PARTS: usize = SHARDS;
-
 /// A part of the topics. Boxed, for the room that a map keeps free would be of the same size.
-type Shard = Mutex<HashMap<Topic, Box<TopicState>>>;
+type Topics = HashMap<Topic, Box<TopicState>>;
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Hub {
-    hasher: RandomState,
-    shards: Vec<Shard>,
+    topics: Parts<Topics>,
     broadcasts: Mutex<TopicState>,
     revealing: Revealing,
 }
@@ -71,8 +61,7 @@ pub(super) enum Step {
 impl Hub {
     pub(super) fn new() -> Self {
         Self {
-            hasher: RandomState::new(),
-            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            topics: Parts::default(),
             broadcasts: Mutex::new(TopicState::of_broadcasts()),
             revealing: Revealing::default(),
         }
@@ -82,18 +71,12 @@ impl Hub {
         &self.revealing
     }
 
-    fn shard(&self, topic: Topic) -> &Shard {
-        &self.shards[self.hasher.hash_one(topic) as usize % SHARDS]
-    }
-
     fn with<T>(&self, topic: Topic, act: impl FnOnce(&mut TopicState) -> T) -> Option<T> {
         if topic == Topic::Broadcast {
             return Some(act(&mut self.broadcasts.lock()));
         }
-        self.shard(topic)
-            .lock()
-            .get_mut(&topic)
-            .map(|state| act(state))
+        let mut part = self.topics.of(topic).lock();
+        part.get_mut(&topic).map(|state| act(state))
     }
 
     /// Applies what the subscriber heard, in order.
@@ -132,9 +115,8 @@ impl Hub {
 
     /// Adds a socket to its user's topic.
     pub(super) fn join(&self, topic: Topic, outbox: Arc<Outbox>) {
-        let mut shard = self.shard(topic).lock();
-        shard
-            .entry(topic)
+        let mut part = self.topics.of(topic).lock();
+        part.entry(topic)
             .or_insert_with(|| TopicState::of(topic).into())
             .join(outbox);
     }
@@ -162,12 +144,12 @@ impl Hub {
     /// news, and somebody has to see to it that it hears something.
     pub(super) fn listen(&self, conversation: ConversationId, outbox: &Arc<Outbox>) -> bool {
         let topic = Topic::Conversation(conversation);
-        let mut shard = self.shard(topic).lock();
-        let is_new = shard
+        let mut part = self.topics.of(topic).lock();
+        let is_new = part
             .entry(topic)
             .or_insert_with(|| TopicState::of(topic).into())
             .listen(outbox, conversation);
-        drop(shard);
+        drop(part);
         self.forget_if_unused(topic);
         is_new
     }
@@ -212,9 +194,8 @@ impl Hub {
 
     /// Keeps a topic without sockets. That of broadcasts is always kept.
     pub(super) fn pin(&self, topic: Topic) {
-        let mut shard = self.shard(topic).lock();
-        shard
-            .entry(topic)
+        let mut part = self.topics.of(topic).lock();
+        part.entry(topic)
             .or_insert_with(|| TopicState::of(topic).into());
     }
 
@@ -239,10 +220,10 @@ impl Hub {
         if topic.is_for_every_node() {
             return;
         }
-        let mut shard = self.shard(topic).lock();
+        let mut part = self.topics.of(topic).lock();
         let is_over = |state: &TopicState| state.is_unused() && matches!(state.follow, Follow::No);
-        if shard.get(&topic).is_some_and(|it| is_over(it)) {
-            shard.remove(&topic);
+        if part.get(&topic).is_some_and(|it| is_over(it)) {
+            part.remove(&topic);
         }
     }
 
@@ -435,39 +416,41 @@ impl Hub {
     /// The sockets of some users, for whoever walks through all and need not have them at once; those of a
     /// user stand together.
     pub(super) fn members_of_part(&self, part: usize) -> Vec<Arc<Outbox>> {
-        let shard = self.shards[part].lock();
-        let members = shard.values().flat_map(|state| state.members());
+        let part = self.topics.all()[part].lock();
+        let members = part.values().flat_map(|state| state.members());
         members.cloned().collect()
     }
 
     /// The sockets of a session, wherever it is; walks through all of them.
     pub(super) fn find(&self, session: SessionId) -> Option<Arc<Outbox>> {
-        self.shards.iter().find_map(|shard| {
-            let shard = shard.lock();
-            shard
-                .values()
+        self.topics.all().iter().find_map(|part| {
+            let part = part.lock();
+            part.values()
                 .find_map(|state| state.member(session).cloned())
         })
     }
 
     /// All topics whose position is known.
     pub(super) fn topics(&self) -> Vec<Topic> {
-        let known = |shard: &Shard| {
-            let shard = shard.lock();
-            let known = shard.iter().filter(|(_, state)| state.position().is_some());
+        let known = |part: &Mutex<Topics>| {
+            let part = part.lock();
+            let known = part.iter().filter(|(_, state)| state.position().is_some());
             known.map(|(topic, _)| *topic).collect::<Vec<_>>()
         };
         let broadcasts = self.broadcasts.lock().position().map(|_| Topic::Broadcast);
-        let all = self.shards.iter().flat_map(known);
+        let all = self.topics.all().iter().flat_map(known);
         all.chain(broadcasts).collect()
     }
 
     /// How many topics are followed and how many sockets follow them.
     pub(super) fn counts(&self) -> (usize, usize) {
-        self.shards.iter().fold((0, 0), |(topics, sockets), shard| {
-            let shard = shard.lock();
-            let here: usize = shard.values().map(|state| state.members().len()).sum();
-            (topics + shard.len(), sockets + here)
-        })
+        self.topics
+            .all()
+            .iter()
+            .fold((0, 0), |(topics, sockets), part| {
+                let part = part.lock();
+                let here: usize = part.values().map(|state| state.members().len()).sum();
+                (topics + part.len(), sockets + here)
+            })
     }
 }

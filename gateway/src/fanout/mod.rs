@@ -41,6 +41,7 @@ mod listening;
 mod member;
 pub mod metrics;
 mod outbox;
+mod parts;
 mod place;
 mod preferences;
 mod presence;

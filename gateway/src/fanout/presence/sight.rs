@@ -8,7 +8,7 @@ use shared::domain::{Refusal, Topic, UserId};
 use tokio::time::Instant;
 
 use super::looks::{FIRST_RETRY, LAST_RETRY};
-use crate::fanout::{Fanout, Outbox, hub};
+use crate::fanout::{Fanout, Outbox, parts::PARTS};
 
 /// Users looked at side by side.
 const AT_ONCE: usize = 8;
@@ -117,8 +117,8 @@ impl Fanout {
     /// The task that looks at everybody's rights, part by part over the interval. It takes nothing away
     /// itself: who has lost something is looked at as if that had been heard of.
     pub(in crate::fanout) async fn sweep_sight(self: Arc<Self>) {
-        let pause = self.settings.presence.sight_interval / hub::PARTS as u32;
-        for part in (0..hub::PARTS).cycle() {
+        let pause = self.settings.presence.sight_interval / PARTS as u32;
+        for part in (0..PARTS).cycle() {
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
                 () = self.lifecycle.stopping() => return,

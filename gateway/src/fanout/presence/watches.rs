@@ -6,8 +6,7 @@
 //! to watch, others wait for one of them.
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque, hash_map::Entry, hash_map::RandomState},
-    hash::BuildHasher,
+    collections::{BTreeSet, HashMap, VecDeque, hash_map::Entry},
     sync::Arc,
     time::Duration,
 };
@@ -20,19 +19,17 @@ use tokio::{
 };
 
 use super::{SharedPresence, link::is_forgotten};
-use crate::fanout::{metrics, outbox::Outbox, topic::Effects};
+use crate::fanout::{metrics, outbox::Outbox, parts::Parts, topic::Effects};
 
 /// How long a watcher is not told again of the same user.
 pub(super) const PAUSE: Duration = Duration::from_millis(250);
 /// How long a user whom nobody watches any more is still heard of: who watches may be back soon.
 const LINGER: Duration = Duration::from_secs(5);
-/// Locks of the table. A power of two, well above the number of threads.
-const PARTS: usize = 64;
 
 /// See the module.
+#[derive(Default)]
 pub(super) struct Watches {
-    hasher: RandomState,
-    parts: Vec<Mutex<Part>>,
+    parts: Parts<Part>,
     /// Somebody has to be told later.
     pub(super) scheduled: Notify,
 }
@@ -104,19 +101,9 @@ pub(super) enum Shown {
     New,
 }
 
-impl Default for Watches {
-    fn default() -> Self {
-        Self {
-            hasher: RandomState::new(),
-            parts: (0..PARTS).map(|_| Mutex::default()).collect(),
-            scheduled: Notify::new(),
-        }
-    }
-}
-
 impl Watches {
     fn part(&self, user: UserId) -> MutexGuard<'_, Part> {
-        self.parts[self.hasher.hash_one(user) as usize % PARTS].lock()
+        self.parts.of(user).lock()
     }
 
     /// A socket watches a user. False if it has ended, or does not wish to any more.
@@ -273,7 +260,7 @@ impl Watches {
             });
             due
         };
-        self.parts.iter().flat_map(take).collect()
+        self.parts.all().iter().flat_map(take).collect()
     }
 
     /// Somebody appears otherwise.
@@ -296,7 +283,7 @@ impl Watches {
             let known = heard.map(|(user, it)| (*user, it.known.version));
             known.collect::<Vec<_>>()
         };
-        self.parts.iter().flat_map(known).collect()
+        self.parts.all().iter().flat_map(known).collect()
     }
 
     /// They were asked for again when this was known.
@@ -363,7 +350,7 @@ impl Watches {
         effects: &mut Effects,
     ) -> Option<Instant> {
         let mut next: Option<Instant> = None;
-        for part in &self.parts {
+        for part in self.parts.all() {
             loop {
                 let mut part = part.lock();
                 let Some((due, user)) = part.due.first().copied() else {
@@ -386,7 +373,11 @@ impl Watches {
 
     /// How many users are watched.
     pub(super) fn len(&self) -> usize {
-        self.parts.iter().map(|part| part.lock().users.len()).sum()
+        self.parts
+            .all()
+            .iter()
+            .map(|part| part.lock().users.len())
+            .sum()
     }
 }
 
