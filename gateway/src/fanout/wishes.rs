@@ -100,9 +100,7 @@ impl Outbox {
 
     /// How it began to listen to a conversation.
     pub(super) fn begun(&self, conversation: ConversationId) -> Option<Begun> {
-        let state = self.state.lock();
-        let listening = state.chosen()?.conversations.get(conversation)?;
-        Some(listening.begun)
+        self.state.lock().begun(Feed::Conversation(conversation))
     }
 
     /// It begins to listen to a conversation like this.

@@ -76,10 +76,7 @@ impl Fanout {
                 Linking::Done => return None,
                 Linking::Wait(done) => return Some(done),
                 Linking::Link(mut mine) => {
-                    let shard_of = |user: &UserId| self.store.shard_of(Topic::User(*user));
-                    mine.sort_by_cached_key(shard_of);
-                    let by_shard = mine.chunk_by(|one, other| shard_of(one) == shard_of(other));
-                    for users in by_shard.flat_map(|shard| shard.chunks(CHUNK)) {
+                    for users in self.questions(&mut mine, |user| *user) {
                         let (fanout, users) = (self.clone(), users.to_vec());
                         self.lifecycle
                             .spawn("watch users", async move { fanout.link(users).await });
@@ -87,6 +84,14 @@ impl Fanout {
                 }
             }
         }
+    }
+
+    /// These in pieces that are asked for by one question each, and concern one shard.
+    fn questions<'a, T>(&self, all: &'a mut [T], user: impl Fn(&T) -> UserId) -> Vec<&'a [T]> {
+        let shard_of = |it: &T| self.store.shard_of(Topic::User(user(it)));
+        all.sort_by_cached_key(shard_of);
+        let by_shard = all.chunk_by(|one, other| shard_of(one) == shard_of(other));
+        by_shard.flat_map(|shard| shard.chunks(CHUNK)).collect()
     }
 
     /// Tries until they are heard of or nobody watches them any more.
@@ -183,13 +188,7 @@ impl Fanout {
     pub(in crate::fanout) async fn ask_presences_slowly(self: Arc<Self>) {
         loop {
             let mut known = self.presences.watches.known();
-            known.sort_by_cached_key(|(user, _)| self.store.shard_of(Topic::User(*user)));
-            let chunks: Vec<_> = known
-                .chunk_by(|(a, _), (b, _)| {
-                    self.store.shard_of(Topic::User(*a)) == self.store.shard_of(Topic::User(*b))
-                })
-                .flat_map(|shard| shard.chunks(CHUNK))
-                .collect();
+            let chunks = self.questions(&mut known, |(user, _)| *user);
             let pause = self.settings.presence.ask_interval / (chunks.len() as u32 + 1);
             for chunk in chunks.into_iter().map(Some).chain([None]) {
                 tokio::select! {
