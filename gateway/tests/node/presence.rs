@@ -108,6 +108,14 @@ impl Scene {
         }
     }
 
+    /// Waits until it was asked so often what a user may see.
+    async fn asked_for(&self, user: UserId, times: usize) {
+        eventually("what a user may see is asked for", PATIENCE, async || {
+            (self.sights.times_asked_for(user) >= times).then_some(())
+        })
+        .await;
+    }
+
     /// A socket that watches these, whom its user may see.
     async fn watching(&self, user: UserId, others: &[UserId]) -> Client {
         for other in others {
@@ -173,17 +181,13 @@ async fn a_right_that_is_lost_while_it_is_asked_for_counts() {
         let (node, outbox) = (scene.node.clone(), client.outbox.clone());
         async move { node.watch(&outbox, &[wish_for(ben)]).await }
     });
-    eventually("anna's right is asked for", PATIENCE, async || {
-        (scene.sights.times_asked_for(anna) == 1).then_some(())
-    })
-    .await;
+    scene.asked_for(anna, 1).await;
+    assert_eq!(scene.sights.times_asked_for(anna), 1);
     // The answer that she may is on its way.
     scene.sights.may.lock().clear();
     scene.something_changes_for(anna).await;
-    eventually("it is looked what she has lost", PATIENCE, async || {
-        (scene.sights.times_asked_for(anna) >= 2).then_some(())
-    })
-    .await;
+    // It is looked what she has lost.
+    scene.asked_for(anna, 2).await;
     scene.lost(&client, ben).await;
     permits.add_permits(1);
     let answers = watch.await.unwrap();
@@ -205,16 +209,12 @@ async fn a_contact_who_is_lost_while_contacts_are_asked_for_is_lost() {
         let (node, outbox, all) = (scene.node.clone(), client.outbox.clone(), all.clone());
         async move { node.watch(&outbox, &[all]).await }
     });
-    eventually("anna's contacts are asked for", PATIENCE, async || {
-        (scene.sights.times_asked_for(anna) == 1).then_some(())
-    })
-    .await;
+    scene.asked_for(anna, 1).await;
+    assert_eq!(scene.sights.times_asked_for(anna), 1);
     scene.sights.may.lock().clear();
     scene.something_changes_for(anna).await;
-    eventually("it is looked what she has lost", PATIENCE, async || {
-        (scene.sights.times_asked_for(anna) >= 2).then_some(())
-    })
-    .await;
+    // It is looked what she has lost.
+    scene.asked_for(anna, 2).await;
     permits.add_permits(1);
     assert_eq!(watch.await.unwrap(), [Ok(())]);
     scene.lost(&client, ben).await;
@@ -244,10 +244,7 @@ async fn who_is_looked_at_slowly_holds_up_nobody() {
     // Nobody answers any more who is asked for cid, as the sweep does.
     let permits = scene.sights.hold(cid);
     let before = scene.sights.times_asked_for(cid);
-    eventually("cid is swept", PATIENCE, async || {
-        (scene.sights.times_asked_for(cid) > before).then_some(())
-    })
-    .await;
+    scene.asked_for(cid, before + 1).await;
     let client = scene.watching(anna, &[ben]).await;
     scene.sights.may.lock().remove(&(anna, ben));
     scene.something_changes_for(anna).await;
