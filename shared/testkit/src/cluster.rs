@@ -155,6 +155,9 @@ impl Cluster {
 
     /// Moves a slot with its keys to another master while both serve, as redis-cli does it.
     pub async fn move_slot(&self, slot: u16, to: usize) {
+        // Only then the target knows which epoch to go beyond. With one below the source's, what the
+        // source said of the slot before can arrive late and win, and in the end nobody claims it.
+        self.until_of_one_mind().await;
         let from = self.owner_of(slot).await;
         if from == to {
             return;
@@ -203,6 +206,22 @@ impl Cluster {
         }
     }
 
+    /// Waits until all say the same of every master: its epoch, which no other has, and its slots.
+    async fn until_of_one_mind(&self) {
+        eventually("the cluster is of one mind", PATIENCE, || async {
+            let mut common = None;
+            for node in &self.nodes {
+                let view = masters_by(node).await?;
+                if *common.get_or_insert_with(|| view.clone()) != view {
+                    return None;
+                }
+            }
+            let epochs = common?.into_iter().map(|(epoch, _)| epoch);
+            epochs.is_sorted_by(|one, next| one < next).then_some(())
+        })
+        .await;
+    }
+
     async fn until_agreed(&self) {
         for node in &self.nodes {
             eventually("the cluster comes together", PATIENCE, || async {
@@ -228,6 +247,20 @@ async fn follow(replica: &Redis, master: &Redis) {
         (replica.info("master_link_status").await? == "up").then_some(())
     })
     .await;
+}
+
+/// Every master by the word of one node, in the order of their epochs: its epoch, and its id and slots.
+async fn masters_by(node: &Redis) -> Option<Vec<(u64, Vec<String>)>> {
+    let nodes = node.try_call(&["CLUSTER", "NODES"]).await.ok()?.text()?;
+    let mut masters = Vec::new();
+    for line in nodes.lines().filter(|line| line.contains("master")) {
+        // id, address, flags, master, ping, pong, epoch, link, slots …
+        let mut words = line.split_whitespace().map(str::to_owned);
+        let (id, epoch) = (words.next()?, words.nth(5)?.parse().ok()?);
+        masters.push((epoch, std::iter::once(id).chain(words.skip(1)).collect()));
+    }
+    masters.sort();
+    Some(masters)
 }
 
 async fn id_of(node: &Redis) -> String {
