@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::{Bench, most_sockets};
 use crate::{
-    measure::{median, usage},
+    measure::usage,
     scripts::{Fleet, Target},
     swarm::Swarm,
     table::{Goal, Line},
@@ -19,6 +20,13 @@ const SOCKETS: usize = 10_000;
 /// Conversations that a socket subscribes to, which it shares with as many others.
 const SUBSCRIPTIONS: usize = 5;
 const SHARED_BY: u64 = 100;
+/// Memory stands still if it does not move for so long: the allocator gives back what was freed only
+/// after a second.
+const STILL: Duration = Duration::from_secs(3);
+/// Longest wait for that.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(250);
 
 pub async fn run(bench: &Bench) -> anyhow::Result<Vec<Line>> {
     let sockets = SOCKETS.min(most_sockets()? * 2 / 3);
@@ -141,18 +149,18 @@ async fn converse(world: &World) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Resident memory once it has stopped moving: three looks in a row within 1 %.
+/// Resident memory once it stands still: within 1 %.
 async fn settled(pid: u32) -> anyhow::Result<f64> {
-    let mut looks = Vec::new();
-    for _ in 0..40 {
-        tokio::time::sleep(Duration::from_millis(250)).await;
-        looks.push(usage(pid)?.anonymous_kib);
-        if let [.., a, b, c] = looks[..]
-            && (a - c).abs() <= 0.01 * c
-            && (b - c).abs() <= 0.01 * c
-        {
-            break;
+    let mut since = (usage(pid)?.anonymous_kib, Instant::now());
+    let deadline = since.1 + PATIENCE;
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let (now, at) = (usage(pid)?.anonymous_kib, Instant::now());
+        if (now - since.0).abs() > 0.01 * since.0 {
+            since = (now, at);
+        }
+        if at - since.1 >= STILL || at > deadline {
+            return Ok(now);
         }
     }
-    Ok(median(&looks[looks.len().saturating_sub(3)..]))
 }
