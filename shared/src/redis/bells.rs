@@ -7,7 +7,7 @@ use std::{
     collections::{HashMap, HashSet, hash_map},
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -107,25 +107,21 @@ impl Bells {
     /// [`BellEvent::Gap`]. After an error it is not subscribed.
     pub async fn subscribe(&self, topic: Topic) -> Result<(), StoreError> {
         let partition = topic.partition(self.ears.store.settings.partitions);
-        self.ears
-            .subscribe(keys::channel(partition, topic), partition)
-            .await
+        self.ears.subscribe(Channel::Topic(partition, topic)).await
     }
 
     /// Stops hearing a topic.
     pub async fn unsubscribe(&self, topic: Topic) -> Result<(), StoreError> {
         let partition = topic.partition(self.ears.store.settings.partitions);
         self.ears
-            .unsubscribe(&keys::channel(partition, topic))
+            .unsubscribe(Channel::Topic(partition, topic))
             .await;
         Ok(())
     }
 
     /// Rings for commits of this partition (for `Durability::Stored`).
     pub async fn subscribe_stored(&self, partition: Partition) -> Result<(), StoreError> {
-        self.ears
-            .subscribe(keys::stored(partition), partition)
-            .await
+        self.ears.subscribe(Channel::Stored(partition)).await
     }
 }
 
@@ -135,49 +131,48 @@ pub(super) struct Ears {
     pub(super) name: String,
     store: Arc<Inner>,
     /// One per node, by the node's serial number.
-    by_node: RwLock<HashMap<u64, Arc<Ear>>>,
-    wanted: Mutex<HashMap<String, Subscription>>,
+    by_node: RwLock<HashMap<u32, Arc<Ear>>>,
+    wanted: Mutex<HashMap<Channel, Subscription>>,
     probes: Mutex<HashMap<u64, oneshot::Sender<()>>>,
     next_probe: AtomicU64,
     repair: Arc<Notify>,
     _stop_when_dropped: DropGuard,
 }
 
-/// A channel that is to be heard.
-struct Subscription {
-    partition: Partition,
-    /// The connection on which it was confirmed.
-    at: Option<Connection>,
+/// How far a channel has come that is to be heard. Small, as there is one for each topic.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Subscription {
     /// A caller of `subscribe` is busy with it; nobody relies on it yet.
-    pending: bool,
+    Pending,
+    /// On this connection.
+    Confirmed(Connection),
 }
+
+const _: () = assert!(size_of::<(Channel, Subscription)>() <= 36);
 
 /// Takes a pending subscription back when its caller gives up or goes away.
 struct Pending<'a> {
     ears: &'a Ears,
-    channel: &'a str,
+    channel: Channel,
 }
 
 impl Drop for Pending<'_> {
     fn drop(&mut self) {
         let mut wanted = self.ears.wanted.lock();
-        if wanted
-            .get(self.channel)
-            .is_some_and(|subscription| subscription.pending)
-        {
-            wanted.remove(self.channel);
+        if wanted.get(&self.channel) == Some(&Subscription::Pending) {
+            wanted.remove(&self.channel);
         }
     }
 }
 
 /// A node's subscriber connection: the node, and how often it was made anew.
-type Connection = (u64, u64);
+type Connection = (u32, u32);
 
 /// The subscriber connection to one node.
 struct Ear {
-    serial: u64,
+    serial: u32,
     client: Client,
-    connects: AtomicU64,
+    connects: AtomicU32,
     _stop_when_dropped: DropGuard,
 }
 
@@ -246,7 +241,7 @@ impl Ears {
         let ear = Arc::new(Ear {
             serial: node.serial,
             client: client.clone(),
-            connects: AtomicU64::new(0),
+            connects: AtomicU32::new(0),
             _stop_when_dropped: stop.clone().drop_guard(),
         });
         // Before connecting: the first message and the first connect must not be missed.
@@ -290,29 +285,21 @@ impl Ears {
     }
 
     /// Subscribes and waits for the confirmation, for as long as a call may take.
-    pub(super) async fn subscribe(
-        &self,
-        channel: String,
-        partition: Partition,
-    ) -> Result<(), StoreError> {
+    pub(super) async fn subscribe(&self, channel: Channel) -> Result<(), StoreError> {
         {
             let mut wanted = self.wanted.lock();
-            let subscription = wanted.entry(channel.clone()).or_insert(Subscription {
-                partition,
-                at: None,
-                pending: true,
-            });
-            if subscription.at.is_some() && subscription.at == self.connection_of(partition) {
+            let subscription = *wanted.entry(channel).or_insert(Subscription::Pending);
+            if self.is_in_force(channel, subscription) {
                 return Ok(());
             }
         }
         let _pending = Pending {
             ears: self,
-            channel: &channel,
+            channel,
         };
         let deadline = Instant::now() + self.store.settings.command_timeout;
         loop {
-            let Err(failure) = self.try_subscribe(&channel, partition, deadline).await else {
+            let Err(failure) = self.try_subscribe(channel, deadline).await else {
                 return Ok(());
             };
             if Instant::now() + Duration::from_millis(50) >= deadline {
@@ -323,26 +310,20 @@ impl Ears {
     }
 
     /// Answers the serial number of the node on which it was confirmed.
-    async fn try_subscribe(
-        &self,
-        channel: &str,
-        partition: Partition,
-        deadline: Instant,
-    ) -> Result<u64, Failure> {
-        let ear = self.ear_of(partition)?;
+    async fn try_subscribe(&self, channel: Channel, deadline: Instant) -> Result<u32, Failure> {
+        let ear = self.ear_of(channel.partition())?;
         if !ear.client.is_connected() {
             return Err(Failure::refused("not connected"));
         }
         let connection = ear.connection();
-        let subscribing = Box::pin(ear.client.ssubscribe(channel));
+        let subscribing = Box::pin(ear.client.ssubscribe(channel.name(&self.name)));
         let failure = match timeout_at(deadline, subscribing).await {
             Ok(Ok(())) => {
                 let mut wanted = self.wanted.lock();
                 // On a connection made anew meanwhile the confirmation is worth nothing.
                 if ear.connection() == connection {
-                    if let Some(subscription) = wanted.get_mut(channel) {
-                        subscription.at = Some(connection);
-                        subscription.pending = false;
+                    if let Some(subscription) = wanted.get_mut(&channel) {
+                        *subscription = Subscription::Confirmed(connection);
                     }
                     return Ok(ear.serial);
                 }
@@ -357,21 +338,21 @@ impl Ears {
         Err(failure)
     }
 
-    fn connection_of(&self, partition: Partition) -> Option<Connection> {
-        self.ear_of(partition).ok().map(|ear| ear.connection())
+    /// Whether it is confirmed on the connection to the node that serves the channel now.
+    fn is_in_force(&self, channel: Channel, subscription: Subscription) -> bool {
+        let ear = self.ear_of(channel.partition());
+        ear.is_ok_and(|ear| subscription == Subscription::Confirmed(ear.connection()))
     }
 
-    async fn unsubscribe(&self, channel: &str) {
-        let Some(subscription) = self.wanted.lock().remove(channel) else {
-            return;
-        };
-        let Some((serial, _)) = subscription.at else {
+    async fn unsubscribe(&self, channel: Channel) {
+        let removed = self.wanted.lock().remove(&channel);
+        let Some(Subscription::Confirmed((serial, _))) = removed else {
             return;
         };
         let ear = self.by_node.read().get(&serial).cloned();
         if let Some(ear) = ear.filter(|ear| ear.client.is_connected()) {
             // If it fails the connection is gone, and the subscription with it.
-            let unsubscribing = Box::pin(ear.client.sunsubscribe(channel));
+            let unsubscribing = Box::pin(ear.client.sunsubscribe(channel.name(&self.name)));
             let _ = timeout(CONFIRM_PATIENCE, unsubscribing).await;
         }
     }
@@ -388,18 +369,16 @@ impl Ears {
 
     /// Subscribes what is not subscribed where it belongs. Answers whether everything is now, and
     /// the nodes on which something was subscribed anew.
-    async fn resubscribe(&self) -> (bool, HashSet<u64>) {
-        let missing: Vec<(String, Partition)> = {
+    async fn resubscribe(&self) -> (bool, HashSet<u32>) {
+        let missing: Vec<Channel> = {
             let wanted = self.wanted.lock();
-            wanted
+            let is_lost = |channel, subscription| {
+                subscription != Subscription::Pending && !self.is_in_force(channel, subscription)
+            };
+            let lost = wanted
                 .iter()
-                .filter(|(_, subscription)| !subscription.pending)
-                .filter(|(_, subscription)| {
-                    subscription.at.is_none()
-                        || subscription.at != self.connection_of(subscription.partition)
-                })
-                .map(|(channel, subscription)| (channel.clone(), subscription.partition))
-                .collect()
+                .filter(|(channel, it)| is_lost(**channel, **it));
+            lost.map(|(channel, _)| *channel).collect()
         };
         let mut complete = true;
         let mut anew = HashSet::new();
@@ -407,7 +386,7 @@ impl Ears {
             let deadline = Instant::now() + CONFIRM_PATIENCE;
             let tries = chunk
                 .iter()
-                .map(|(channel, partition)| self.try_subscribe(channel, *partition, deadline));
+                .map(|channel| self.try_subscribe(*channel, deadline));
             for result in join_all(tries).await {
                 match result {
                     Ok(serial) => {
@@ -421,7 +400,7 @@ impl Ears {
     }
 
     /// Shards of which something may have been missed.
-    fn gaps(&self, serials: Option<&HashSet<u64>>) -> Vec<BellEvent> {
+    fn gaps(&self, serials: Option<&HashSet<u32>>) -> Vec<BellEvent> {
         let Ok(topology) = self.store.topology() else {
             return Vec::new();
         };
@@ -455,7 +434,7 @@ impl Ears {
                     persist_id,
                 })
             }
-            Channel::Probe => {
+            Channel::Probe(_) => {
                 let token = std::str::from_utf8(&body).ok()?.parse().ok()?;
                 if let Some(heard) = self.probes.lock().remove(&token) {
                     let _ = heard.send(());
@@ -596,7 +575,7 @@ pub(super) fn read_presence(user: UserId, header: &str, text: &[u8]) -> Option<P
 /// that is slow holds this up; what then overflows is a gap.
 async fn listen(
     ears: std::sync::Weak<Ears>,
-    serial: u64,
+    serial: u32,
     mut messages: broadcast::Receiver<Message>,
     events: EventSender,
 ) {
@@ -648,7 +627,7 @@ async fn keep(ears: std::sync::Weak<Ears>, events: EventSender, mut changed: wat
     let Some(repair) = ears.upgrade().map(|ears| ears.repair.clone()) else {
         return;
     };
-    let mut known: HashMap<u64, u64> = HashMap::new();
+    let mut known: HashMap<u32, u32> = HashMap::new();
     let mut complete = true;
     loop {
         let pause = if complete {
@@ -668,7 +647,7 @@ async fn keep(ears: std::sync::Weak<Ears>, events: EventSender, mut changed: wat
         if let Err(failure) = ears.follow_topology(&events) {
             tracing::warn!(error = %failure.text, "could not follow the topology of redis");
         }
-        let connects: HashMap<u64, u64> = ears
+        let connects: HashMap<u32, u32> = ears
             .by_node
             .read()
             .values()

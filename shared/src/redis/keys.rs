@@ -75,12 +75,12 @@ pub(super) fn nacks(partition: Partition, user: &str) -> String {
 }
 
 /// The channel of a topic.
-pub(super) fn channel(partition: Partition, topic: Topic) -> String {
+fn channel(partition: Partition, topic: Topic) -> String {
     format!("{{{partition}}}:ch:{topic}")
 }
 
 /// The channel on which a process hears its own probes.
-pub(super) fn probe(partition: Partition, name: &str) -> String {
+fn probe(partition: Partition, name: &str) -> String {
     format!("{{{partition}}}:probe:{name}")
 }
 
@@ -93,15 +93,35 @@ pub(super) fn parse_log(key: &str) -> Option<(Partition, Topic)> {
     Some((partition, rest.strip_prefix("log:")?.parse().ok()?))
 }
 
-/// What a message's channel says.
-#[derive(Debug, PartialEq, Eq)]
+/// What is published on and subscribed to. A node keeps one for each topic it hears, so this is smaller
+/// than the name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Channel {
     /// Of a topic.
     Topic(Partition, Topic),
     /// Commits of a partition.
     Stored(Partition),
-    /// Of a probe.
-    Probe,
+    /// A process's own probes.
+    Probe(Partition),
+}
+
+impl Channel {
+    pub(super) fn partition(self) -> Partition {
+        match self {
+            Self::Topic(partition, _) | Self::Stored(partition) | Self::Probe(partition) => {
+                partition
+            }
+        }
+    }
+
+    /// Its name; `process` is whose probes.
+    pub(super) fn name(self, process: &str) -> String {
+        match self {
+            Self::Topic(partition, topic) => channel(partition, topic),
+            Self::Stored(partition) => stored(partition),
+            Self::Probe(partition) => probe(partition, process),
+        }
+    }
 }
 
 /// Reads the name of a channel.
@@ -112,7 +132,7 @@ pub(super) fn parse_channel(name: &str) -> Option<Channel> {
     }
     match rest {
         "stored" => Some(Channel::Stored(partition)),
-        _ if rest.starts_with("probe:") => Some(Channel::Probe),
+        _ if rest.starts_with("probe:") => Some(Channel::Probe(partition)),
         _ => None,
     }
 }
@@ -151,15 +171,13 @@ mod tests {
     fn keys_and_channels_read_back() {
         let partition = Partition(17);
         let topic: Topic = "user:0190c1d2-0000-7000-8000-000000000001".parse().unwrap();
-        assert_eq!(
-            parse_channel(&channel(partition, topic)),
-            Some(Channel::Topic(partition, topic))
-        );
-        assert_eq!(
-            parse_channel(&stored(partition)),
-            Some(Channel::Stored(partition))
-        );
-        assert_eq!(parse_channel(&probe(partition, "x")), Some(Channel::Probe));
+        for channel in [
+            Channel::Topic(partition, topic),
+            Channel::Stored(partition),
+            Channel::Probe(partition),
+        ] {
+            assert_eq!(parse_channel(&channel.name("x")), Some(channel));
+        }
         assert_eq!(
             parse_log(&format!("{{p17}}:log:{topic}")),
             Some((partition, topic))

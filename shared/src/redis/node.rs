@@ -6,7 +6,7 @@
 use std::{
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -58,7 +58,7 @@ pub(super) struct NodeContext {
 pub(super) struct Node {
     pub(super) address: Address,
     /// Distinguishes a node from another one that later has its address.
-    pub(super) serial: u64,
+    pub(super) serial: u32,
     pub(super) calls: Client,
     /// The publish lane's own connection: a barrier holds up what is behind it.
     pub(super) lane: Client,
@@ -86,7 +86,7 @@ impl Node {
         address: Address,
         context: &Arc<NodeContext>,
     ) -> Result<Arc<Self>, Failure> {
-        static SERIAL: AtomicU64 = AtomicU64::new(1);
+        static SERIAL: AtomicU32 = AtomicU32::new(1);
         let stop = CancellationToken::new();
         let (queue, waiting) = mpsc::channel(lane::QUEUE);
         let node = Arc::new(Self {

@@ -8,7 +8,12 @@ use fred::types::Value;
 use futures_util::future::join_all;
 use tokio::time::{Instant, timeout};
 
-use super::{bells::Bells, error::StoreError, keys, store::Store};
+use super::{
+    bells::Bells,
+    error::StoreError,
+    keys::{self, Channel},
+    store::Store,
+};
 use crate::domain::Partition;
 
 /// A probe that takes longer is lost.
@@ -83,7 +88,7 @@ impl Store {
 
     /// Whether the shard takes a publication that nobody waits for.
     async fn publishes(&self, bells: &Bells, partition: Partition) -> bool {
-        let channel = keys::probe(partition, &bells.ears.name);
+        let channel = Channel::Probe(partition).name(&bells.ears.name);
         let published = self.command("SPUBLISH", &channel, vec![Value::from("0")]);
         timeout(PATIENCE, published)
             .await
@@ -91,10 +96,11 @@ impl Store {
     }
 
     async fn probe_one(&self, bells: &Bells, partition: Partition) -> Result<Duration, StoreError> {
-        let channel = keys::probe(partition, &bells.ears.name);
-        bells.ears.subscribe(channel.clone(), partition).await?;
+        let channel = Channel::Probe(partition);
+        bells.ears.subscribe(channel).await?;
         let sent = Instant::now();
         let (token, heard) = bells.ears.expect_probe();
+        let channel = channel.name(&bells.ears.name);
         self.command("SPUBLISH", &channel, vec![Value::from(token.to_string())])
             .await?;
         heard

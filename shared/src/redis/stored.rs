@@ -11,7 +11,8 @@ use tokio::{
 
 use super::{
     error::StoreError,
-    keys, reply,
+    keys::{self, Channel},
+    reply,
     store::{Store, texts},
 };
 use crate::domain::{Partition, Topic};
@@ -89,7 +90,7 @@ impl Store {
         let ears = self.inner.ears.lock().upgrade();
         if let Some(ears) = ears {
             // Only saves time; the key is looked at anyway.
-            let _ = timeout(POLL, ears.subscribe(keys::stored(partition), partition)).await;
+            let _ = timeout(POLL, ears.subscribe(Channel::Stored(partition))).await;
         }
         loop {
             if let Ok(answer) = self
