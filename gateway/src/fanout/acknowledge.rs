@@ -122,7 +122,7 @@ fn beside(feed: Feed) -> Option<Feed> {
 }
 
 fn was_sent(state: &Backlog, feed: Feed, position: Position) -> Result<(), Refusal> {
-    let handed = state.track(feed).map(|track| track.place.handed);
+    let handed = state.place(feed).map(|place| place.handed);
     if handed.is_some_and(|handed| position <= handed) {
         return Ok(());
     }

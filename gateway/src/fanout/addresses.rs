@@ -1,6 +1,8 @@
 //! Where frames of something are addressed to: to nothing in particular where a dialect's frames have
 //! no address, else to each of what the client named them by.
 
+use std::sync::LazyLock;
+
 use bytes::Bytes;
 
 /// The only address of frames that have none.
@@ -14,6 +16,12 @@ pub(super) struct Addresses(Option<Box<[Bytes]>>);
 impl Addresses {
     /// Of frames that have none.
     pub(super) const WHOLE: Self = Self(None);
+
+    /// Of frames that have none, if they go anywhere.
+    pub(super) fn unaddressed(anywhere: bool) -> &'static Self {
+        static NOWHERE: LazyLock<Addresses> = LazyLock::new(Addresses::default);
+        if anywhere { &Self::WHOLE } else { &NOWHERE }
+    }
 
     pub(super) fn is_nowhere(&self) -> bool {
         self.as_slice().is_empty()

@@ -22,12 +22,11 @@ use super::{
     hub::{Left, Step},
     member::{Member, Seat},
     outbox::{CloseReason, Outbox},
-    place::Mode,
+    place::{Ended, Mode},
     reader::Walk,
     receiver::Received,
     refusal::store_refusal,
     topic::{Advance, Effects},
-    track::Ended,
 };
 use crate::dialect::Feed;
 

@@ -16,10 +16,10 @@ use super::{
     item::{Happening, Item},
     line::{Lent, Written},
     outbox::{Batch, CloseReason, MAX_FRAMES, OutboxLimits},
-    place::{Mode, Place},
+    place::{Ended, Mode, Place},
     reach::Reach,
     shared_entry::SharedEntry,
-    track::{Confirmed, Ended, Track},
+    track::{Confirmed, Track},
 };
 use crate::dialect::{self, AckMode, DialectId, Feed};
 
@@ -92,8 +92,8 @@ impl Backlog {
             stage: Stage::Opening,
             client: Client::Active,
             unsettled: 0,
-            own: Track::new(Feed::User, AckMode::Auto),
-            broadcasts: Track::new(Feed::Broadcast, AckMode::Auto),
+            own: Track::of_user(AckMode::Auto),
+            broadcasts: Track::of_broadcasts(AckMode::Auto),
             chosen: None,
             beginning: None,
         }
@@ -127,10 +127,7 @@ impl Backlog {
                 let following = self.chosen.as_ref()?.following(queue)?;
                 Some(&following.track)
             }
-            Feed::Conversation(id) => {
-                let listening = self.chosen.as_ref()?.conversations.get(id)?;
-                Some(&listening.track)
-            }
+            Feed::Conversation(_) => None,
         }
     }
 
@@ -142,23 +139,41 @@ impl Backlog {
                 let following = self.chosen.as_mut()?.following_mut(queue)?;
                 Some(&mut following.track)
             }
+            Feed::Conversation(_) => None,
+        }
+    }
+
+    /// Where the socket stands in a feed, if it gets that.
+    pub(super) fn place(&self, feed: Feed) -> Option<&Place> {
+        match feed {
+            Feed::Conversation(id) => {
+                let listening = self.chosen.as_ref()?.conversations.get(id)?;
+                Some(&listening.place)
+            }
+            _ => self.track(feed).map(|track| &track.place),
+        }
+    }
+
+    pub(super) fn place_mut(&mut self, feed: Feed) -> Option<&mut Place> {
+        match feed {
             Feed::Conversation(id) => {
                 let listening = self.chosen.as_mut()?.conversations.get_mut(id)?;
-                Some(&mut listening.track)
+                Some(&mut listening.place)
             }
+            _ => self.track_mut(feed).map(|track| &mut track.place),
         }
     }
 
     /// Who brings the socket the entries of a feed; nobody if it does not get it.
     pub(super) fn mode(&self, feed: Feed) -> Mode {
-        self.track(feed).map_or(Mode::Gone, |it| it.place.mode)
+        self.place(feed).map_or(Mode::Gone, |it| it.mode)
     }
 
     pub(super) fn set_mode(&mut self, feed: Feed, mode: Mode) {
-        let Some(track) = self.track_mut(feed) else {
+        let Some(place) = self.place_mut(feed) else {
             return;
         };
-        let before = std::mem::replace(&mut track.place.mode, mode);
+        let before = std::mem::replace(&mut place.mode, mode);
         self.unsettled += u16::from(mode.is_unsettled());
         self.unsettled -= u16::from(before.is_unsettled());
     }
@@ -169,8 +184,8 @@ impl Backlog {
             return;
         }
         self.set_mode(feed, Mode::CatchingUp);
-        if let Some(track) = self.track_mut(feed) {
-            track.place = Place {
+        if let Some(place) = self.place_mut(feed) {
+            *place = Place {
                 sent: cursor,
                 handed: cursor,
                 mode: Mode::CatchingUp,
@@ -180,8 +195,8 @@ impl Backlog {
 
     /// There is nothing for the socket in a feed up to `position`.
     pub(super) fn pass(&mut self, feed: Feed, position: Position) {
-        if let Some(track) = self.track_mut(feed) {
-            track.place.sent = track.place.sent.max(position);
+        if let Some(place) = self.place_mut(feed) {
+            place.sent = place.sent.max(position);
         }
     }
 
@@ -196,8 +211,10 @@ impl Backlog {
 
     /// Takes a feed from the socket.
     pub(super) fn end(&mut self, feed: Feed) -> Option<Ended> {
-        let track = self.track_mut(feed)?;
-        let ended = track.end(feed);
+        let ended = match self.track_mut(feed) {
+            Some(track) => track.end(feed),
+            None => self.place_mut(feed)?.end(feed),
+        };
         self.unsettled -= u16::from(ended.mode.is_unsettled());
         Some(ended)
     }
@@ -243,7 +260,7 @@ impl Backlog {
     /// Puts the log of broadcasts at its beginning again; they are confirmed so.
     pub(super) fn reopen_broadcasts(&mut self, acks: AckMode) {
         self.end(Feed::Broadcast);
-        self.broadcasts = Track::new(Feed::Broadcast, acks);
+        self.broadcasts = Track::of_broadcasts(acks);
     }
 
     /// How many entries the transport has to confirm.
@@ -281,11 +298,13 @@ impl Backlog {
     }
 
     pub(super) fn has_room(&self, limits: &OutboxLimits, feed: Feed, bytes: usize) -> bool {
-        self.has_room_in_queue(limits, bytes)
-            && self
+        let is_below = match feed {
+            Feed::Conversation(_) => self.heard_unconfirmed() < limits.window,
+            _ => self
                 .track(feed)
-                .is_some_and(|track| track.is_below(limits.window))
-            && (!matches!(feed, Feed::Conversation(_)) || self.heard_unconfirmed() < limits.window)
+                .is_some_and(|it| it.is_below(limits.window)),
+        };
+        is_below && self.has_room_in_queue(limits, bytes)
     }
 
     /// Whether something may be queued that nobody confirms.
@@ -312,8 +331,9 @@ impl Backlog {
                 chosen.turn
             });
             let feed = self.feed_for(entry);
-            if let Some(track) = self.track_mut(feed) {
-                track.push(entry.position(), entry.receipt(), turn);
+            match self.track_mut(feed) {
+                Some(track) => track.push(entry.position(), entry.receipt(), turn),
+                None => self.pass(feed, entry.position()),
             }
             if self.is_heard(feed, entry)
                 && let Feed::Conversation(conversation) = feed
@@ -368,7 +388,7 @@ impl Backlog {
         let notice = chosen.take_notice()?;
         if let Notice::Unsubscribed { conversation, .. } = notice
             && let Some(listening) = chosen.conversations.get(conversation)
-            && listening.track.place.mode == Mode::Gone
+            && listening.place.mode == Mode::Gone
         {
             chosen.conversations.remove(conversation);
         }
@@ -600,8 +620,8 @@ impl Backlog {
         if let Item::Entry(entry) = &item {
             self.took_entry = true;
             let feed = self.feed_for(entry);
-            if let Some(track) = self.track_mut(feed) {
-                track.place.handed = entry.position();
+            if let Some(place) = self.place_mut(feed) {
+                place.handed = entry.position();
             }
             if self.is_heard(feed, entry)
                 && let Some(chosen) = &mut self.chosen
@@ -636,7 +656,7 @@ impl Backlog {
             && chosen.heard.unconfirmed() <= limits.window / 2
         {
             let listening = chosen.conversations.iter();
-            let behind = listening.filter(|(_, it)| is_due(&it.track));
+            let behind = listening.filter(|(_, it)| it.place.mode == Mode::Behind);
             due.extend(behind.map(|(id, _)| Feed::Conversation(id)));
         }
         for feed in &due {

@@ -7,9 +7,10 @@ use shared::domain::{Code, ConversationId, MessageId, Position, Queue, Refusal, 
 use uuid::Uuid;
 
 use super::{
-    addresses::Addresses, heard::Heard, listened::Listened, presence::Watching, track::Track,
+    addresses::Addresses, heard::Heard, listened::Listened, place::Place, presence::Watching,
+    track::Track,
 };
-use crate::dialect::{AckMode, Feed, Interest, Messages};
+use crate::dialect::{AckMode, Interest, Messages};
 
 /// Most wishes of a socket.
 pub(super) const MAX_WISHES: usize = 200;
@@ -97,51 +98,57 @@ pub(super) struct Queues {
 /// A conversation that a socket listens to.
 #[derive(Debug)]
 pub(super) struct Listening {
-    pub(super) track: Track,
+    pub(super) place: Place,
     pub(super) begun: Begun,
     /// Where it sits among the conversation's listeners. Only touched under the topic's lock.
-    pub(super) seat: usize,
-    /// Where its frames are addressed to. `None` if none of them has an address, as in most dialects.
+    pub(super) seat: u32,
+    wants: Wants,
+    /// Where its frames are addressed to. `None` if none of them has an address, as in most dialects: what
+    /// is wanted goes out, and nothing else.
     to: Option<Box<Destinations>>,
 }
 
 /// The addresses of frames of a conversation.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug)]
 struct Destinations {
     entries: Addresses,
     typing: Addresses,
 }
 
 impl Destinations {
-    const WHOLE: Self = Self {
-        entries: Addresses::WHOLE,
-        typing: Addresses::WHOLE,
-    };
+    /// Whether frames have no address.
+    fn is_unaddressed(&self) -> bool {
+        let mut all = [&self.entries, &self.typing].into_iter();
+        all.all(|it| it.is_nowhere() || *it == Addresses::WHOLE)
+    }
 }
 
 impl Listening {
     /// Nobody brings it anything yet.
-    pub(super) fn new(conversation: ConversationId, seat: usize) -> Self {
+    pub(super) fn new(seat: u32) -> Self {
         Self {
-            track: Track::new(Feed::Conversation(conversation), AckMode::Auto),
+            place: Place::default(),
             begun: Begun::at(Position::START, 0),
             seat,
-            to: Some(Box::default()),
+            wants: Wants::default(),
+            to: None,
         }
     }
 
     /// The addresses of frames of entries.
     pub(super) fn to(&self) -> &Addresses {
-        &self.destinations().entries
+        match &self.to {
+            Some(to) => &to.entries,
+            None => Addresses::unaddressed(self.wants.entries.is_some()),
+        }
     }
 
     /// The addresses of frames about who types.
     pub(super) fn typing_to(&self) -> &Addresses {
-        &self.destinations().typing
-    }
-
-    fn destinations(&self) -> &Destinations {
-        self.to.as_deref().unwrap_or(&Destinations::WHOLE)
+        match &self.to {
+            Some(to) => &to.typing,
+            None => Addresses::unaddressed(self.wants.typing),
+        }
     }
 }
 
@@ -268,8 +275,10 @@ impl Chosen {
                 interest.is_everything() || matches!(interest, Interest::Typing(_))
             }),
         };
+        let wants = self.wants(conversation);
         if let Some(listening) = self.conversations.get_mut(conversation) {
-            listening.to = (to != Destinations::WHOLE).then(|| Box::new(to));
+            listening.wants = wants;
+            listening.to = (!to.is_unaddressed()).then(|| Box::new(to));
         }
     }
 
@@ -318,7 +327,7 @@ impl Chosen {
             following.to = to;
             return None;
         }
-        let track = Track::new(Feed::Queue(queue), acks);
+        let track = Track::of_user(acks);
         *slot = Some(Box::new(Following { track, to }));
         Some(queues.cursors[queue.index()])
     }

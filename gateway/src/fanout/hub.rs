@@ -19,10 +19,10 @@ use super::{
     item::{Happening, SharedSignal},
     outbox::{CloseReason, Outbox},
     parts::{PARTS, Parts},
+    place::Ended,
     reveal::Revealing,
     shared_entry::SharedEntry,
     topic::{Advance, Effects, Follow, TopicState, revokes},
-    track::Ended,
 };
 use crate::dialect::{AckMode, Feed};
 

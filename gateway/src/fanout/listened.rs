@@ -66,14 +66,14 @@ mod tests {
     proptest! {
         #[test]
         fn it_holds_what_a_map_would(
-            steps in prop::collection::vec((any::<bool>(), 0u128..20, 0usize..100), 1..200),
+            steps in prop::collection::vec((any::<bool>(), 0u128..20, 0u32..100), 1..200),
         ) {
             let mut listened = Listened::default();
             let mut naive = BTreeMap::new();
             for (is_there, id, seat) in steps {
                 let id = ConversationId(Uuid::from_u128(id));
                 if is_there {
-                    listened.insert(id, Listening::new(id, seat));
+                    listened.insert(id, Listening::new(seat));
                     naive.insert(id, seat);
                 } else {
                     listened.remove(id);

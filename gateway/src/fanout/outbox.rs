@@ -28,10 +28,10 @@ use super::{
     listeners::owes,
     member::Member,
     metrics,
-    place::Mode,
+    place::{Ended, Mode, Place},
     reach::Reach,
     shared_entry::SharedEntry,
-    track::{Confirmed, Ended, Track},
+    track::Confirmed,
 };
 use crate::dialect::{DialectId, Feed};
 
@@ -346,7 +346,7 @@ impl Outbox {
     pub(super) fn offer_live(&self, entry: &Arc<SharedEntry>, before: Position) -> Offered {
         let mut state = self.state.lock();
         let feed = state.feed_for(entry);
-        let Some(sent) = state.track(feed).and_then(live_at) else {
+        let Some(sent) = state.place(feed).and_then(Place::live_at) else {
             return Offered::NotLive;
         };
         if state.close.is_some() {
@@ -372,8 +372,8 @@ impl Outbox {
             state.push(Item::Entry(entry.clone()), bytes);
             return Offered::Taken(then(&mut state));
         }
-        if let Some(track) = state.track_mut(feed) {
-            track.place.sent = sent.max(before);
+        if let Some(place) = state.place_mut(feed) {
+            place.sent = sent.max(before);
         }
         state.set_mode(feed, Mode::Behind);
         Offered::FellBehind
@@ -428,7 +428,7 @@ impl Outbox {
     pub(super) fn keep_live(self: &Arc<Self>, entry: &SharedEntry) -> bool {
         let mut state = self.state.lock();
         let feed = state.feed_for(entry);
-        let Some(track) = state.track(feed).filter(|it| live_at(it).is_some()) else {
+        let Some(track) = state.track(feed).filter(|it| it.place.live_at().is_some()) else {
             return true;
         };
         if state.close.is_some() {
@@ -445,7 +445,7 @@ impl Outbox {
     /// The same for a socket that catches up in the user's log. False if it stopped doing so.
     pub(super) fn keep_read(self: &Arc<Self>, feed: Feed, at: Position) -> bool {
         let mut state = self.state.lock();
-        let Some(track) = state.track(feed).filter(|it| it.is_catching_up()) else {
+        let Some(track) = state.track(feed).filter(|it| it.place.is_catching_up()) else {
             return false;
         };
         if track.may_skip(self.limits.window) {
@@ -476,13 +476,13 @@ impl Outbox {
     /// want of room or because it is closing.
     pub(super) fn offer_read(&self, feed: Feed, entry: &Arc<SharedEntry>) -> bool {
         let mut state = self.state.lock();
-        let Some(track) = state.track(feed).filter(|it| it.is_catching_up()) else {
+        let Some(place) = state.place(feed).filter(|it| it.is_catching_up()) else {
             return false;
         };
         if state.close.is_some() {
             return false;
         }
-        if entry.position() <= track.place.sent {
+        if entry.position() <= place.sent {
             return true;
         }
         let bytes = entry.frame(self.dialect).len();
@@ -501,9 +501,9 @@ impl Outbox {
     /// An entry that was read and is nothing for a socket that catches up. False if it stopped doing so.
     pub(super) fn pass_read(&self, feed: Feed, at: Position) -> bool {
         let mut state = self.state.lock();
-        let track = state.track_mut(feed).filter(|it| it.is_catching_up());
-        track.is_some_and(|track| {
-            track.place.sent = track.place.sent.max(at);
+        let place = state.place_mut(feed).filter(|it| it.is_catching_up());
+        place.is_some_and(|place| {
+            place.sent = place.sent.max(at);
             true
         })
     }
@@ -521,8 +521,8 @@ impl Outbox {
         position: Position,
     ) -> Option<Result<(), Position>> {
         let mut state = self.state.lock();
-        let track = state.track(feed).filter(|it| it.is_catching_up())?;
-        let sent = track.place.sent;
+        let place = state.place(feed).filter(|it| it.is_catching_up())?;
+        let sent = place.sent;
         if state.close.is_some() {
             return None;
         }
@@ -575,11 +575,6 @@ impl Outbox {
             self.waker.wake();
         }
     }
-}
-
-/// Up to where a live socket has been given everything.
-fn live_at(track: &Track) -> Option<Position> {
-    (track.place.mode == Mode::Live).then_some(track.place.sent)
 }
 
 /// How what was just queued gets on its way.

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 
 use shared::domain::{MessageId, Position};
 
+use crate::dialect::Feed;
+
 /// Who brings the socket its entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
@@ -34,6 +36,44 @@ pub(super) struct Place {
     /// The last entry that left the queue towards the socket, or where the socket began.
     pub(super) handed: Position,
     pub(super) mode: Mode,
+}
+
+/// How a socket left a feed.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Ended {
+    /// Which.
+    pub(super) feed: Feed,
+    /// How it was brought its entries until then.
+    pub(super) mode: Mode,
+    /// It has confirmed all that was given to it.
+    pub(super) is_settled: bool,
+    /// The last entry given to it, or where it began.
+    pub(super) handed: Position,
+    /// What was kept from the user since it last confirmed anything.
+    pub(super) skipped: Vec<Position>,
+}
+
+impl Place {
+    /// Whether entries are read for the socket.
+    pub(super) fn is_catching_up(&self) -> bool {
+        self.mode == Mode::CatchingUp
+    }
+
+    /// Up to where a live socket has been given everything.
+    pub(super) fn live_at(&self) -> Option<Position> {
+        (self.mode == Mode::Live).then_some(self.sent)
+    }
+
+    /// The socket gets nothing more of the feed. Nothing of it is unconfirmed here.
+    pub(super) fn end(&mut self, feed: Feed) -> Ended {
+        Ended {
+            feed,
+            mode: std::mem::replace(&mut self.mode, Mode::Gone),
+            is_settled: true,
+            handed: self.handed,
+            skipped: Vec::new(),
+        }
+    }
 }
 
 impl Default for Place {

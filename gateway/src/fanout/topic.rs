@@ -15,11 +15,10 @@ use super::{
     item::{Happening, SharedSignal},
     listeners::Listeners,
     outbox::{Offered, Outbox, Then},
-    place::Mode,
+    place::{Ended, Mode},
     recent::Recent,
     reveal::Revealing,
     shared_entry::{Revoked, SharedEntry},
-    track::Ended,
 };
 use crate::dialect::{AckMode, Feed};
 

@@ -1,10 +1,11 @@
-//! How far a socket has come in one of the feeds it gets, and what of it is not confirmed.
+//! How far a socket has come in one of the feeds it gets, and what of it is not confirmed. What is not
+//! confirmed of conversations the socket keeps as a whole.
 
 use shared::domain::{MessageId, Position};
 
 use super::{
     acks::Acks,
-    place::{Mode, Place, Receipts, Skipped, Window},
+    place::{Ended, Place, Receipts, Skipped, Window},
 };
 use crate::dialect::{AckMode, Feed};
 
@@ -25,8 +26,6 @@ enum Unconfirmed {
     Receipts(Receipts),
     /// What the client itself confirms in any order.
     Acks(Box<Acks>),
-    /// Nothing here: of conversations, the socket as a whole keeps it.
-    Nothing,
 }
 
 /// What a client has confirmed of a feed, and nobody was told of.
@@ -42,40 +41,29 @@ pub(super) struct Confirmed {
     pub(super) joined: u64,
 }
 
-/// How a socket left a feed.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Ended {
-    /// Which.
-    pub(super) feed: Feed,
-    /// How it was brought its entries until then.
-    pub(super) mode: Mode,
-    /// It has confirmed all that was given to it.
-    pub(super) is_settled: bool,
-    /// The last entry given to it, or where it began.
-    pub(super) handed: Position,
-    /// What was kept from the user since it last confirmed anything.
-    pub(super) skipped: Vec<Position>,
-}
-
 impl Track {
-    /// Nobody brings it anything yet.
-    pub(super) fn new(feed: Feed, acks: AckMode) -> Self {
-        let unconfirmed = match (feed, acks) {
-            (Feed::Conversation(_), _) => Unconfirmed::Nothing,
-            (_, AckMode::Client) => Unconfirmed::Acks(Box::default()),
-            (Feed::Broadcast, AckMode::Auto) => Unconfirmed::Receipts(Receipts::default()),
-            (Feed::User | Feed::Queue(_), AckMode::Auto) => Unconfirmed::Window(Window::default()),
-        };
+    /// Of a log for one user. Nobody brings it anything yet.
+    pub(super) fn of_user(acks: AckMode) -> Self {
+        Self::new(match acks {
+            AckMode::Client => Unconfirmed::Acks(Box::default()),
+            AckMode::Auto => Unconfirmed::Window(Window::default()),
+        })
+    }
+
+    /// The same of that for everybody.
+    pub(super) fn of_broadcasts(acks: AckMode) -> Self {
+        Self::new(match acks {
+            AckMode::Client => Unconfirmed::Acks(Box::default()),
+            AckMode::Auto => Unconfirmed::Receipts(Receipts::default()),
+        })
+    }
+
+    fn new(unconfirmed: Unconfirmed) -> Self {
         Self {
             place: Place::default(),
             unconfirmed,
             skipped: Skipped::default(),
         }
-    }
-
-    /// Whether entries are read for the socket.
-    pub(super) fn is_catching_up(&self) -> bool {
-        self.place.mode == Mode::CatchingUp
     }
 
     /// How many entries are unconfirmed.
@@ -84,7 +72,6 @@ impl Track {
             Unconfirmed::Window(window) => window.count(),
             Unconfirmed::Receipts(receipts) => receipts.count(),
             Unconfirmed::Acks(acks) => acks.count(),
-            Unconfirmed::Nothing => 0,
         }
     }
 
@@ -94,7 +81,6 @@ impl Track {
             Unconfirmed::Window(window) => window.first(),
             Unconfirmed::Receipts(receipts) => receipts.first(),
             Unconfirmed::Acks(acks) => acks.first(),
-            Unconfirmed::Nothing => None,
         };
         first.map_or(self.place.handed, |first| Position {
             offset: first.offset.saturating_sub(1),
@@ -113,7 +99,7 @@ impl Track {
     /// The last entry handed out, if the transport confirms it.
     pub(super) fn handed_to_transport(&self) -> Position {
         match &self.unconfirmed {
-            Unconfirmed::Acks(_) | Unconfirmed::Nothing => Position::START,
+            Unconfirmed::Acks(_) => Position::START,
             Unconfirmed::Window(_) | Unconfirmed::Receipts(_) => self.place.handed,
         }
     }
@@ -139,7 +125,6 @@ impl Track {
             Unconfirmed::Window(window) => window.push(position),
             Unconfirmed::Receipts(receipts) => receipts.push(position, receipt),
             Unconfirmed::Acks(acks) => acks.push(position, receipt, turn),
-            Unconfirmed::Nothing => {}
         }
     }
 
@@ -168,7 +153,6 @@ impl Track {
                 acks.done_up_to(upto);
                 confirmed = acks.settle().unwrap_or_default();
             }
-            Unconfirmed::Nothing => return None,
         }
         let moved = self.unconfirmed() < before;
         self.with_skipped(confirmed, moved)
@@ -219,11 +203,9 @@ impl Track {
     /// The socket gets nothing more of the feed.
     pub(super) fn end(&mut self, feed: Feed) -> Ended {
         Ended {
-            feed,
-            mode: std::mem::replace(&mut self.place.mode, Mode::Gone),
             is_settled: self.unconfirmed() == 0,
-            handed: self.place.handed,
             skipped: self.skipped_up_to(Position::END),
+            ..self.place.end(feed)
         }
     }
 }

@@ -9,8 +9,8 @@ use super::{
     backlog::Stage,
     chosen::{Begun, Chosen, Listening, Notice, Wants},
     outbox::Outbox,
-    place::Mode,
-    track::{Ended, Track},
+    place::{Ended, Mode},
+    track::Track,
 };
 use crate::dialect::{AckMode, Feed, Interest};
 
@@ -65,12 +65,12 @@ impl Outbox {
         let is_new = state.mode(feed) == Mode::Gone;
         let chosen = state.chosen_mut();
         if is_new {
-            let listening = Listening::new(conversation, free);
+            let listening = Listening::new(free as u32);
             chosen.conversations.insert(conversation, listening);
             chosen.withdraw(conversation);
         }
         chosen.address(conversation);
-        let seat = chosen.conversations.get(conversation)?.seat;
+        let seat = chosen.conversations.get(conversation)?.seat as usize;
         Some((seat, chosen.wants(conversation), is_new))
     }
 
@@ -78,22 +78,21 @@ impl Outbox {
     pub(super) fn seat_in(&self, conversation: ConversationId) -> Option<usize> {
         let state = self.state.lock();
         let listening = state.chosen()?.conversations.get(conversation)?;
-        (listening.track.place.mode != Mode::Gone).then_some(listening.seat)
+        (listening.place.mode != Mode::Gone).then_some(listening.seat as usize)
     }
 
     /// Somebody left, and it takes their seat. Under the topic's lock.
     pub(super) fn set_seat(&self, conversation: ConversationId, seat: usize) {
         let mut state = self.state.lock();
         if let Some(listening) = state.chosen_mut().conversations.get_mut(conversation) {
-            listening.seat = seat;
+            listening.seat = seat as u32;
         }
     }
 
     /// Whether entries of a feed come to the socket, and it was not given everything up to here.
     pub(super) fn stands_before(&self, feed: Feed, position: Position) -> bool {
         let state = self.state.lock();
-        state.track(feed).is_some_and(|track| {
-            let place = track.place;
+        state.place(feed).is_some_and(|place| {
             !matches!(place.mode, Mode::Opening | Mode::Gone) && place.sent < position
         })
     }

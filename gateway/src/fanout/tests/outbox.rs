@@ -59,7 +59,7 @@ fn frames(outbox: &Outbox) -> usize {
 fn an_idle_outbox_is_small_and_so_is_a_subscription() {
     assert!(size_of::<Outbox>() <= 400, "{}", size_of::<Outbox>());
     assert!(size_of::<Chosen>() <= 112, "{}", size_of::<Chosen>());
-    assert!(size_of::<Listening>() <= 128, "{}", size_of::<Listening>());
+    assert!(size_of::<Listening>() <= 96, "{}", size_of::<Listening>());
     assert!(
         size_of::<TopicState>() <= 128,
         "{}",
