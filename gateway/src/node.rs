@@ -218,32 +218,23 @@ impl Host for Node {
                 id,
                 wishes,
                 settled,
-                is_repeated: _,
+                is_repeated,
             } = wanted;
             let (mut granted, mut refused) = (Vec::new(), Vec::new());
-            let (watches, others): (Vec<_>, Vec<_>) = wishes
-                .into_iter()
-                .partition(|wish| matches!(wish.interest, Interest::Presence(_)));
-            let mut answers = Vec::with_capacity(others.len());
-            for wish in others {
-                let begun = app.fanout.subscribe(&socket.outbox, &wish).await;
-                answers.push((wish, begun));
-            }
-            if !watches.is_empty() {
-                let begun = app.fanout.watch(&socket.outbox, &watches).await;
-                answers.extend(watches.into_iter().zip(begun));
-            }
-            for (wish, begun) in answers {
+            let answers = app.fanout.subscribe(&socket.outbox, wishes).await;
+            for (interest, begun) in answers {
                 match begun {
-                    Ok(()) => granted.push(wish.interest),
-                    Err(refusal) => refused.push((wish.interest, refusal.code)),
+                    Ok(()) => granted.push(interest),
+                    Err(refusal) => refused.push((interest, refusal.code)),
                 }
             }
             let (session, user) = ids_of(&socket);
             for (topic, users) in lines(&granted) {
                 tracing::info!(event = "subscribe", %session, %user, topic, users, "subscribed");
             }
-            for of_code in refused.chunk_by(|(_, one), (_, other)| one == other) {
+            // Of a repeated wish it stands there already.
+            let news = if is_repeated { &[] } else { &refused[..] };
+            for of_code in news.chunk_by(|(_, one), (_, other)| one == other) {
                 let (topics, code): (Vec<_>, _) =
                     (of_code.iter().map(|it| it.0).collect(), of_code[0].1);
                 for (topic, users) in lines(&topics) {

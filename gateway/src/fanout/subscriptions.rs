@@ -1,30 +1,97 @@
 //! What sockets hear because they asked for it: queues of the user's log, and conversations.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use futures_util::{StreamExt, stream};
 use shared::{
-    domain::{Code, Position, Queue, Refusal, Topic, UserId},
+    domain::{Code, ConversationId, Position, Queue, Refusal, Topic, UserId},
     redis::Refused,
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 
 use super::{Fanout, metrics, outbox::Outbox, refusal::store_refusal, topic::Advance};
 use crate::dialect::{AckMode, Feed, Interest, Wish};
 
 /// Longest wait for everything a subscription needs.
 pub(super) const DEADLINE: Duration = Duration::from_secs(5);
+/// So many subscriptions of a socket are begun at a time.
+const AT_A_TIME: usize = 4;
 /// From so many refusals of an entry on it does not come again.
 const ENOUGH: u32 = 3;
 
+/// What wishes are about that are begun one after the other.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum About {
+    Queue(Queue),
+    Calls,
+    Conversation(ConversationId),
+    Conversations,
+    Presences,
+}
+
+impl About {
+    fn of(interest: Interest) -> Self {
+        match interest {
+            Interest::Queue(queue) => Self::Queue(queue),
+            Interest::Calls => Self::Calls,
+            Interest::Conversation { id, .. } | Interest::Typing(id) => {
+                id.map_or(Self::Conversations, Self::Conversation)
+            }
+            Interest::Presence(_) => Self::Presences,
+        }
+    }
+}
+
 impl Fanout {
-    /// Lets a socket hear what it wishes, if its user may: `forbidden`, `not_found` or what else
-    /// [`Rights`](super::Rights) says if not, `bad_request` if it wishes too much.
+    /// Lets a socket hear what it wishes, as far as its user may: one answer per wish, in their order.
+    /// `forbidden`, `not_found` or what else [`Rights`](super::Rights) says if not, `bad_request` if it
+    /// wishes too much, `unavailable` if it could not be begun in time. What cannot be had holds up nothing
+    /// else, and all take as long as one does. Of users who are watched see [`Fanout::show_presences`].
     pub async fn subscribe(
         self: &Arc<Self>,
         outbox: &Arc<Outbox>,
+        wishes: Vec<Wish>,
+    ) -> Vec<(Interest, Result<(), Refusal>)> {
+        let deadline = Instant::now() + DEADLINE;
+        let interests: Vec<_> = wishes.iter().map(|wish| wish.interest).collect();
+        // Whoever wants all conversations touches each.
+        let wants_all = interests
+            .iter()
+            .any(|it| About::of(*it) == About::Conversations);
+        let mut groups: HashMap<About, Vec<(usize, Wish)>> = HashMap::new();
+        for (index, wish) in wishes.into_iter().enumerate() {
+            let about = match About::of(wish.interest) {
+                About::Conversation(_) if wants_all => About::Conversations,
+                about => about,
+            };
+            groups.entry(about).or_default().push((index, wish));
+        }
+        let begun = stream::iter(groups).map(async |(about, wishes)| {
+            if about == About::Presences {
+                let (indices, wishes): (Vec<_>, Vec<_>) = wishes.into_iter().unzip();
+                let answers = self.watch(outbox, &wishes, deadline).await;
+                return indices.into_iter().zip(answers).collect();
+            }
+            let mut answers = Vec::with_capacity(wishes.len());
+            for (index, wish) in wishes {
+                answers.push((index, self.hear(outbox, &wish, deadline).await));
+            }
+            answers
+        });
+        let mut answers: Vec<_> = begun.buffer_unordered(AT_A_TIME).concat().await;
+        answers.sort_unstable_by_key(|(index, _)| *index);
+        let answers = answers.into_iter().map(|(_, answer)| answer);
+        interests.into_iter().zip(answers).collect()
+    }
+
+    /// The same of one thing that is no presence.
+    async fn hear(
+        self: &Arc<Self>,
+        outbox: &Arc<Outbox>,
         wish: &Wish,
+        deadline: Instant,
     ) -> Result<(), Refusal> {
-        let begun = match timeout(DEADLINE, self.begin(outbox, wish)).await {
+        let begun = match timeout_at(deadline, self.begin(outbox, wish)).await {
             Ok(begun) => begun,
             Err(_) => Err(unavailable("nothing could be heard in time")),
         };
@@ -79,7 +146,7 @@ impl Fanout {
             Interest::Conversation { id: None, .. } | Interest::Typing(None) => {
                 self.listen_to_all(outbox, user).await
             }
-            // Many users are watched at once, see [`Fanout::watch`].
+            // Many users are watched at once.
             Interest::Presence(_) => Err(Refusal::new(Code::Internal, "watched elsewhere")),
         }
     }

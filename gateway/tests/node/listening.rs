@@ -22,7 +22,7 @@ use shared::{
 use testkit::eventually;
 use uuid::Uuid;
 
-use crate::support::{Ask, Client, PATIENCE, World, publish_to, user};
+use crate::support::{Ask, Client, PATIENCE, World, hear, publish_to, user};
 
 /// Who takes part in what, as Postgres would know.
 #[derive(Default)]
@@ -181,7 +181,9 @@ impl Scene {
         outbox: &Arc<Outbox>,
         wish: &Wish,
     ) -> Result<(), Refusal> {
-        self.nodes[node].subscribe(outbox, wish).await
+        hear(&self.nodes[node], outbox, std::slice::from_ref(wish))
+            .await
+            .remove(0)
     }
 
     async fn say(&self, version: u64, text: &str) {
@@ -355,7 +357,7 @@ async fn a_bell_that_is_not_heard_is_found_by_comparing_heads() {
     participants.are(group, 1, &[anna]);
     let client = Ask::of(anna).client(&node).await;
     let wish = everything(Some(group));
-    node.subscribe(&client.outbox, &wish).await.unwrap();
+    assert_eq!(hear(&node, &client.outbox, &[wish]).await, [Ok(())]);
     for number in 0..20 {
         // The node's subscriber loses its connection again and again.
         world

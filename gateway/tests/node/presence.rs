@@ -21,7 +21,7 @@ use shared::{
 use testkit::{Database, cluster::Cluster, eventually};
 use tokio::sync::Semaphore;
 
-use crate::support::{Ask, Client, PATIENCE, World, publish_to, user};
+use crate::support::{Ask, Client, PATIENCE, World, hear, publish_to, user};
 
 type Pair = (UserId, UserId);
 
@@ -123,7 +123,7 @@ impl Scene {
         }
         let client = Ask::of(user).client(&self.node).await;
         let wishes: Vec<Wish> = others.iter().copied().map(wish_for).collect();
-        let answers = self.node.watch(&client.outbox, &wishes).await;
+        let answers = hear(&self.node, &client.outbox, &wishes).await;
         assert!(answers.iter().all(Result::is_ok), "{answers:?}");
         self.show(&client, &wishes);
         client
@@ -179,7 +179,7 @@ async fn a_right_that_is_lost_while_it_is_asked_for_counts() {
     let permits = scene.sights.hold(anna);
     let watch = tokio::spawn({
         let (node, outbox) = (scene.node.clone(), client.outbox.clone());
-        async move { node.watch(&outbox, &[wish_for(ben)]).await }
+        async move { hear(&node, &outbox, &[wish_for(ben)]).await }
     });
     scene.asked_for(anna, 1).await;
     assert_eq!(scene.sights.times_asked_for(anna), 1);
@@ -207,7 +207,7 @@ async fn a_contact_who_is_lost_while_contacts_are_asked_for_is_lost() {
     let all = wish(Interest::Presence(None));
     let watch = tokio::spawn({
         let (node, outbox, all) = (scene.node.clone(), client.outbox.clone(), all.clone());
-        async move { node.watch(&outbox, &[all]).await }
+        async move { hear(&node, &outbox, &[all]).await }
     });
     scene.asked_for(anna, 1).await;
     assert_eq!(scene.sights.times_asked_for(anna), 1);
@@ -308,7 +308,10 @@ async fn a_shard_that_is_away_concerns_its_own_users_only() {
     }
     let watcher = Ask::of(anna).client(&node).await;
     let wishes = [ben, away].map(wish_for);
-    assert_eq!(node.watch(&watcher.outbox, &wishes).await, [Ok(()), Ok(())]);
+    assert_eq!(
+        hear(&node, &watcher.outbox, &wishes).await,
+        [Ok(()), Ok(())]
+    );
     node.show_presences(&watcher.outbox, &wishes.clone().map(|it| it.interest));
     let mut attached = Vec::new();
     for user in [away, ben] {
@@ -339,12 +342,12 @@ async fn a_shard_that_is_away_concerns_its_own_users_only() {
     // Whom nobody watched yet cannot be watched now; all contacts can, as far as they are heard of.
     let second = Ask::of(anna).client(&node).await;
     let wishes = [dan, hidden].map(wish_for);
-    let answers = node.watch(&second.outbox, &wishes).await;
+    let answers = hear(&node, &second.outbox, &wishes).await;
     assert_eq!(answers[0], Ok(()));
     let refused = answers[1].as_ref().unwrap_err();
     assert_eq!(refused.code, Code::Unavailable, "{refused}");
     let all = wish(Interest::Presence(None));
-    let answers = node.watch(&second.outbox, std::slice::from_ref(&all)).await;
+    let answers = hear(&node, &second.outbox, std::slice::from_ref(&all)).await;
     assert_eq!(answers, [Ok(())]);
     node.show_presences(&second.outbox, &[all.interest]);
     is_told(&second, ben, "online").await;

@@ -9,7 +9,7 @@ use shared::domain::{Kind, Position, Queue, Topic, UserId};
 use testkit::eventually;
 use tokio::time::timeout;
 
-use crate::support::{Ask, PATIENCE, World, publish, publish_to, user};
+use crate::support::{Ask, PATIENCE, World, hear, publish, publish_to, user};
 
 const MESSAGES: Feed = Feed::Queue(Queue::Messages);
 
@@ -44,7 +44,7 @@ impl Reader {
 
     async fn follow(&self, queue: Queue, acks: AckMode) {
         let wish = wish(queue, acks);
-        self.fanout.subscribe(&self.outbox, &wish).await.unwrap();
+        assert_eq!(hear(&self.fanout, &self.outbox, &[wish]).await, [Ok(())]);
     }
 
     /// Takes so many frames, and confirms nothing.

@@ -11,7 +11,7 @@ use std::{
 
 use gateway::{
     app::{App, AppSettings, CallSettings, ConversationSettings, Limits, Rate, Texts, Visibility},
-    dialect::DialectId,
+    dialect::{DialectId, Wish},
     fanout::{
         Attach, Attached, Batch, CloseReason, Fanout, FanoutSettings, Notice, Outbox, OutboxLimits,
         Taken, TokenRef,
@@ -121,6 +121,16 @@ impl World {
 
 pub fn user() -> UserId {
     UserId(Uuid::now_v7())
+}
+
+/// Lets a socket hear these: one answer for each.
+pub async fn hear(
+    node: &Arc<Fanout>,
+    outbox: &Arc<Outbox>,
+    wishes: &[Wish],
+) -> Vec<Result<(), Refusal>> {
+    let answers = node.subscribe(outbox, wishes.to_vec()).await;
+    answers.into_iter().map(|(_, answer)| answer).collect()
 }
 
 pub async fn publish(store: &Store, user: UserId, text: &str) -> Position {

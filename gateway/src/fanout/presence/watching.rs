@@ -8,27 +8,23 @@ use tokio::time::{Instant, timeout_at};
 use super::watches::Shown;
 use crate::{
     dialect::{Interest, Wish},
-    fanout::{
-        Fanout, Outbox,
-        subscriptions::{DEADLINE, unavailable},
-        topic::Effects,
-    },
+    fanout::{Fanout, Outbox, subscriptions::unavailable, topic::Effects},
 };
 
 impl Fanout {
     /// Lets a socket watch the users it wishes to, as far as its user may: one answer per wish, in
     /// their order. Whom one may not see is `forbidden`, and so is who does not exist. What is
     /// there is told by [`Fanout::show_presences`].
-    pub async fn watch(
+    pub(in crate::fanout) async fn watch(
         self: &Arc<Self>,
         outbox: &Arc<Outbox>,
         wishes: &[Wish],
+        deadline: Instant,
     ) -> Vec<Result<(), Refusal>> {
         let mut answers: Vec<Result<(), Refusal>> = wishes
             .iter()
             .map(|wish| outbox.wish(wish.interest, wish.address.clone()))
             .collect();
-        let deadline = Instant::now() + DEADLINE;
         let begun = timeout_at(deadline, self.begin_watches(outbox, wishes, &mut answers)).await;
         if let Ok(users) = begun {
             // Of whom nothing is heard by then, a socket that watches all contacts is told later.
