@@ -20,22 +20,33 @@ use shared::{
     redis::{Append, Appended, Author, IdempotencyKey, Store},
 };
 use testkit::eventually;
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 use crate::support::{Ask, Client, PATIENCE, World, hear, publish_to, user};
 
 /// Who takes part in what, as Postgres would know.
 #[derive(Default)]
-struct Participants(
-    Mutex<HashMap<ConversationId, (u64, Vec<UserId>)>>,
+struct Participants {
+    all: Mutex<HashMap<ConversationId, (u64, Vec<UserId>)>>,
     /// So many times more it cannot be asked.
-    AtomicU32,
-);
+    away: AtomicU32,
+    /// Of these it answers only with a permit.
+    held: Mutex<HashMap<ConversationId, Arc<Semaphore>>>,
+    /// What it was asked for.
+    asked: Mutex<Vec<ConversationId>>,
+}
 
 impl Participants {
     fn are(&self, conversation: ConversationId, version: u64, users: &[UserId]) {
         let all = (version, users.to_vec());
-        self.0.lock().insert(conversation, all);
+        self.all.lock().insert(conversation, all);
+    }
+
+    fn hold(&self, conversation: ConversationId) -> Arc<Semaphore> {
+        let permits = Arc::new(Semaphore::new(0));
+        self.held.lock().insert(conversation, permits.clone());
+        permits
     }
 }
 
@@ -46,28 +57,35 @@ impl Rights for Participants {
         conversation: ConversationId,
         _least: u64,
     ) -> BoxFuture<'_, Result<Right, Refusal>> {
+        self.asked.lock().push(conversation);
+        let held = self.held.lock().get(&conversation).cloned();
         let away = |left: u32| left.checked_sub(1);
         if self
-            .1
+            .away
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, away)
             .is_ok()
         {
             let refusal = Refusal::new(Code::Unavailable, "away");
             return Box::pin(async { Err(refusal) });
         }
-        let all = self.0.lock();
+        let all = self.all.lock();
         let found = all.get(&conversation);
         let version = found.filter(|(_, users)| users.contains(&user));
         let right = version.map(|(version, _)| right(*version));
         let refusal = Refusal::new(Code::Forbidden, "not a participant");
-        Box::pin(async move { right.ok_or(refusal) })
+        Box::pin(async move {
+            if let Some(permits) = held {
+                permits.acquire().await.unwrap().forget();
+            }
+            right.ok_or(refusal)
+        })
     }
 
     fn conversations(
         &self,
         user: UserId,
     ) -> BoxFuture<'_, Result<Vec<(ConversationId, Right)>, Refusal>> {
-        let all = self.0.lock();
+        let all = self.all.lock();
         let theirs = all.iter().filter(|(_, (_, users))| users.contains(&user));
         let theirs = theirs
             .map(|(id, (version, _))| (*id, right(*version)))
@@ -250,6 +268,54 @@ async fn nobody_subscribes_to_a_foreign_conversation() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_had_yet_holds_up_nothing_else() {
+    let scene = Scene::of(1).await;
+    let anna = user();
+    let (slow, quick) = (scene.group, conversation());
+    for group in [slow, quick] {
+        scene.participants.are(group, 1, &[anna]);
+    }
+    let permits = scene.participants.hold(slow);
+    let client = Ask::of(anna).client(&scene.nodes[0]).await;
+    let subscribing = tokio::spawn({
+        let (node, outbox) = (scene.nodes[0].clone(), client.outbox.clone());
+        let typing = wish(Interest::Typing(Some(slow)));
+        let foreign = everything(Some(conversation()));
+        let wishes = [
+            everything(Some(slow)),
+            foreign,
+            everything(Some(quick)),
+            typing,
+        ];
+        async move { hear(&node, &outbox, &wishes).await }
+    });
+    // Were they begun one after the other, the slow one would be given up first.
+    eventually("the quick one is asked for", PATIENCE, async || {
+        scene
+            .participants
+            .asked
+            .lock()
+            .contains(&quick)
+            .then_some(())
+    })
+    .await;
+    permits.add_permits(100);
+    let answers = subscribing.await.unwrap();
+    let codes = answers.into_iter().map(|it| it.err().map(|it| it.code));
+    let codes: Vec<_> = codes.collect();
+    assert_eq!(
+        codes,
+        [None, Some(Code::Forbidden), None, None],
+        "in their order"
+    );
+    scene.say(1, "one").await;
+    client.sees(1).await;
+    say(&scene.world.store, quick, 1, "two").await;
+    client.sees(2).await;
+    assert_eq!(client.seen.texts(), ["one", "two"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_archived_conversation_is_heard_by_nobody_until_it_is_none_any_more() {
     let scene = Scene::of(1).await;
     let anna = user();
@@ -384,7 +450,7 @@ async fn who_wants_all_conversations_hears_those_they_are_brought_into_later() {
     let later = conversation();
     scene.participants.are(later, 1, &[anna]);
     // Whoever knows is away for a moment.
-    scene.participants.1.store(2, Ordering::Relaxed);
+    scene.participants.away.store(2, Ordering::Relaxed);
     let store = &scene.world.store;
     store.keep_version(later, 1).await.unwrap();
     let change = format!(r#"{{"what":"joined","userIds":["{anna}"]}}"#);
