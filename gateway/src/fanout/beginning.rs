@@ -3,7 +3,10 @@
 //! Whoever sees to calls looks up what was told before the socket came. What is heard meanwhile is
 //! held back, for it belongs behind that; and what is in both is told once.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
 
 use shared::domain::{CallEvent, CallEventKind, CallId};
 
@@ -17,11 +20,23 @@ use super::{
 /// Most that is held back. What is heard beyond is lost: a call is set up now or not at all.
 const MAX_HELD: usize = 128;
 
+/// One time that a socket began to hear of calls. It may end that and begin again while it is being
+/// looked up what was told before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Arrival(u32);
+
+impl Arrival {
+    fn next() -> Self {
+        static ARRIVALS: AtomicU32 = AtomicU32::new(0);
+        Self(ARRIVALS.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
 /// How far a socket has come.
 #[derive(Debug)]
 pub(super) enum Beginning {
     /// It is being looked up what was told. This was heard meanwhile.
-    Held(Vec<Arc<SharedSignal>>),
+    Held(Arrival, Vec<Arc<SharedSignal>>),
     /// It was told of this call by itself, and so many of the caller's candidates. Forgotten with
     /// the call.
     Rang { call: CallId, upto: u32 },
@@ -52,7 +67,7 @@ fn event_of(signal: &SharedSignal) -> Option<&CallEvent> {
 impl Backlog {
     /// The socket begins to hear of calls: it is told nothing before [`Outbox::begin_calls`].
     pub(super) fn hold_calls(&mut self) {
-        self.beginning = Some(Box::new(Beginning::Held(Vec::new())));
+        self.beginning = Some(Box::new(Beginning::Held(Arrival::next(), Vec::new())));
     }
 
     /// Whether the socket is told something now that was heard.
@@ -61,7 +76,7 @@ impl Backlog {
             return true;
         };
         match &mut **beginning {
-            Beginning::Held(held) => {
+            Beginning::Held(_, held) => {
                 if held.len() < MAX_HELD {
                     held.push(signal.clone());
                 } else {
@@ -89,12 +104,21 @@ impl Backlog {
 }
 
 impl Outbox {
+    /// That it begins to hear of calls, while it is told nothing of them yet.
+    pub(super) fn arrival(&self) -> Option<Arrival> {
+        match self.state.lock().beginning.as_deref()? {
+            Beginning::Held(arrival, _) => Some(*arrival),
+            Beginning::Rang { .. } => None,
+        }
+    }
+
     /// The socket is told this, and then what was held back meanwhile.
-    pub(super) fn begin_calls(&self, missed: &[Arc<SharedSignal>]) {
+    pub(super) fn begin_calls(&self, arrival: Arrival, missed: &[Arc<SharedSignal>]) {
         let mut state = self.state.lock();
-        let is_held = |it: &mut Box<Beginning>| matches!(**it, Beginning::Held(_));
-        let Some(Beginning::Held(held)) = state.beginning.take_if(is_held).map(|it| *it) else {
-            // It hears no calls any more, or was told already.
+        let is_held =
+            |it: &mut Box<Beginning>| matches!(**it, Beginning::Held(of, _) if of == arrival);
+        let Some(Beginning::Held(_, held)) = state.beginning.take_if(is_held).map(|it| *it) else {
+            // It hears no calls any more, was told already, or began anew.
             return;
         };
         for signal in missed {

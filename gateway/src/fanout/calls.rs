@@ -10,6 +10,7 @@ use shared::{
 
 use super::{
     Fanout,
+    beginning::Arrival,
     item::{Happening, SharedSignal},
     member::Member,
     outbox::Outbox,
@@ -19,8 +20,8 @@ use super::{
 /// Sees to the calls of this node. The application does. None of this may wait.
 pub trait CallListener: Send + Sync {
     /// A socket hears of its user's calls from now on. It is told nothing of them before
-    /// [`Fanout::begin_calls`], which has to follow whatever happens.
-    fn arrived(&self, party: Party);
+    /// [`Fanout::begin_calls`] for this arrival, which has to follow whatever happens.
+    fn arrived(&self, party: Party, arrival: Arrival);
 
     /// A socket is gone.
     fn left(&self, party: Party);
@@ -45,18 +46,22 @@ impl Fanout {
     }
 
     pub(super) fn arrived_for_calls(&self, outbox: &Outbox) {
+        let Some(arrival) = outbox.arrival() else {
+            // It does not want it any more.
+            return;
+        };
         match (self.calls.get(), outbox.member()) {
-            (Some(listener), Some(member)) => listener.arrived(party(member)),
-            _ => outbox.begin_calls(&[]),
+            (Some(listener), Some(member)) => listener.arrived(party(member), arrival),
+            _ => outbox.begin_calls(arrival, &[]),
         }
     }
 
     /// A socket that has arrived is told what it missed, and what it hears from now on.
-    pub fn begin_calls(&self, party: &Party, missed: Vec<CallEvent>) {
+    pub fn begin_calls(&self, party: &Party, arrival: Arrival, missed: Vec<CallEvent>) {
         if let Some(outbox) = self.hub.member(Topic::User(party.user), party.session) {
             let missed = missed.into_iter().map(Happening::Call);
             let missed: Vec<_> = missed.map(SharedSignal::new).collect();
-            outbox.begin_calls(&missed);
+            outbox.begin_calls(arrival, &missed);
         }
     }
 

@@ -88,6 +88,7 @@ use tokio::{
 };
 
 pub use attach::{Attach, Attached, Attachment};
+pub use beginning::Arrival;
 pub use calls::CallListener;
 pub use chosen::Notice;
 pub use directory::DirectoryListener;

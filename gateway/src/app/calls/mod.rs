@@ -28,7 +28,7 @@ use tokio::time::Instant;
 
 pub use place::Offered;
 
-use crate::fanout::{CallListener, Fanout};
+use crate::fanout::{Arrival, CallListener, Fanout};
 use legs::{Due, Legs};
 
 /// How often a node says that a socket in a call is there.
@@ -236,7 +236,7 @@ impl Calls {
 }
 
 impl CallListener for Calls {
-    fn arrived(&self, party: Party) {
+    fn arrived(&self, party: Party, arrival: Arrival) {
         let Some(calls) = self.me.upgrade() else {
             return;
         };
@@ -246,7 +246,7 @@ impl CallListener for Calls {
                 Vec::new()
             });
             if let Some(fanout) = calls.fanout.upgrade() {
-                fanout.begin_calls(&party, missed);
+                fanout.begin_calls(&party, arrival, missed);
             }
         });
     }

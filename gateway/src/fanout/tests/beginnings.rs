@@ -70,12 +70,20 @@ fn told(outbox: &Outbox) -> Vec<String> {
     frames.into_iter().filter_map(what).collect()
 }
 
+/// The socket missed this.
+fn begin(outbox: &Outbox, missed: &[Arc<SharedSignal>]) {
+    outbox.begin_calls(outbox.arrival().unwrap(), missed);
+}
+
 #[test]
 fn what_is_heard_meanwhile_is_told_behind_what_was_missed() {
     let outbox = open();
     hear(&outbox, &[ice(FIRST, 3)]);
     assert_eq!(told(&outbox), [""; 0], "nobody has said yet what it missed");
-    outbox.begin_calls(&[incoming(FIRST), offer(FIRST), ice(FIRST, 1), ice(FIRST, 2)]);
+    begin(
+        &outbox,
+        &[incoming(FIRST), offer(FIRST), ice(FIRST, 1), ice(FIRST, 2)],
+    );
     hear(&outbox, &[ice(FIRST, 4)]);
     let all = ["incoming 0", "offer 0", "ice 1", "ice 2", "ice 3", "ice 4"];
     assert_eq!(told(&outbox), all.map(|it| format!("{it} of 1")));
@@ -85,7 +93,10 @@ fn what_is_heard_meanwhile_is_told_behind_what_was_missed() {
 fn what_was_missed_and_heard_is_told_once() {
     let outbox = open();
     hear(&outbox, &[incoming(FIRST), offer(FIRST), ice(FIRST, 1)]);
-    outbox.begin_calls(&[incoming(FIRST), offer(FIRST), ice(FIRST, 1), ice(FIRST, 2)]);
+    begin(
+        &outbox,
+        &[incoming(FIRST), offer(FIRST), ice(FIRST, 1), ice(FIRST, 2)],
+    );
     // Written before it was looked up, and told only now.
     hear(&outbox, &[incoming(FIRST), offer(FIRST), ice(FIRST, 2)]);
     let all = ["incoming 0", "offer 0", "ice 1", "ice 2"];
@@ -103,7 +114,7 @@ fn who_missed_nothing_is_told_all_that_was_heard() {
     let outbox = open();
     let heard = [incoming(FIRST), offer(FIRST), ice(FIRST, 1), ended(FIRST)];
     hear(&outbox, &heard);
-    outbox.begin_calls(&[]);
+    begin(&outbox, &[]);
     let all = ["incoming 0", "offer 0", "ice 1", "ended 0"];
     assert_eq!(told(&outbox), all.map(|it| format!("{it} of 1")));
     hear(&outbox, &heard);
@@ -113,7 +124,10 @@ fn who_missed_nothing_is_told_all_that_was_heard() {
 #[test]
 fn a_call_that_came_after_the_one_that_was_missed_is_told_whole() {
     let outbox = open();
-    outbox.begin_calls(&[incoming(FIRST), offer(FIRST), ice(FIRST, 1), ice(FIRST, 2)]);
+    begin(
+        &outbox,
+        &[incoming(FIRST), offer(FIRST), ice(FIRST, 1), ice(FIRST, 2)],
+    );
     assert_eq!(told(&outbox).len(), 4);
     // The end of the first was lost.
     hear(&outbox, &[incoming(SECOND), offer(SECOND), ice(SECOND, 1)]);
@@ -126,7 +140,7 @@ fn so_much_is_held_back_and_no_more() {
     for number in 0..200 {
         hear(&outbox, &[ice(FIRST, number)]);
     }
-    outbox.begin_calls(&[]);
+    begin(&outbox, &[]);
     let mut count = 0;
     while let Poll::Ready((frames, _)) = take(&outbox, Waker::noop()) {
         count += frames.len();
@@ -139,7 +153,6 @@ fn who_asks_for_calls_begins_to_hear_them_then() {
     let outbox = Outbox::new(OutboxLimits::default(), DialectId::Stomp);
     outbox.enter_open();
     hear(&outbox, &[incoming(FIRST)]);
-    outbox.begin_calls(&[offer(FIRST)]);
     assert_eq!(told(&outbox), [""; 0], "it did not ask");
     let address = |on: bool| {
         let address = bytes::Bytes::from_static(b"a");
@@ -152,14 +165,19 @@ fn who_asks_for_calls_begins_to_hear_them_then() {
     };
     assert_eq!(address(true), (false, true));
     hear(&outbox, &[ice(FIRST, 1)]);
+    let before = outbox.arrival().unwrap();
     assert_eq!(address(false), (true, false));
-    outbox.begin_calls(&[]);
+    outbox.begin_calls(before, &[]);
     assert_eq!(told(&outbox), [""; 0], "it does not want it any more");
     assert_eq!(address(true), (false, true));
-    outbox.begin_calls(&[incoming(FIRST)]);
-    outbox.begin_calls(&[incoming(FIRST)]);
+    hear(&outbox, &[ice(FIRST, 1)]);
+    outbox.begin_calls(before, &[]);
+    assert_eq!(told(&outbox), [""; 0], "what it missed by now is not known");
+    let now = outbox.arrival().unwrap();
+    outbox.begin_calls(now, &[incoming(FIRST)]);
+    outbox.begin_calls(now, &[incoming(FIRST)]);
     let Poll::Ready((frames, _)) = take(&outbox, Waker::noop()) else {
         panic!("it was told nothing")
     };
-    assert_eq!(frames.len(), 1, "it began once");
+    assert_eq!(frames.len(), 2, "it began once");
 }
