@@ -17,6 +17,8 @@ use crate::fanout::{Fanout, topic::Effects};
 const CHUNK: usize = 256;
 /// Subscriptions on their way at a time, and unsubscriptions.
 const SUBSCRIPTIONS: usize = 256;
+/// So many chunks of users are given up side by side.
+const AT_ONCE: usize = 8;
 /// Pause before somebody is tried again who could not be heard of.
 const RETRY: Duration = Duration::from_millis(200);
 /// How often it is looked whom nobody watches any more.
@@ -230,8 +232,11 @@ impl Fanout {
                 _ = tick.tick() => {}
                 () = self.lifecycle.stopping() => return,
             }
-            let idle = self.presences.watches.take_idle(Instant::now());
-            self.unlink(&idle).await;
+            let mut idle = self.presences.watches.take_idle(Instant::now());
+            // A shard that does not answer keeps nobody of another in between.
+            stream::iter(self.questions(&mut idle, |user| *user))
+                .for_each_concurrent(AT_ONCE, |users| self.unlink(users))
+                .await;
         }
     }
 }

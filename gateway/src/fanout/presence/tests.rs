@@ -244,6 +244,19 @@ fn what_was_heard_while_it_was_asked_counts() {
     assert_eq!(told(&outbox), ["presence.update busy"]);
 }
 
+#[test]
+fn whoever_is_being_asked_for_is_asked_for_again_behind_a_gap() {
+    let (watches, outbox) = (Watches::default(), socket());
+    assert!(watches.join(ANNA, &outbox));
+    assert_eq!(watches.known(), [], "nobody hears of her yet");
+    assert_eq!(claimed(&watches, ANNA), [ANNA]);
+    // What was published in the gap may be newer than the answer that is on its way.
+    assert_eq!(watches.known(), [(ANNA, 0)]);
+    let mut effects = Effects::default();
+    watches.linked(vec![presence(ANNA, 5, Online)], &mut effects);
+    assert_eq!(watches.known(), [(ANNA, 5)]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_is_shown_somebody_too_early_is_told_once_they_are_heard_of() {
     let (watches, shown, unshown) = (Watches::default(), socket(), socket());
