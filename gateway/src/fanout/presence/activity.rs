@@ -1,10 +1,15 @@
 //! Whether clients do something, as far as it changes: gathered, and told to Redis.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use parking_lot::Mutex;
 use shared::{domain::SessionId, redis::Activity};
-use tokio::{sync::Notify, time::Instant};
+use tokio::sync::Notify;
 
 use crate::fanout::{Fanout, Outbox};
 
@@ -14,26 +19,38 @@ const BATCH: usize = 256;
 const GATHER: Duration = Duration::from_millis(50);
 const RETRY: Duration = Duration::from_secs(1);
 
-/// The sockets of which Redis does not know yet whether their clients do something.
+/// The sockets of which Redis does not know yet whether their clients do something, by shard.
 #[derive(Debug, Default)]
 pub(super) struct Activities {
-    changes: Mutex<HashMap<SessionId, Arc<Outbox>>>,
+    changes: Mutex<HashMap<usize, HashMap<SessionId, Arc<Outbox>>>>,
     news: Notify,
 }
 
 impl Activities {
-    fn push(&self, session: SessionId, outbox: Arc<Outbox>) {
-        self.changes.lock().insert(session, outbox);
+    fn push(&self, shard: usize, changed: impl IntoIterator<Item = (SessionId, Arc<Outbox>)>) {
+        self.changes
+            .lock()
+            .entry(shard)
+            .or_default()
+            .extend(changed);
         self.news.notify_one();
     }
 
-    /// Some of those that did not end meanwhile; none if there are no others.
-    fn take(&self) -> Vec<Arc<Outbox>> {
-        let mut changes = self.changes.lock();
-        while !changes.is_empty() {
+    /// The shards that have to be told something.
+    fn shards(&self) -> Vec<usize> {
+        self.changes.lock().keys().copied().collect()
+    }
+
+    /// Some of a shard's that did not end meanwhile; none if there are no others.
+    fn take(&self, shard: usize) -> Vec<Arc<Outbox>> {
+        let mut all = self.changes.lock();
+        while let Some(changes) = all.get_mut(&shard) {
             let sessions: Vec<SessionId> = changes.keys().take(BATCH).copied().collect();
             let taken = sessions.iter().filter_map(|it| changes.remove(it));
             let open: Vec<_> = taken.filter(|outbox| !outbox.is_ended()).collect();
+            if changes.is_empty() {
+                all.remove(&shard);
+            }
             if !open.is_empty() {
                 return open;
             }
@@ -47,34 +64,45 @@ impl Fanout {
     pub(in crate::fanout) fn note_activity(&self, outbox: &Arc<Outbox>, is_idle: bool) {
         outbox.note_idle(is_idle);
         if let Some(member) = outbox.member() {
-            let activities = &self.presences.activities;
-            activities.push(member.session, outbox.clone());
+            let shard = self.store.shard_of(member.topic());
+            let changed = [(member.session, outbox.clone())];
+            self.presences.activities.push(shard, changed);
         }
     }
 
-    /// The task that tells. What a shard that is away could not be told waits; the others go on.
+    /// The task that tells each shard by itself: one that is away keeps no other waiting.
     pub(in crate::fanout) async fn tell_activities(self: Arc<Self>) {
         let activities = &self.presences.activities;
-        let mut untold: HashMap<SessionId, Arc<Outbox>> = HashMap::new();
-        let mut retry: Option<Instant> = None;
+        let (mut told, mut telling) = (HashSet::new(), FuturesUnordered::new());
         loop {
+            for shard in activities.shards() {
+                if told.insert(shard) {
+                    telling.push(self.tell_shard(shard));
+                }
+            }
             tokio::select! {
-                () = activities.news.notified() => tokio::time::sleep(GATHER).await,
-                () = tokio::time::sleep_until(retry.unwrap_or_else(Instant::now)), if retry.is_some() => {
-                    retry = None;
-                    activities.changes.lock().extend(untold.drain());
+                () = activities.news.notified() => {}
+                Some(shard) = telling.next() => {
+                    told.remove(&shard);
                 }
                 () = self.lifecycle.stopping() => return,
             }
-            loop {
-                let taken = activities.take();
-                if taken.is_empty() {
-                    break;
-                }
-                untold.extend(self.tell_of(taken).await);
+        }
+    }
+
+    /// Tells a shard until there is nothing more. Answers which.
+    async fn tell_shard(&self, shard: usize) -> usize {
+        let activities = &self.presences.activities;
+        tokio::time::sleep(GATHER).await;
+        loop {
+            let taken = activities.take(shard);
+            if taken.is_empty() {
+                return shard;
             }
+            let untold = self.tell_of(taken).await;
             if !untold.is_empty() {
-                retry.get_or_insert_with(|| Instant::now() + RETRY);
+                activities.push(shard, untold);
+                tokio::time::sleep(RETRY).await;
             }
         }
     }
@@ -115,6 +143,8 @@ mod tests {
         fanout::{OutboxLimits, backlog::Stage},
     };
 
+    const SHARD: usize = 3;
+
     #[test]
     fn of_each_socket_that_is_still_there_something_is_told_once() {
         let activities = Activities::default();
@@ -125,17 +155,17 @@ mod tests {
         for _ in 0..2 {
             for (number, outbox) in outboxes.iter().enumerate() {
                 let session = SessionId(Uuid::from_u128(number as u128));
-                activities.push(session, outbox.clone());
+                activities.push(SHARD, [(session, outbox.clone())]);
             }
         }
         // More of them than are taken at once.
         for outbox in &outboxes[1..] {
             outbox.enter(Stage::Ended);
         }
-        let taken = activities.take();
+        let taken = activities.take(SHARD);
         assert_eq!(taken.len(), 1);
         assert!(Arc::ptr_eq(&taken[0], &outboxes[0]));
-        assert!(activities.take().is_empty());
-        assert!(activities.changes.lock().len() < outboxes.len());
+        assert!(activities.take(SHARD).is_empty());
+        assert!(activities.shards().is_empty());
     }
 }
