@@ -1,12 +1,13 @@
 //! What waits to be written to one socket.
 //!
-//! A small queue of shared entries and a [`Track`] of each feed that comes to the socket: the
-//! user's own log, or queues of it, that of broadcasts, those of conversations. The hub and catch-ups put entries in; the session's task
-//! takes them out in batches, one write each. While the session has nothing to write it lends
-//! the [`Line`], and entries are written without waking it. Nothing is allocated while a socket
-//! is idle. Entries are bounded by number, by bytes and, for each log, by the window of
-//! unconfirmed ones. A socket without room for an entry of a log holds nothing of what follows
-//! in it: it falls behind there, and reads by its position once it has room.
+//! A small queue of shared entries and a [`Place`] in each feed that comes to the socket: the
+//! user's own log, or queues of it, that of broadcasts, those of conversations. The hub and
+//! catch-ups put entries in; the session's task takes them out in batches, one write each. While
+//! the session has nothing to write it lends the [`Line`], and entries are written without waking
+//! it. Nothing is allocated while a socket is idle. Entries are bounded by number, by bytes and,
+//! for each log, by the window of unconfirmed ones. A socket without room for an entry of a log
+//! holds nothing of what follows in it: it falls behind there, and reads by its position once it
+//! has room.
 
 use std::{
     collections::VecDeque,
