@@ -12,10 +12,10 @@ use tokio::time::{Instant, timeout_at};
 use super::{Fanout, metrics, outbox::Outbox, refusal::store_refusal, topic::Advance};
 use crate::dialect::{AckMode, Feed, Interest, Wish};
 
-/// Longest wait for everything a subscription needs.
+/// Longest wait for everything that is begun in one piece.
 pub(super) const DEADLINE: Duration = Duration::from_secs(5);
-/// So many subscriptions of a socket are begun at a time.
-const AT_A_TIME: usize = 4;
+/// So much of what a socket asks for is begun side by side: all that one request of most dialects may name.
+const AT_A_TIME: usize = 32;
 /// From so many refusals of an entry on it does not come again.
 const ENOUGH: u32 = 3;
 
@@ -46,13 +46,12 @@ impl Fanout {
     /// Lets a socket hear what it wishes, as far as its user may: one answer per wish, in their order.
     /// `forbidden`, `not_found` or what else [`Rights`](super::Rights) says if not, `bad_request` if it
     /// wishes too much, `unavailable` if it could not be begun in time. What cannot be had holds up nothing
-    /// else, and all take as long as one does. Of users who are watched see [`Fanout::show_presences`].
+    /// else. Of users who are watched see [`Fanout::show_presences`].
     pub async fn subscribe(
         self: &Arc<Self>,
         outbox: &Arc<Outbox>,
         wishes: Vec<Wish>,
     ) -> Vec<(Interest, Result<(), Refusal>)> {
-        let deadline = Instant::now() + DEADLINE;
         let interests: Vec<_> = wishes.iter().map(|wish| wish.interest).collect();
         // Whoever wants all conversations touches each.
         let wants_all = interests
@@ -67,6 +66,7 @@ impl Fanout {
             groups.entry(about).or_default().push((index, wish));
         }
         let begun = stream::iter(groups).map(async |(about, wishes)| {
+            let deadline = Instant::now() + DEADLINE;
             if about == About::Presences {
                 let (indices, wishes): (Vec<_>, Vec<_>) = wishes.into_iter().unzip();
                 let answers = self.watch(outbox, &wishes, deadline).await;
