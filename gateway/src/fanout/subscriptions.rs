@@ -1,6 +1,6 @@
 //! What sockets hear because they asked for it: queues of the user's log, and conversations.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures_util::{StreamExt, stream};
 use shared::{
@@ -9,7 +9,9 @@ use shared::{
 };
 use tokio::time::{Instant, timeout_at};
 
-use super::{Fanout, metrics, outbox::Outbox, refusal::store_refusal, topic::Advance};
+use super::{
+    Fanout, metrics, outbox::Outbox, presence::unseen, refusal::store_refusal, topic::Advance,
+};
 use crate::dialect::{AckMode, Feed, Interest, Wish};
 
 /// Longest wait for everything that is begun in one piece.
@@ -20,7 +22,7 @@ const AT_A_TIME: usize = 32;
 const ENOUGH: u32 = 3;
 
 /// What wishes are about that are begun one after the other.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum About {
     Queue(Queue),
     Calls,
@@ -57,13 +59,16 @@ impl Fanout {
         let wants_all = interests
             .iter()
             .any(|it| About::of(*it) == About::Conversations);
-        let mut groups: HashMap<About, Vec<(usize, Wish)>> = HashMap::new();
+        let mut groups: Vec<(About, Vec<(usize, Wish)>)> = Vec::new();
         for (index, wish) in wishes.into_iter().enumerate() {
             let about = match About::of(wish.interest) {
                 About::Conversation(_) if wants_all => About::Conversations,
                 about => about,
             };
-            groups.entry(about).or_default().push((index, wish));
+            match groups.iter_mut().find(|(of, _)| *of == about) {
+                Some((_, wishes)) => wishes.push((index, wish)),
+                None => groups.push((about, vec![(index, wish)])),
+            }
         }
         let begun = stream::iter(groups).map(async |(about, wishes)| {
             let deadline = Instant::now() + DEADLINE;
@@ -81,7 +86,16 @@ impl Fanout {
         let mut answers: Vec<_> = begun.buffer_unordered(AT_A_TIME).concat().await;
         answers.sort_unstable_by_key(|(index, _)| *index);
         let answers = answers.into_iter().map(|(_, answer)| answer);
-        interests.into_iter().zip(answers).collect()
+        let mut answers: Vec<_> = interests.into_iter().zip(answers).collect();
+        // Sight of somebody may be lost while others are waited for.
+        for (interest, answer) in answers.iter_mut().filter(|(_, it)| it.is_ok()) {
+            if let Interest::Presence(Some(user)) = *interest
+                && !outbox.is_watching(user)
+            {
+                *answer = Err(unseen());
+            }
+        }
+        answers
     }
 
     /// The same of one thing that is no presence.

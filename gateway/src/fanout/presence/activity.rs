@@ -27,12 +27,9 @@ pub(super) struct Activities {
 }
 
 impl Activities {
-    fn push(&self, shard: usize, changed: impl IntoIterator<Item = (SessionId, Arc<Outbox>)>) {
-        self.changes
-            .lock()
-            .entry(shard)
-            .or_default()
-            .extend(changed);
+    fn push(&self, shard: usize, session: SessionId, outbox: Arc<Outbox>) {
+        let mut changes = self.changes.lock();
+        changes.entry(shard).or_default().insert(session, outbox);
         self.news.notify_one();
     }
 
@@ -63,10 +60,14 @@ impl Fanout {
     /// A client did nothing for long, or does something again.
     pub(in crate::fanout) fn note_activity(&self, outbox: &Arc<Outbox>, is_idle: bool) {
         outbox.note_idle(is_idle);
+        self.tell_later(outbox);
+    }
+
+    fn tell_later(&self, outbox: &Arc<Outbox>) {
         if let Some(member) = outbox.member() {
             let shard = self.store.shard_of(member.topic());
-            let changed = [(member.session, outbox.clone())];
-            self.presences.activities.push(shard, changed);
+            let activities = &self.presences.activities;
+            activities.push(shard, member.session, outbox.clone());
         }
     }
 
@@ -90,25 +91,28 @@ impl Fanout {
         }
     }
 
-    /// Tells a shard until there is nothing more. Answers which.
+    /// Tells a shard all there is, and what could not be told a while later. Answers which.
     async fn tell_shard(&self, shard: usize) -> usize {
-        let activities = &self.presences.activities;
         tokio::time::sleep(GATHER).await;
+        let mut untold = Vec::new();
         loop {
-            let taken = activities.take(shard);
+            let taken = self.presences.activities.take(shard);
             if taken.is_empty() {
-                return shard;
+                break;
             }
-            let untold = self.tell_of(taken).await;
-            if !untold.is_empty() {
-                activities.push(shard, untold);
-                tokio::time::sleep(RETRY).await;
+            untold.extend(self.tell_of(taken).await);
+        }
+        if !untold.is_empty() {
+            tokio::time::sleep(RETRY).await;
+            for outbox in &untold {
+                self.tell_later(outbox);
             }
         }
+        shard
     }
 
     /// Tells what is so now. Answers those of whom that could not be told.
-    async fn tell_of(&self, outboxes: Vec<Arc<Outbox>>) -> Vec<(SessionId, Arc<Outbox>)> {
+    async fn tell_of(&self, outboxes: Vec<Arc<Outbox>>) -> Vec<Arc<Outbox>> {
         let told: Vec<(Activity, Arc<Outbox>)> = outboxes
             .into_iter()
             .filter_map(|outbox| {
@@ -127,9 +131,7 @@ impl Fanout {
             tracing::debug!(%error, "redis cannot be told yet who does something");
         }
         let failed = told.into_iter().zip(answers).filter(|(_, it)| it.is_err());
-        failed
-            .map(|((activity, outbox), _)| (activity.session, outbox))
-            .collect()
+        failed.map(|((_, outbox), _)| outbox).collect()
     }
 }
 
@@ -155,7 +157,7 @@ mod tests {
         for _ in 0..2 {
             for (number, outbox) in outboxes.iter().enumerate() {
                 let session = SessionId(Uuid::from_u128(number as u128));
-                activities.push(SHARD, [(session, outbox.clone())]);
+                activities.push(SHARD, session, outbox.clone());
             }
         }
         // More of them than are taken at once.

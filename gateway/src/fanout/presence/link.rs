@@ -233,7 +233,7 @@ impl Fanout {
                 () = self.lifecycle.stopping() => return,
             }
             let mut idle = self.presences.watches.take_idle(Instant::now());
-            // A shard that does not answer keeps nobody of another in between.
+            // Side by side: a shard that does not answer keeps hardly anybody of another in between.
             stream::iter(self.questions(&mut idle, |user| *user))
                 .for_each_concurrent(AT_ONCE, |users| self.unlink(users))
                 .await;

@@ -25,6 +25,7 @@ mod tests;
 pub(super) use news::SharedPresence;
 pub use sight::Sight;
 pub(super) use socket::Watching;
+pub(super) use watching::unseen;
 
 use std::{
     sync::{Arc, OnceLock},

@@ -159,7 +159,7 @@ impl Outbox {
     }
 
     /// Whether it watches a user.
-    pub(super) fn is_watching(&self, user: UserId) -> bool {
+    pub(in crate::fanout) fn is_watching(&self, user: UserId) -> bool {
         let state = self.state.lock();
         let watching = state.chosen().and_then(|it| it.watching.as_ref());
         watching.is_some_and(|it| it.users.contains_key(&user))

@@ -193,6 +193,6 @@ impl Fanout {
     }
 }
 
-fn unseen() -> Refusal {
+pub(in crate::fanout) fn unseen() -> Refusal {
     Refusal::new(Code::Forbidden, "you may not see this user")
 }
