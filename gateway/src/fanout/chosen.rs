@@ -102,7 +102,7 @@ pub(super) struct Listening {
     pub(super) begun: Begun,
     /// Where it sits among the conversation's listeners. Only touched under the topic's lock.
     pub(super) seat: u32,
-    wants: Wants,
+    pub(super) wants: Wants,
     /// Where its frames are addressed to. `None` if none of them has an address, as in most dialects: what
     /// is wanted goes out, and nothing else.
     to: Option<Box<Destinations>>,

@@ -70,8 +70,8 @@ impl Outbox {
             chosen.withdraw(conversation);
         }
         chosen.address(conversation);
-        let seat = chosen.conversations.get(conversation)?.seat as usize;
-        Some((seat, chosen.wants(conversation), is_new))
+        let listening = chosen.conversations.get(conversation)?;
+        Some((listening.seat as usize, listening.wants, is_new))
     }
 
     /// Where it sits. Under the topic's lock.
