@@ -20,10 +20,9 @@ use shared::{
     redis::{Append, Appended, Author, IdempotencyKey, Store},
 };
 use testkit::eventually;
-use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use crate::support::{Ask, Client, PATIENCE, World, hear, publish_to, user};
+use crate::support::{Ask, Client, Held, PATIENCE, World, hear, publish_to, user};
 
 /// Who takes part in what, as Postgres would know.
 #[derive(Default)]
@@ -31,8 +30,7 @@ struct Participants {
     all: Mutex<HashMap<ConversationId, (u64, Vec<UserId>)>>,
     /// So many times more it cannot be asked.
     away: AtomicU32,
-    /// Of these it answers only with a permit.
-    held: Mutex<HashMap<ConversationId, Arc<Semaphore>>>,
+    held: Held<ConversationId>,
     /// What it was asked for.
     asked: Mutex<Vec<ConversationId>>,
 }
@@ -41,12 +39,6 @@ impl Participants {
     fn are(&self, conversation: ConversationId, version: u64, users: &[UserId]) {
         let all = (version, users.to_vec());
         self.all.lock().insert(conversation, all);
-    }
-
-    fn hold(&self, conversation: ConversationId) -> Arc<Semaphore> {
-        let permits = Arc::new(Semaphore::new(0));
-        self.held.lock().insert(conversation, permits.clone());
-        permits
     }
 }
 
@@ -58,7 +50,6 @@ impl Rights for Participants {
         _least: u64,
     ) -> BoxFuture<'_, Result<Right, Refusal>> {
         self.asked.lock().push(conversation);
-        let held = self.held.lock().get(&conversation).cloned();
         let away = |left: u32| left.checked_sub(1);
         if self
             .away
@@ -74,9 +65,7 @@ impl Rights for Participants {
         let right = version.map(|(version, _)| right(*version));
         let refusal = Refusal::new(Code::Forbidden, "not a participant");
         Box::pin(async move {
-            if let Some(permits) = held {
-                permits.acquire().await.unwrap().forget();
-            }
+            self.held.pass([&conversation].into_iter()).await;
             right.ok_or(refusal)
         })
     }
@@ -275,7 +264,7 @@ async fn what_cannot_be_had_yet_holds_up_nothing_else() {
     for group in [slow, quick] {
         scene.participants.are(group, 1, &[anna]);
     }
-    let permits = scene.participants.hold(slow);
+    let permits = scene.participants.held.hold(slow);
     let client = Ask::of(anna).client(&scene.nodes[0]).await;
     let subscribing = tokio::spawn({
         let (node, outbox) = (scene.nodes[0].clone(), client.outbox.clone());
@@ -299,7 +288,7 @@ async fn what_cannot_be_had_yet_holds_up_nothing_else() {
             .then_some(())
     })
     .await;
-    permits.add_permits(100);
+    permits.add_permits(1);
     let answers = subscribing.await.unwrap();
     let codes = answers.into_iter().map(|it| it.err().map(|it| it.code));
     let codes: Vec<_> = codes.collect();

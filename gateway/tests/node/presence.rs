@@ -1,10 +1,6 @@
 //! Who is watched, where rights change while somebody asks for them, and where nobody can tell.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use gateway::{
@@ -19,9 +15,8 @@ use shared::{
     redis::{Store, StoreSettings},
 };
 use testkit::{Database, cluster::Cluster, eventually};
-use tokio::sync::Semaphore;
 
-use crate::support::{Ask, Client, PATIENCE, World, hear, publish_to, user};
+use crate::support::{Ask, Client, Held, PATIENCE, World, hear, publish_to, user};
 
 type Pair = (UserId, UserId);
 
@@ -30,19 +25,13 @@ type Pair = (UserId, UserId);
 struct Sights {
     may: Mutex<HashSet<Pair>>,
     /// Who is asked for, and can only be told of once there is a permit; by what was true when it was asked.
-    held: Mutex<HashMap<UserId, Arc<Semaphore>>>,
+    held: Held<UserId>,
     /// So many times more nobody can tell.
     away: Mutex<u32>,
     asked: Mutex<Vec<Vec<Pair>>>,
 }
 
 impl Sights {
-    fn hold(&self, user: UserId) -> Arc<Semaphore> {
-        let permits = Arc::new(Semaphore::new(0));
-        self.held.lock().insert(user, permits.clone());
-        permits
-    }
-
     fn times_asked_for(&self, user: UserId) -> usize {
         let asked = self.asked.lock();
         let of_user = |pairs: &&Vec<Pair>| pairs.iter().any(|(who, _)| *who == user);
@@ -51,13 +40,7 @@ impl Sights {
 
     async fn answer<T>(&self, pairs: &[Pair], answer: T) -> Result<T, Refusal> {
         self.asked.lock().push(pairs.to_vec());
-        let held = {
-            let mut held = self.held.lock();
-            pairs.iter().find_map(|(user, _)| held.remove(user))
-        };
-        if let Some(permits) = held {
-            permits.acquire().await.unwrap().forget();
-        }
+        self.held.pass(pairs.iter().map(|(user, _)| user)).await;
         let mut away = self.away.lock();
         if *away > 0 {
             *away -= 1;
@@ -176,7 +159,7 @@ async fn a_right_that_is_lost_while_it_is_asked_for_counts() {
     let (anna, ben) = (user(), user());
     let client = Ask::of(anna).client(&scene.node).await;
     scene.sights.may.lock().insert((anna, ben));
-    let permits = scene.sights.hold(anna);
+    let permits = scene.sights.held.hold(anna);
     let watch = tokio::spawn({
         let (node, outbox) = (scene.node.clone(), client.outbox.clone());
         async move { hear(&node, &outbox, &[wish_for(ben)]).await }
@@ -203,7 +186,7 @@ async fn a_contact_who_is_lost_while_contacts_are_asked_for_is_lost() {
     let (anna, ben) = (user(), user());
     let client = Ask::of(anna).client(&scene.node).await;
     scene.sights.may.lock().insert((anna, ben));
-    let permits = scene.sights.hold(anna);
+    let permits = scene.sights.held.hold(anna);
     let all = wish(Interest::Presence(None));
     let watch = tokio::spawn({
         let (node, outbox, all) = (scene.node.clone(), client.outbox.clone(), all.clone());
@@ -242,7 +225,7 @@ async fn who_is_looked_at_slowly_holds_up_nobody() {
     let (anna, ben, cid) = (user(), user(), user());
     let slow = scene.watching(cid, &[ben]).await;
     // Nobody answers any more who is asked for cid, as the sweep does.
-    let permits = scene.sights.hold(cid);
+    let permits = scene.sights.held.hold(cid);
     let before = scene.sights.times_asked_for(cid);
     scene.asked_for(cid, before + 1).await;
     let client = scene.watching(anna, &[ben]).await;

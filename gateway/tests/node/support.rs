@@ -1,7 +1,9 @@
 //! Nodes, and clients that read outboxes as sessions do.
 
 use std::{
+    collections::HashMap,
     future::poll_fn,
+    hash::Hash,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -26,6 +28,7 @@ use shared::{
     redis::{Append, Appended, Copier, IdempotencyKey, Store, StoreSettings},
 };
 use testkit::{Database, Redis};
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -121,6 +124,37 @@ impl World {
 
 pub fn user() -> UserId {
     UserId(Uuid::now_v7())
+}
+
+/// Questions that wait for a permit: of each of these the next one.
+pub struct Held<K>(Mutex<HashMap<K, Arc<Semaphore>>>);
+
+impl<K> Default for Held<K> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Eq + Hash> Held<K> {
+    pub fn hold(&self, key: K) -> Arc<Semaphore> {
+        let permits = Arc::new(Semaphore::new(0));
+        self.0.lock().insert(key, permits.clone());
+        permits
+    }
+
+    /// Waits if the question is about one of them.
+    pub async fn pass<'a>(&self, mut about: impl Iterator<Item = &'a K>)
+    where
+        K: 'a,
+    {
+        let permits = {
+            let mut held = self.0.lock();
+            about.find_map(|key| held.remove(key))
+        };
+        if let Some(permits) = permits {
+            permits.acquire().await.unwrap().forget();
+        }
+    }
 }
 
 /// Lets a socket hear these: one answer for each.
